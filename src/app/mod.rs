@@ -1,0 +1,91 @@
+//! Plugs the parts together: the only place that knows all of them.
+
+mod preflight;
+mod reload;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_core::server::{RunArgs, Server};
+use pingora_core::services::background::background_service;
+
+use crate::domain::settings::Settings;
+use crate::edge::admin::Admin;
+use crate::edge::{CaStore, Gateway, Parts, listen};
+use crate::ops::access_log::AccessLog;
+use crate::ops::body_budget::BodyBudget;
+use crate::ops::counters::Counters;
+use crate::ops::health::Readiness;
+use crate::ops::resolver::Resolver;
+use crate::ops::{ca, log as program_log};
+
+pub use preflight::Obstacle;
+
+/// How long a resolved name serves before it is looked up again.
+const RESOLVED_FOR: Duration = Duration::from_secs(30);
+/// Pingora's ceiling for the attempts of one request; the real count is `retry.max_attempts`.
+const MOST_ATTEMPTS: usize = 64;
+
+/// What a run of the gateway is made from.
+pub struct Plan {
+    pub settings: Settings,
+    /// Where a reload reads the settings again; `None`: there is nothing to reload.
+    pub config: Option<PathBuf>,
+    pub conf: ServerConf,
+    pub opt: Opt,
+}
+
+/// Pingora's settings where no file gives any: the measured best.
+pub fn default_conf() -> ServerConf {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    ServerConf { threads, work_stealing: false, upstream_keepalive_pool_size: 512, ..ServerConf::default() }
+}
+
+/// Runs the gateway until a signal ends it.
+pub fn run(plan: Plan) -> Result<(), Obstacle> {
+    let Plan { settings, config, mut conf, opt } = plan;
+    let started = Instant::now();
+    preflight::check(&settings, opt.upgrade)?;
+    let cas = ca::load(&settings).map_err(Obstacle::Unusable)?;
+    conf.max_retries = MOST_ATTEMPTS;
+    program_log::announce(&settings);
+
+    let counters = Arc::new(Counters::default());
+    let budget = BodyBudget::new(settings.limits.inflight_body_bytes);
+    let access_log = Arc::new(AccessLog::to_stdout(settings.log_format));
+    let readiness = Arc::new(Readiness::default());
+    let admin_addr = settings.admin.addr;
+    let settings = Arc::new(ArcSwap::from_pointee(settings));
+    let cas: Arc<ArcSwap<CaStore>> = Arc::new(ArcSwap::from_pointee(cas));
+
+    let mut server = Server::new_with_opt_and_conf(Some(opt), conf);
+    server.bootstrap();
+    let gateway = Gateway::new(Parts {
+        settings: settings.clone(),
+        cas: cas.clone(),
+        resolver: Arc::new(Resolver::new(RESOLVED_FOR)),
+        budget: budget.clone(),
+        counters: counters.clone(),
+        access_log: access_log.clone(),
+    });
+    let clients = listen::clients(&server.configuration, gateway, settings.clone()).map_err(|e| Obstacle::Unusable(e.to_string()))?;
+    server.add_service(clients);
+    if let Some(addr) = admin_addr {
+        let admin = Admin {
+            settings: settings.clone(),
+            counters,
+            budget: budget.clone(),
+            access_log: access_log.clone(),
+            readiness: readiness.clone(),
+            started,
+        };
+        server.add_service(listen::admin(addr, admin));
+    }
+    server.add_service(background_service("reload", reload::Reload { config, settings, cas, budget, readiness }));
+    server.run(RunArgs::default());
+    access_log.close();
+    Ok(())
+}

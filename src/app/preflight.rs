@@ -1,0 +1,38 @@
+//! What is looked at before Pingora starts, because Pingora would panic on it.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+
+use crate::domain::settings::Settings;
+use crate::ops::certificate;
+
+/// Why the gateway does not start; says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    #[error("{addr} is in use by another process. Stop it, choose another address, or take it over with --upgrade.")]
+    BusyAddress { addr: SocketAddr },
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// Proves that every listener can stand: its address is free (unless it is taken over) and its certificate fits its key.
+pub fn check(settings: &Settings, takes_over: bool) -> Result<(), Obstacle> {
+    let admin = settings.admin.addr.iter();
+    for addr in settings.listeners.iter().map(|listener| &listener.addr).chain(admin) {
+        if !takes_over {
+            free(*addr)?;
+        }
+    }
+    for tls in settings.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        certificate::check(&tls.cert, &tls.key).map_err(Obstacle::Unusable)?;
+    }
+    Ok(())
+}
+
+fn free(addr: SocketAddr) -> Result<(), Obstacle> {
+    match TcpListener::bind(addr) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Err(Obstacle::BusyAddress { addr }),
+        Err(error) => Err(Obstacle::Unusable(format!("{addr} can't be listened on: {error}"))),
+    }
+}

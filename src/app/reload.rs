@@ -1,0 +1,85 @@
+//! The reload: SIGHUP reads `config.json` again and swaps it in whole, or refuses it whole and keeps the old one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::background::BackgroundService;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config;
+use crate::domain::settings::Settings;
+use crate::edge::CaStore;
+use crate::ops::body_budget::BodyBudget;
+use crate::ops::health::Readiness;
+use crate::ops::{ca, log as program_log};
+
+/// Waits for SIGHUP; also tells the admin pages when the process drains.
+pub struct Reload {
+    /// `None`: settings that came from no file can't be read again.
+    pub config: Option<PathBuf>,
+    pub settings: Arc<ArcSwap<Settings>>,
+    pub cas: Arc<ArcSwap<CaStore>>,
+    pub budget: BodyBudget,
+    pub readiness: Arc<Readiness>,
+}
+
+#[async_trait]
+impl BackgroundService for Reload {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut hangups = match signal(SignalKind::hangup()) {
+            Ok(hangups) => hangups,
+            Err(error) => {
+                log::error!("SIGHUP can't be watched, so there is no reload: {error}");
+                return;
+            }
+        };
+        self.readiness.set_ready();
+        loop {
+            tokio::select! {
+                _ = shutdown.wait_for(|stop| *stop) => break,
+                hangup = hangups.recv() => match hangup {
+                    Some(()) => self.reload(),
+                    None => break,
+                },
+            }
+        }
+        self.readiness.set_draining();
+    }
+}
+
+impl Reload {
+    fn reload(&self) {
+        let Some(path) = &self.config else {
+            log::warn!("reload: these settings came from no file, nothing changed");
+            return;
+        };
+        match self.swap(path) {
+            Ok(()) => log::info!("reload: {} is in force", path.display()),
+            Err(faults) => log::error!("reload refused, the old configuration stays in force:\n{faults}"),
+        }
+    }
+
+    fn swap(&self, path: &Path) -> Result<(), String> {
+        let loaded = config::load_from_machine(path).map_err(|faults| faults.to_string())?;
+        let settings = loaded.settings;
+        let fresh = ca::load(&settings)?;
+        for warning in &loaded.warnings {
+            log::warn!("{warning}");
+        }
+        let old = self.settings.load();
+        if old.listeners != settings.listeners || old.admin.addr != settings.admin.addr || old.log_format != settings.log_format {
+            log::warn!("reload: listeners, the admin address and the log's format change with an upgrade or a restart only");
+        }
+        // A request that began under the old settings may still look for its authority.
+        let mut cas = CaStore::clone(&self.cas.load());
+        cas.extend(fresh);
+        self.cas.store(Arc::new(cas));
+        self.budget.set_limit_bytes(settings.limits.inflight_body_bytes);
+        program_log::announce(&settings);
+        self.settings.store(Arc::new(settings));
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! `trollbridge check`: parses and validates a configuration, runs its own tests, and says what the gateway would do with it.
+//!
+//! Every fault is printed, never a key. Exit code 0, or 64 when the file would be refused.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::cli::{EX_OK, EX_USAGE};
+use crate::config::{self, Faults, Loaded};
+use crate::domain::settings::Settings;
+
+/// Checks the file with the process's own environment; gives the exit code.
+pub fn run(file: &Path, json: bool, out: &mut dyn Write) -> u8 {
+    report(file, &config::load_from_machine(file), json, out)
+}
+
+/// Prints what loading gave.
+pub fn report(file: &Path, loaded: &Result<Loaded, Faults>, json: bool, out: &mut dyn Write) -> u8 {
+    // A reader that left early has seen what it wanted; the exit code still tells.
+    let _ = match (json, loaded) {
+        (true, loaded) => writeln!(out, "{:#}", as_json(file, loaded)),
+        (false, Ok(loaded)) => write_accepted(file, loaded, out),
+        (false, Err(faults)) => write_refused(file, faults, out),
+    };
+    if loaded.is_ok() { EX_OK } else { EX_USAGE }
+}
+
+fn write_refused(file: &Path, refused: &Faults, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{refused}")?;
+    for warning in &refused.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    let number = refused.faults.len();
+    writeln!(out, "{}: refused, {number} fault{}", file.display(), if number == 1 { "" } else { "s" })
+}
+
+fn write_accepted(file: &Path, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
+    let settings = &loaded.settings;
+    for line in settings.startup_lines() {
+        writeln!(out, "{line}")?;
+    }
+    let routing = &settings.routing;
+    if !routing.model_based() {
+        writeln!(out, "routing.model_based is false: every model goes to troll")?;
+    }
+    match routing.default_target() {
+        Some(target) if routing.enabled() => writeln!(out, "url routing: on, unknown models go to {target}")?,
+        _ => writeln!(out, "url routing: {}", if routing.enabled() { "on" } else { "off" })?,
+    }
+    for model in routing.listed() {
+        let price = model.price.as_ref().unwrap_or(&settings.billing.default_price);
+        let default = if model.price.is_none() { " (default price)" } else { "" };
+        writeln!(out, "model {} -> {}: {price}{default}", model.id, model.upstream.name)?;
+    }
+    for warning in &loaded.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    writeln!(out, "{}: accepted, {} of its own tests passed", file.display(), loaded.tests_passed)
+}
+
+fn as_json(file: &Path, loaded: &Result<Loaded, Faults>) -> Value {
+    let file = file.display().to_string();
+    match loaded {
+        Ok(Loaded { settings, warnings, tests_passed }) => json!({
+            "file": file,
+            "ok": true,
+            "faults": [],
+            "warnings": warnings,
+            "tests_passed": tests_passed,
+            "models_configured": settings.routing.models_configured(),
+            "upstreams": upstreams(settings),
+            "models": models(settings),
+        }),
+        Err(Faults { faults, warnings }) => json!({ "file": file, "ok": false, "faults": faults, "warnings": warnings }),
+    }
+}
+
+fn upstreams(settings: &Settings) -> Vec<Value> {
+    let shown = settings.upstreams.iter().map(|upstream| {
+        json!({
+            "name": &*upstream.name,
+            "configured": upstream.missing().is_none(),
+            "endpoint": upstream.endpoint.as_ref().map(ToString::to_string),
+            "keys": upstream.credentials.len(),
+        })
+    });
+    shown.collect()
+}
+
+fn models(settings: &Settings) -> Vec<Value> {
+    let shown = settings.routing.listed().map(|model| {
+        json!({
+            "id": &*model.id,
+            "upstream": &*model.upstream.name,
+            "price": model.price.as_ref().unwrap_or(&settings.billing.default_price).to_string(),
+            "has_own_price": model.price.is_some(),
+        })
+    });
+    shown.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn checked(text: &str, json: bool) -> (u8, String) {
+        let path = PathBuf::from("config.json");
+        let loaded = config::load(&path, &|_| None, &|_| Ok(text.to_owned()));
+        let mut out = Vec::new();
+        let code = report(&path, &loaded, json, &mut out);
+        (code, String::from_utf8(out).unwrap())
+    }
+
+    const GOOD: &str = r#"{"models": [{"id": "a", "input_price_per_mtok": 3, "output_price_per_mtok": 15}, {"id": "b"}],
+        "upstreams": {"troll": {"base_url": "https://h/v1", "keys": [{"id": "k", "key": "canary-key"}]}},
+        "tests": [{"model": "a", "expect": {"upstream": "troll"}}]}"#;
+    const BAD: &str = r#"{"models": [{"id": "a", "upstream": "trol"}, {"id": 7}]}"#;
+
+    /// K12, K15
+    #[test]
+    fn says_what_the_gateway_would_do() {
+        let (code, text) = checked(GOOD, false);
+        assert_eq!(code, 0, "{text}");
+        for line in [
+            "upstream main: not configured (no base_url), no key",
+            "upstream troll: configured, https://h/v1, 1 key",
+            "model routing: 2 models configured",
+            "model a -> troll: in 3, out 15, cache write 3.75 (1h 6), cache read 0.3 USD/Mtok\n",
+            "model b -> troll: in 3, out 15, cache write 3.75 (1h 6), cache read 0.3 USD/Mtok (default price)",
+            "config.json: accepted, 1 of its own tests passed",
+            "plain text",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        assert!(!text.contains("canary"), "{text}");
+    }
+
+    /// K3, K6
+    #[test]
+    fn lists_every_fault_and_exits_with_64() {
+        let (code, text) = checked(BAD, false);
+        assert_eq!(code, 64);
+        assert!(text.contains("config.json:1:37: models[0].upstream: model \"a\": no upstream is called \"trol\"; did you mean \"troll\"?"), "{text}");
+        assert!(text.contains("config.json:1:53: models[1].id: expected a string, found a number"), "{text}");
+        assert!(text.ends_with("config.json: refused, 2 faults\n"), "{text}");
+    }
+
+    #[test]
+    fn prints_json_for_programs() {
+        let (code, text) = checked(BAD, true);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((code, value["ok"].as_bool(), value["faults"][0]["line"].as_u64()), (64, Some(false), Some(1)));
+        assert_eq!(value["faults"][1]["path"], "models[1].id");
+        let (code, text) = checked(GOOD, true);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((code, &value["models_configured"], &value["tests_passed"]), (0, &json!(2), &json!(1)));
+        assert_eq!(value["upstreams"][1], json!({"name": "troll", "configured": true, "endpoint": "https://h/v1", "keys": 1}));
+        assert!(!text.contains("canary"));
+    }
+}

@@ -1,0 +1,128 @@
+//! `trollbridge demo`: the gateway with the scripted provider behind it, on nothing but memory; prints curl lines that work when pasted.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+
+use pingora_core::server::configuration::Opt;
+
+use crate::app::{self, Plan};
+use crate::cli::{EX_SOFTWARE, EX_USAGE, run};
+use crate::config;
+use crate::ops::log as program_log;
+use crate::provider_mock::{Mock, Options};
+
+/// The client key of the demo; it opens nothing but the scripted provider.
+const KEY: &str = "tb-demo";
+
+/// Runs until Ctrl-C; returns the exit code.
+pub fn run(listen: SocketAddr) -> u8 {
+    program_log::start_at("warn");
+    let provider = match Provider::start() {
+        Ok(provider) => provider,
+        Err(error) => return fail(EX_SOFTWARE, &format!("the scripted provider can't start: {error}")),
+    };
+    let admin = match free_port() {
+        Ok(admin) => admin,
+        Err(error) => return fail(EX_SOFTWARE, &format!("no free port for the admin listener: {error}")),
+    };
+    let text = configuration(listen, admin, provider.mock.addr());
+    let variable = |name: &str| match name {
+        "DEMO_CLIENT_KEY" => Some(KEY.to_owned()),
+        "DEMO_UPSTREAM_KEY" => Some("demo-upstream-key".to_owned()),
+        _ => None,
+    };
+    let settings = match config::load(Path::new("demo"), &variable, &|_| Ok(text.clone())) {
+        Ok(loaded) => loaded.settings,
+        Err(faults) => return fail(EX_USAGE, &faults.to_string()),
+    };
+    if let Err(error) = introduce(&mut io::stdout(), listen, admin) {
+        return fail(EX_SOFTWARE, &error.to_string());
+    }
+    run::finish(app::run(Plan { settings, config: None, conf: app::default_conf(), opt: Opt::default() }))
+}
+
+/// The scripted provider on a runtime of its own, for as long as this value lives.
+struct Provider {
+    mock: Mock,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Provider {
+    fn start() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let mock = runtime.block_on(Mock::start(Options { keep_requests: 0, ..Options::default() }))?;
+        Ok(Self { mock, _runtime: runtime })
+    }
+}
+
+fn configuration(listen: SocketAddr, admin: SocketAddr, provider: SocketAddr) -> String {
+    serde_json::json!({
+        "listen": [{ "addr": listen.to_string(), "h2c": true }],
+        "admin": { "addr": admin.to_string() },
+        "auth": { "mode": "keys", "static_key": "${DEMO_CLIENT_KEY}" },
+        "upstreams": {
+            "main": { "base_url": format!("http://{provider}"), "key": "${DEMO_UPSTREAM_KEY}" },
+            "troll": { "base_url": format!("http://{provider}"), "keys": [{ "id": "k1", "key": "${DEMO_UPSTREAM_KEY}" }] },
+        },
+        "models": [
+            { "id": "claude-sonnet-4-5", "upstream": "main", "input_price_per_mtok": 3, "output_price_per_mtok": 15 },
+            { "id": "gpt-4o-mini", "upstream": "main", "input_price_per_mtok": 0.15, "output_price_per_mtok": 0.6 },
+            { "id": "claude-opus-4-5", "upstream": "troll", "input_price_per_mtok": 5, "output_price_per_mtok": 25 },
+        ],
+    })
+    .to_string()
+}
+
+fn introduce(out: &mut impl Write, listen: SocketAddr, admin: SocketAddr) -> io::Result<()> {
+    let host = if listen.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { listen.ip() };
+    let url = format!("http://{}", SocketAddr::new(host, listen.port()));
+    let json = "-H 'Content-Type: application/json'";
+    let bearer = format!("-H 'Authorization: Bearer {KEY}'");
+    let anthropic = format!("-H 'x-api-key: {KEY}' -H 'anthropic-version: 2023-06-01'");
+    let ask = r#""messages":[{"role":"user","content":"hello"}]"#;
+    writeln!(
+        out,
+        "trollbridge demo: a gateway with a scripted provider behind it. Nothing leaves this machine, nothing is kept.
+
+  an OpenAI answer
+    curl {url}/v1/chat/completions {bearer} {json} -d '{{\"model\":\"gpt-4o-mini\",{ask}}}'
+
+  an OpenAI stream
+    curl -N {url}/v1/chat/completions {bearer} {json} -d '{{\"model\":\"gpt-4o-mini\",\"stream\":true,{ask}}}'
+
+  an Anthropic answer
+    curl {url}/v1/messages {anthropic} {json} -d '{{\"model\":\"claude-sonnet-4-5\",\"max_tokens\":64,{ask}}}'
+
+  an Anthropic stream
+    curl -N {url}/v1/messages {anthropic} {json} -d '{{\"model\":\"claude-sonnet-4-5\",\"max_tokens\":64,\"stream\":true,{ask}}}'
+
+  a refusal: a wrong key
+    curl -i {url}/v1/chat/completions -H 'Authorization: Bearer wrong' {json} -d '{{\"model\":\"gpt-4o-mini\",{ask}}}'
+
+  the models
+    curl {url}/v1/models {bearer}
+
+  the gateway's health and metrics
+    curl http://{admin}/health
+    curl http://{admin}/metrics
+
+  or point an SDK at it
+    OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={KEY}
+    ANTHROPIC_BASE_URL={url} ANTHROPIC_API_KEY={KEY}
+
+One line for each request follows here. Ctrl-C ends it.
+"
+    )?;
+    out.flush()
+}
+
+fn free_port() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+fn fail(code: u8, message: &str) -> u8 {
+    // Nobody is left to tell when stderr is closed.
+    let _ = writeln!(io::stderr(), "trollbridge demo: {message}");
+    code
+}

@@ -1,0 +1,68 @@
+//! `trollbridge run`: the gateway itself.
+
+use std::io::Write;
+use std::path::Path;
+
+use pingora_core::server::configuration::{Opt, ServerConf};
+
+use crate::app::{self, Obstacle, Plan};
+use crate::cli::{CONF, EX_OK, EX_TEMPFAIL, EX_USAGE, RunArgs};
+use crate::config;
+use crate::ops::log as program_log;
+
+/// Runs until a signal ends it; returns the exit code.
+pub fn run(args: &RunArgs) -> u8 {
+    program_log::start();
+    if !args.config.exists() {
+        return refuse(&format!(
+            "There is no {}. Copy one of conf/examples/ there and fill in your keys, name another file with --config, or see the \
+             gateway at work without any file: trollbridge demo",
+            args.config.display()
+        ));
+    }
+    let loaded = match config::load_from_machine(&args.config) {
+        Ok(loaded) => loaded,
+        Err(faults) => return refuse(&faults.to_string()),
+    };
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    let conf = match server_conf(&args.conf) {
+        Ok(conf) => conf,
+        Err(why) => return refuse(&why),
+    };
+    let opt = Opt { upgrade: args.upgrade, daemon: args.daemon, ..Opt::default() };
+    finish(app::run(Plan { settings: loaded.settings, config: Some(args.config.clone()), conf, opt }))
+}
+
+/// Turns the outcome of a run into words and an exit code.
+pub fn finish(outcome: Result<(), Obstacle>) -> u8 {
+    match outcome {
+        Ok(()) => EX_OK,
+        Err(obstacle) => {
+            let code = match obstacle {
+                Obstacle::BusyAddress { .. } => EX_TEMPFAIL,
+                Obstacle::Unusable(_) => EX_USAGE,
+            };
+            say(&obstacle.to_string());
+            code
+        }
+    }
+}
+
+fn server_conf(path: &Path) -> Result<ServerConf, String> {
+    if !path.exists() && path == Path::new(CONF) {
+        return Ok(app::default_conf());
+    }
+    ServerConf::load_from_yaml(path.display().to_string()).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+fn refuse(why: &str) -> u8 {
+    say(why);
+    EX_USAGE
+}
+
+fn say(text: &str) {
+    // Without a standard error there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,99 @@
+//! Parses config.json into settings: all faults at once, each with its line, column and key path.
+//!
+//! ```text
+//! text ─► source (tree with places, ${VAR} replaced) ─► shape (against the schema) ─► raw (serde types) ─► parse ─► Settings
+//!                └────────── faults of form ──────────────────┘                         └ faults of meaning, golden tests
+//! ```
+//! The environment and the files are handed in, so that a file means the same in a test as it does at start. What is loaded is
+//! valid; nobody checks it again. Nothing is logged here, and no fault or warning holds a secret's text.
+
+pub mod fault;
+mod parse;
+mod raw;
+mod shape;
+mod source;
+mod variable;
+
+use std::io;
+use std::path::Path;
+
+pub use fault::{Fault, Faults, Warning};
+use fault::Report;
+
+use crate::domain::settings::Settings;
+
+/// A file that was accepted.
+#[derive(Debug)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub warnings: Vec<Warning>,
+    /// How many of the file's own tests ran; all of them passed (K15).
+    pub tests_passed: usize,
+}
+
+/// Loads a file with the process's own environment and files.
+///
+/// # Errors
+///
+/// All faults of the file; the settings that serve at the moment stay as they are.
+pub fn load_from_machine(path: &Path) -> Result<Loaded, Faults> {
+    load(path, &|name| std::env::var(name).ok(), &|path| std::fs::read_to_string(path))
+}
+
+/// Loads a file, with `variable` as the environment and `read` for the file itself and for those that it names.
+///
+/// # Errors
+///
+/// As [`load_from_machine`].
+pub fn load(
+    path: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+    read: &dyn Fn(&Path) -> io::Result<String>,
+) -> Result<Loaded, Faults> {
+    let file = path.display().to_string();
+    match read(path) {
+        Ok(text) => load_text(&file, &text, variable, read),
+        Err(error) => {
+            let message = format!("the file can't be read: {error}; conf/examples/ holds one for each way of use");
+            let fault = Fault { file, line: None, column: None, path: String::new(), message };
+            Err(Faults { faults: vec![fault], warnings: Vec::new() })
+        }
+    }
+}
+
+/// The JSON Schema of the file, as it is shipped in `conf/config.schema.json` (K13).
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(raw::Config);
+    format!("{:#}\n", schema.as_value())
+}
+
+fn load_text(
+    file: &str,
+    text: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+    read: &dyn Fn(&Path) -> io::Result<String>,
+) -> Result<Loaded, Faults> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut report = Report::new(file, text);
+    let parsed = source::parse(text, variable, &mut report).and_then(|mut root| {
+        let schema = schemars::schema_for!(raw::Config);
+        let is_usable = shape::check(&mut root, schema.as_value(), &mut report);
+        report.form_is_checked();
+        if !is_usable {
+            return None;
+        }
+        match serde_json::from_str(&root.to_json()) {
+            Ok(raw) => parse::settings(&raw, &mut parse::Context { root: &root, report: &mut report, variable, read }),
+            // The shape was checked, so only a gap between schema and types leads here.
+            Err(error) => {
+                report.fault(0, String::new(), format!("the file can't be read: {error}"));
+                None
+            }
+        }
+    });
+    let ((settings, tests_passed), warnings) = report.into_result(parsed)?;
+    Ok(Loaded { settings, warnings, tests_passed })
+}
+
+#[cfg(test)]
+mod tests;

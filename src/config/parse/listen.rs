@@ -1,0 +1,78 @@
+//! Listeners, the admin listener, and how clients prove who they are.
+
+use std::collections::HashMap;
+
+use crate::config::parse::Context;
+use crate::config::raw::{AuthMode, Config};
+use crate::config::source::At;
+use crate::domain::settings::{Admin, Auth, Listener, TlsFiles};
+
+/// The listeners in the file's order, each address once.
+pub fn listeners(raw: &Config, cx: &mut Context<'_, '_>) -> Vec<Listener> {
+    let list = At::Root.key("listen");
+    let mut taken = HashMap::new();
+    let mut listeners = Vec::with_capacity(raw.listen.len());
+    for (nth, written) in raw.listen.iter().enumerate() {
+        let entry = list.item(nth);
+        let tls = written.tls.as_ref().map(|files| {
+            let tls = entry.key("tls");
+            let cert = cx.pem(&tls.key("cert"), &files.cert, "CERTIFICATE");
+            let key = cx.pem(&tls.key("key"), &files.key, "PRIVATE KEY");
+            TlsFiles { cert, key }
+        });
+        if written.h2c && tls.is_some() {
+            cx.fault(&entry.key("h2c"), "is HTTP/2 without TLS; a listener with `tls` offers HTTP/2 by itself");
+        }
+        let Some(addr) = cx.address(&entry.key("addr"), &written.addr) else { continue };
+        // Port 0 asks the kernel for a free one, each time another.
+        if addr.port() != 0
+            && let Some(first) = taken.insert(addr, nth)
+        {
+            let first = cx.path(&list.item(first).key("addr"));
+            cx.fault(&entry.key("addr"), format!("{addr} is already taken by {first}"));
+            continue;
+        }
+        listeners.push(Listener { addr, h2c: written.h2c, tls });
+    }
+    listeners
+}
+
+pub fn admin(raw: &Config, listeners: &[Listener], cx: &mut Context<'_, '_>) -> Admin {
+    let admin = At::Root.key("admin");
+    let at = admin.key("addr");
+    let addr = raw.admin.addr.as_deref().and_then(|written| cx.address(&at, written));
+    if let Some(addr) = addr
+        && addr.port() != 0
+        && listeners.iter().any(|listener| listener.addr == addr)
+    {
+        cx.fault(&at, format!("{addr} is already taken by a listener for clients"));
+    }
+    let token = cx.secret(&admin.key("token"), raw.admin.token.as_ref());
+    Admin { addr, token }
+}
+
+/// H6: without keys, only this machine may connect.
+pub fn auth(raw: &Config, listeners: &[Listener], cx: &mut Context<'_, '_>) -> Auth {
+    let auth = At::Root.key("auth");
+    let at = auth.key("static_key");
+    match raw.auth.mode {
+        AuthMode::Keys => {
+            let written = cx.secret(&at, raw.auth.static_key.as_ref());
+            let static_key = written.or_else(|| cx.secret_variable(&at, "PROXY_API_KEY"));
+            if static_key.is_none() && !cx.report.form_is_wrong_below("auth") {
+                cx.warn(&auth, "no client key is configured, so every request is answered with 401: set PROXY_API_KEY");
+            }
+            Auth::Keys { static_key }
+        }
+        AuthMode::None => {
+            for listener in listeners.iter().filter(|listener| !listener.addr.ip().to_canonical().is_loopback()) {
+                let message = format!(
+                    "`none` lets everybody in, so every listener must be on loopback; {} is not. Use `keys`, or 127.0.0.1",
+                    listener.addr
+                );
+                cx.fault(&auth.key("mode"), message);
+            }
+            Auth::None
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! From the written file to settings: what the values mean, and whether they go together.
+//!
+//! Each part notes its faults and goes on with what is left, so that one run names them all. Settings come out only when the
+//! report has no fault.
+
+mod context;
+mod golden;
+mod listen;
+mod price;
+mod routes;
+mod upstreams;
+mod without_effect;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use context::Context;
+
+use crate::config::raw::{self, Config};
+use crate::config::source::At;
+use crate::domain::route::RoutingTable;
+use crate::domain::settings::{Billing, Limits, LogFormat, OnLoss, Retry, Settings};
+
+/// Makes settings of a file, and runs its tests. The second value counts the tests. `None` where no routes could be made.
+pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usize)> {
+    let listeners = listen::listeners(raw, cx);
+    let admin = listen::admin(raw, &listeners, cx);
+    let auth = listen::auth(raw, &listeners, cx);
+    let mut catalog = upstreams::Catalog::parse(raw, cx);
+    let default_price = price::default_price(raw, cx);
+    let plan = routes::plan(raw, &mut catalog, default_price, cx)?;
+    routes::warn_about_gaps(&plan, cx);
+    let routing = RoutingTable::new(plan);
+    let limits = limits(&raw.limits, cx);
+    without_effect::warn(raw, cx);
+    let tests_passed = if cx.report.has_faults() { 0 } else { golden::run(&raw.tests, &routing, cx) };
+    let settings = Settings {
+        state_dir: state_dir(raw, cx),
+        listeners,
+        admin,
+        auth,
+        routing,
+        upstreams: catalog.into_upstreams(),
+        limits: limits?,
+        retry: Retry { max_attempts: raw.retry.max_attempts, budget: Duration::from_millis(raw.retry.budget_ms) },
+        billing: Billing {
+            on_client_gone: on_loss(raw.billing.on_client_gone),
+            on_upstream_cut: on_loss(raw.billing.on_upstream_cut),
+            default_price,
+        },
+        inject_include_usage: raw.inject_include_usage,
+        log_format: match raw.log.format {
+            raw::LogFormat::Text => LogFormat::Text,
+            raw::LogFormat::Json => LogFormat::Json,
+        },
+    };
+    Some((settings, tests_passed))
+}
+
+fn state_dir(raw: &Config, cx: &Context<'_, '_>) -> PathBuf {
+    let written = raw.state_dir.clone().filter(|written| !written.is_empty());
+    written.or_else(|| cx.variable("STATE_DIRECTORY")).map_or_else(|| PathBuf::from("./state"), PathBuf::from)
+}
+
+fn limits(raw: &raw::Limits, cx: &mut Context<'_, '_>) -> Option<Limits> {
+    let limits = At::Root.key("limits");
+    if raw.inflight_body_bytes < raw.max_body_bytes {
+        cx.fault(&limits.key("inflight_body_bytes"), "must not be less than limits.max_body_bytes, or the largest body never fits");
+    }
+    let mut bytes = |key, bytes| {
+        let fits = usize::try_from(bytes).ok();
+        if fits.is_none() {
+            cx.fault(&limits.key(key), "is more than this machine can address");
+        }
+        fits
+    };
+    let (max_body_bytes, inflight_body_bytes) =
+        (bytes("max_body_bytes", raw.max_body_bytes), bytes("inflight_body_bytes", raw.inflight_body_bytes));
+    Some(Limits {
+        max_body_bytes: max_body_bytes?,
+        inflight_body_bytes: inflight_body_bytes?,
+        header_read: Duration::from_secs(raw.header_read_s),
+        body_read: Duration::from_secs(raw.body_read_s),
+        keepalive: Duration::from_secs(raw.keepalive_s),
+    })
+}
+
+fn on_loss(raw: raw::OnLoss) -> OnLoss {
+    match raw {
+        raw::OnLoss::Estimate => OnLoss::Estimate,
+        raw::OnLoss::Observed => OnLoss::Observed,
+        raw::OnLoss::Free => OnLoss::Free,
+    }
+}

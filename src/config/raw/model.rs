@@ -1,0 +1,151 @@
+//! The keys under `models`, `model_routing`, `routing` and `billing`.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::Entries;
+
+/// How the model of a request chooses its upstream.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Routing {
+    /// `false` sends every model to troll.
+    pub model_based: bool,
+    /// What happens to a model that nothing names.
+    pub unknown_model: UnknownModel,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownModel {
+    /// It goes to troll.
+    #[default]
+    Troll,
+    /// It is answered with 404.
+    Reject,
+}
+
+/// A model and what its tokens cost, in US dollars per million tokens.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// The name that clients send.
+    pub id: String,
+    /// The upstream's name; `troll` where it is not written.
+    pub upstream: Option<String>,
+    /// Other names for the same model.
+    #[serde(default)]
+    pub id_aliases: Vec<String>,
+    /// The name that the upstream is asked for, where it is another one.
+    pub upstream_model_id: Option<String>,
+    pub input_price_per_mtok: Option<Number>,
+    pub output_price_per_mtok: Option<Number>,
+    /// Writing to the five-minute cache; 1.25 × input where it is not written.
+    pub cache_write_price_per_mtok: Option<Number>,
+    /// Writing to the one-hour cache; 2 × input where it is not written.
+    pub cache_write_1h_price_per_mtok: Option<Number>,
+    /// Reading from the cache; 0.1 × input where it is not written.
+    pub cache_hit_price_per_mtok: Option<Number>,
+    /// What the cost is multiplied by; 1 where it is not written.
+    pub billing_multiplier: Option<Number>,
+}
+
+/// Routing by a map of names.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+pub struct ModelRouting {
+    pub enabled: bool,
+    /// Where requests go whose model nothing names: a URL, or the name of an upstream.
+    pub default_target: Option<String>,
+    /// A model's name, or a prefix and `*`, to a URL or the name of an upstream. The longest prefix wins.
+    pub models: Entries<String>,
+}
+
+/// What is billed, and what is not.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Billing {
+    /// The usage of an answer that the client did not wait for.
+    pub on_client_gone: OnLoss,
+    /// The usage of an answer that the upstream did not finish.
+    pub on_upstream_cut: OnLoss,
+    /// Refuse models without a price.
+    pub require_price: bool,
+    /// Refuse clients without a balance.
+    pub require_credits: bool,
+    /// For models without prices of their own.
+    pub default_price: Option<DefaultPrice>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLoss {
+    /// What was seen, and an estimate of the rest, marked as such.
+    Estimate,
+    /// What was seen.
+    Observed,
+    /// Nothing.
+    Free,
+}
+
+/// A price in US dollars per million tokens; 3 / 15 / 3.75 / 0.3 where none is written.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DefaultPrice {
+    pub input_price_per_mtok: Number,
+    pub output_price_per_mtok: Number,
+    /// Writing to the five-minute cache; 1.25 × input where it is not written.
+    pub cache_write_price_per_mtok: Option<Number>,
+    /// Writing to the one-hour cache; 2 × input where it is not written.
+    pub cache_write_1h_price_per_mtok: Option<Number>,
+    /// Reading from the cache; 0.1 × input where it is not written.
+    pub cache_hit_price_per_mtok: Option<Number>,
+    /// What the cost is multiplied by; 1 where it is not written.
+    pub billing_multiplier: Option<Number>,
+}
+
+/// A number by its text, so that no digit is lost in a float.
+#[derive(Deserialize)]
+pub struct Number(Box<RawValue>);
+
+impl Number {
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl JsonSchema for Number {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Number".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "minimum": 0 })
+    }
+}
+
+impl Default for Routing {
+    fn default() -> Self {
+        Self { model_based: true, unknown_model: UnknownModel::Troll }
+    }
+}
+
+impl Default for Billing {
+    fn default() -> Self {
+        Self {
+            on_client_gone: OnLoss::Estimate,
+            on_upstream_cut: OnLoss::Observed,
+            require_price: false,
+            require_credits: false,
+            default_price: None,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What the values of a file become: defaults, upstreams, targets, prices, warnings.
+
+use std::time::Duration;
+
+use super::faults::sample_machine;
+use super::*;
+use crate::domain::route::Rule;
+use crate::domain::settings::{LogFormat, OnLoss};
+use crate::domain::upstream::AuthHeader;
+
+/// Every key of the documented file is accepted now; those without effect yet say so.
+#[test]
+fn the_documented_file_is_accepted_whole() {
+    let loaded = sample_machine().load(include_str!("every_key.json")).unwrap_or_else(|faults| panic!("{faults}"));
+    let warned = warnings(&loaded);
+    for path in ["upstreams.troll.health_check", "upstreams.troll.cooldown", "rate_limits", "ledger"] {
+        assert!(warned.contains(&format!(": {path}: has no effect yet")), "{path}\n{warned}");
+    }
+    let settings = &loaded.settings;
+    assert_eq!(keys(upstream(settings, "troll")), [("k2", "key-two-of-troll")]);
+    let openai = upstream(settings, "openai");
+    assert_eq!((openai.timeouts.connect, openai.timeouts.idle), (Duration::from_millis(100), Duration::from_secs(20)));
+    assert_eq!(openai.ca_file.as_deref(), Some(Path::new("/etc/ssl/own-ca.pem")));
+    assert_eq!(settings.routing.models_configured(), 5);
+    assert_eq!(loaded.tests_passed, 1);
+}
+
+/// K5, K11
+#[test]
+fn the_least_file_has_good_defaults() {
+    let settings = loaded(r#"{"models": []}"#).settings;
+    assert_eq!(settings.state_dir, Path::new("./state"));
+    assert_eq!(settings.listeners.iter().map(|listener| listener.addr.to_string()).collect::<Vec<_>>(), ["127.0.0.1:8080"]);
+    assert_eq!(settings.admin.addr.unwrap().to_string(), "127.0.0.1:9090");
+    assert_eq!((settings.limits.max_body_bytes, settings.limits.inflight_body_bytes), (32 << 20, 1 << 30));
+    assert_eq!((settings.retry.max_attempts, settings.retry.budget), (4, Duration::from_secs(15)));
+    assert_eq!((settings.log_format, settings.inject_include_usage), (LogFormat::Text, true));
+    assert_eq!((settings.billing.on_client_gone, settings.billing.on_upstream_cut), (OnLoss::Estimate, OnLoss::Observed));
+    assert_eq!(settings.upstreams.iter().map(|upstream| &*upstream.name).collect::<Vec<_>>(), ["main", "troll", "ohmygpt"]);
+    assert!(!settings.routing.enabled());
+    let ohmygpt = upstream(&settings, "ohmygpt");
+    assert_eq!(ohmygpt.endpoint.as_ref().unwrap().to_string(), "https://apic1.ohmycdn.com/api/v1/ai/openai/cc-omg");
+    let passing: Vec<_> = settings.upstreams.iter().map(|upstream| upstream.pass_client_faults).collect();
+    assert_eq!(passing, [true, false, false]);
+    assert!(settings.upstreams.iter().all(|upstream| upstream.requires_key && upstream.http2));
+}
+
+/// K1
+#[test]
+fn a_model_without_an_upstream_goes_to_troll() {
+    let settings = loaded(r#"{"models": [{"id": "a"}, {"id": "b", "upstream": "${UNSET}"}]}"#).settings;
+    for model in ["a", "b"] {
+        assert_eq!(&*settings.routing.by_model(Some(model)).unwrap().upstream.name, "troll");
+    }
+}
+
+/// K11: the address changes, what is said to it does not.
+#[test]
+fn connect_to_changes_the_address_only() {
+    let settings = loaded(
+        r#"{"models": [], "upstreams": {"ohmygpt": {"connect_to": "127.0.0.1:9443"}, "troll": {"connect_to": "[::1]:1", "base_url": "https://t"}}}"#,
+    )
+    .settings;
+    let ohmygpt = upstream(&settings, "ohmygpt");
+    assert_eq!(ohmygpt.connect_to.unwrap().to_string(), "127.0.0.1:9443");
+    let endpoint = ohmygpt.endpoint.as_ref().unwrap();
+    assert_eq!((endpoint.authority(), endpoint.sni()), ("apic1.ohmycdn.com", "apic1.ohmycdn.com"));
+    assert_eq!(upstream(&settings, "troll").connect_to.unwrap().to_string(), "[::1]:1");
+}
+
+/// K4, K10: one upstream for each distinct URL, named by its host, or by more where that is not enough.
+#[test]
+fn url_targets_have_names_of_their_own() {
+    let settings = loaded(
+        r#"{"upstreams": {"known.example": {"base_url": "https://elsewhere.example"}},
+            "model_routing": {"enabled": true, "default_target": "https://one.example/v1/", "models": {
+            "a": "https://one.example/v1", "b": "https://two.example/x", "c": "https://two.example/y", "d": "http://same.example/",
+            "e": "https://same.example", "f": "https://known.example:443", "g": "https://[::1]:8443/v1", "h": "known.example"}}}"#,
+    )
+    .settings;
+    let name = |model| settings.routing.by_model(Some(model)).unwrap().upstream.name.to_string();
+    for (model, expected) in [
+        ("a", "one.example"),
+        ("other", "one.example"),
+        ("b", "two.example/x"),
+        ("c", "two.example/y"),
+        ("d", "same.example"),
+        ("e", "https://same.example"),
+        ("f", "https://known.example"),
+        ("g", "[::1]:8443"),
+        ("h", "known.example"),
+    ] {
+        assert_eq!(name(model), expected, "{model}");
+    }
+    let names: std::collections::HashSet<_> = settings.upstreams.iter().map(|upstream| &upstream.name).collect();
+    assert_eq!(names.len(), settings.upstreams.len());
+    assert!(settings.routing.by_model(Some("a")).unwrap().upstream.pass_client_faults);
+    assert_eq!(settings.routing.default_target().as_deref(), Some("https://one.example/v1"));
+}
+
+/// A target without a key is sent no credentials; one that equals an upstream has that one's key and connection, not its name.
+#[test]
+fn a_url_inherits_from_the_upstream_that_it_equals() {
+    let text = r#"{"upstreams": {"own": {"base_url": "https://h/v1/", "key": "${KEY}", "auth_header": "x-api-key", "connect_to": "127.0.0.1:9"}},
+        "model_routing": {"enabled": true, "models": {"a": "https://H:443/v1", "b": "https://h/v2"}}}"#;
+    let settings = Machine::default().set("KEY", "key-of-own").load(text).unwrap().settings;
+    let a = settings.routing.by_model(Some("a")).unwrap().upstream;
+    assert_eq!((&*a.name, keys(&a), a.auth_header), ("h/v1", vec![("own", "key-of-own")], AuthHeader::XApiKey));
+    assert_eq!(a.connect_to.unwrap().port(), 9);
+    assert!(a.guard.contains(b"key-of-own"));
+    let b = settings.routing.by_model(Some("b")).unwrap().upstream;
+    assert_eq!((keys(&b), b.missing(), b.connect_to), (vec![], None, None));
+}
+
+/// K12
+#[test]
+fn start_up_has_a_line_for_each_upstream_and_never_a_key() {
+    let text = r#"{"models": [{"id": "a"}], "upstreams": {"o": {"base_url": "${UNSET}"}, "p": {"base_url": "http://127.0.0.1:1/v1"}},
+        "model_routing": {"models": {"x": "p", "y-*": "p"}}}"#;
+    let lines = Machine::default().set("MAIN_TARGET_SERVER", "https://m").set("MAIN_UPSTREAM_KEY", "canary-key").load(text).unwrap();
+    assert_eq!(
+        lines.settings.startup_lines(),
+        [
+            "upstream main: configured, https://m, 1 key",
+            "upstream troll: not configured (no base_url), no key",
+            "upstream ohmygpt: not configured (no key), https://apic1.ohmycdn.com/api/v1/ai/openai/cc-omg, no key",
+            "upstream o: not configured (no base_url), no key",
+            "upstream p: configured, http://127.0.0.1:1/v1, no key",
+            "model routing: 3 models configured",
+        ]
+    );
+}
+
+/// U1, U2: the price belongs to the model, whatever its upstream.
+#[test]
+fn a_route_has_its_models_price_or_the_default() {
+    let text = r#"{"models": [
+        {"id": "a", "upstream": "main", "input_price_per_mtok": 3, "output_price_per_mtok": 15, "billing_multiplier": 1.2},
+        {"id": "b", "upstream": "ohmygpt", "input_price_per_mtok": 3, "output_price_per_mtok": 15, "billing_multiplier": 1.2},
+        {"id": "c"}, {"id": "d", "billing_multiplier": 2}]}"#;
+    let loaded = loaded(text);
+    let price = |model| {
+        let route = loaded.settings.routing.by_model(Some(model)).unwrap();
+        *loaded.settings.price_of(&route)
+    };
+    assert_eq!(price("a").to_string(), "in 3, out 15, cache write 3.75 (1h 6), cache read 0.3 USD/Mtok, ×1.2");
+    assert_eq!(price("a"), price("b"));
+    assert_eq!(price("c").to_string(), "in 3, out 15, cache write 3.75 (1h 6), cache read 0.3 USD/Mtok");
+    assert_eq!(price("unknown"), price("c"));
+    assert_eq!(price("d").multiplier().to_string(), "2");
+    assert!(warnings(&loaded).contains("models: without prices of their own, at billing.default_price: c, d"));
+    let own = r#"{"models": [{"id": "c"}], "billing": {"default_price": {"input_price_per_mtok": 0.1, "output_price_per_mtok": 0.30}}}"#;
+    assert_eq!(super::loaded(own).settings.billing.default_price.rates().output.to_string(), "0.3");
+}
+
+/// K14
+#[test]
+fn model_based_routing_can_be_switched_off() {
+    let text = r#"{"models": [{"id": "a", "upstream": "main"}], "routing": {"model_based": false},
+        "model_routing": {"enabled": true, "default_target": "https://h", "models": {"b": "main"}}}"#;
+    let settings = loaded(text).settings;
+    for model in [Some("a"), Some("b"), Some("c"), None] {
+        let route = settings.routing.by_model(model).unwrap();
+        assert_eq!((&*route.upstream.name, route.rule), ("troll", Rule::ModelRoutingOff));
+    }
+}
+
+#[test]
+fn doubtful_settings_are_warned_about() {
+    let text = r#"{"models": [{"id": "a", "upstream": "main"}, {"id": "b", "upstream": "main"}],
+        "upstreams": {"o": {"base_url": "http://10.0.0.1", "key": "${KEY}"}, "p": {"base_url": "https://${HOST}/v1"}},
+        "model_routing": {"enabled": true, "models": {"a": "o"}}}"#;
+    let loaded = Machine::default().set("KEY", "short").load(text).unwrap();
+    let text = warnings(&loaded);
+    for part in [
+        "config.json:2:22: upstreams.main: \"main\" is not configured (MAIN_TARGET_SERVER is not set), but requests go there: a, b",
+        "\"troll\" is not configured (it has no base_url), but requests go there: unknown models",
+        "the key of \"o\" travels unencrypted",
+        "a key of \"o\" is shorter than 6 characters",
+        "upstreams.p.base_url: the variable HOST is not set, so this whole value counts as unset",
+        "model_routing.models.a: is never used: models[0] has this name and comes first",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
+
+/// P9: a large file loads in one pass; names are found through a map, not by search.
+#[test]
+fn many_models_load() {
+    let models: Vec<String> = (0..20_000).map(|nth| format!(r#"{{"id": "model-{nth}", "id_aliases": ["alias-{nth}"]}}"#)).collect();
+    let settings = loaded(&format!(r#"{{"models": [{}]}}"#, models.join(","))).settings;
+    assert_eq!(settings.routing.models_configured(), 20_000);
+    assert_eq!(&*settings.routing.by_model(Some("alias-19999")).unwrap().model.unwrap().id, "model-19999");
+}

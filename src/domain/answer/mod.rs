@@ -1,0 +1,373 @@
+//! What we say instead of the provider: one enum of refusals, each with a public half and an internal one.
+//!
+//! [`Refusal::answer`] is the public half: status, kind, message, what a client may do next. `Display` is the internal one, for the
+//! log. [`Refusal::label`] is the metric's word, [`Refusal::fault`] says who has to act. All four are matched exhaustively, so a
+//! new variant does not compile until each of them is answered. [`body`] is the only file that writes error bodies.
+
+pub mod body;
+pub mod models;
+
+use std::time::Duration;
+
+use crate::domain::json::peek::PeekError;
+
+/// Why a request gets an answer of ours. Never holds a secret, an upstream's host or an account's text in its public half.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("no client key in the request")]
+    NoKey,
+    #[error("unknown client key")]
+    WrongKey,
+    #[error("two credentials in one request")]
+    TwoCredentials,
+    #[error("path not served: {path}")]
+    UnknownPath { path: String },
+    #[error("a body that is not JSON matches no host route")]
+    NotJson,
+    #[error("method not allowed, the path takes {allow}")]
+    WrongMethod { allow: &'static str },
+    #[error("content-encoding {encoding:?} in a request")]
+    CompressedBody { encoding: String },
+    #[error("body beyond {limit_bytes} bytes")]
+    BodyTooLarge { limit_bytes: usize },
+    #[error("body not complete within {limit:?}")]
+    BodyTooSlow { limit: Duration },
+    #[error("body refused: {0}")]
+    BadBody(PeekError),
+    #[error("request head refused: {reason}")]
+    BadHead { reason: &'static str },
+    #[error("the request asks for a protocol upgrade")]
+    UpgradeRequested,
+    #[error("unknown model {model:?}")]
+    UnknownModel { model: Option<String> },
+    #[error("model {model:?} is not in the list")]
+    ModelNotListed { model: String },
+    #[error("upstream {upstream} is not configured")]
+    NotConfigured { upstream: NotConfigured },
+    #[error("memory budget for bodies in flight is used up")]
+    OutOfBodyMemory,
+    #[error("upstream failed: {detail}")]
+    UpstreamFailed { detail: String },
+    #[error("upstream refused our key with {status}")]
+    KeyRefused { status: u16 },
+    #[error("upstream sent no complete response head within {limit:?}")]
+    FirstByteTooLate { limit: Duration },
+    #[error("upstream answered {status}")]
+    UpstreamStatus { status: u16, message: Option<String>, retry_after: Option<Duration> },
+    #[error("upstream ended the answer early: {detail}")]
+    Cut { detail: String },
+    #[error("an upstream sent our own key back")]
+    LeakStopped,
+    #[error("internal: {detail}")]
+    Internal { detail: String },
+}
+
+/// An upstream that exists by name only, with the message that clients are promised.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotConfigured {
+    #[error("main")]
+    Main,
+    #[error("ohmygpt")]
+    OhmyGpt,
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Who has to act; sets the log level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Client,
+    Gateway,
+    Upstream,
+}
+
+/// The public half: what the client is told, independent of the dialect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub kind: Kind,
+    /// A short word for programs (`code` in OpenAI bodies).
+    pub code: &'static str,
+    pub message: String,
+    /// The request's field that is at fault (`param` in OpenAI bodies).
+    pub param: Option<&'static str>,
+    pub retry_after: Option<Duration>,
+    /// `false` stops the retries of the SDKs where a retry can't help (`x-should-retry: false`).
+    pub retry_helps: bool,
+    /// The methods that the path takes, for 405.
+    pub allow: Option<&'static str>,
+}
+
+/// The class of an error; each dialect has its own word for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    InvalidRequest,
+    Authentication,
+    Billing,
+    Permission,
+    NotFound,
+    TooLarge,
+    RateLimit,
+    Api,
+    Overloaded,
+}
+
+impl Refusal {
+    /// The public half.
+    pub fn answer(&self) -> Answer {
+        use Kind as K;
+        match self {
+            Self::NoKey => Answer::of(
+                401,
+                K::Authentication,
+                "missing_api_key",
+                "No API key in the request. Send it as `Authorization: Bearer KEY` or as `x-api-key: KEY`.",
+            ),
+            Self::WrongKey => Answer::of(
+                401,
+                K::Authentication,
+                "invalid_api_key",
+                "This API key is not known here. Use a key that the operator of this gateway gave you.",
+            ),
+            Self::TwoCredentials => Answer::of(
+                400,
+                K::InvalidRequest,
+                "conflicting_credentials",
+                "The request carries more than one API key. Send exactly one, as `Authorization: Bearer KEY` or as `x-api-key: KEY`.",
+            ),
+            Self::UnknownPath { path } => Answer::of(
+                404,
+                K::NotFound,
+                "unknown_path",
+                format!("Nothing is served at {}. The API's paths begin with /v1/, for example /v1/chat/completions.", shown(path)),
+            ),
+            Self::NotJson => Answer::of(
+                404,
+                K::NotFound,
+                "not_json",
+                "Only JSON requests are routed by model here. Send a JSON body with `Content-Type: application/json`.",
+            ),
+            Self::WrongMethod { allow } => Answer {
+                allow: Some(allow),
+                ..Answer::of(405, K::InvalidRequest, "method_not_allowed", format!("This path takes {allow} only."))
+            },
+            Self::CompressedBody { encoding } => Answer::of(
+                415,
+                K::InvalidRequest,
+                "unsupported_content_encoding",
+                format!("Request bodies with `Content-Encoding: {}` are not read here. Send the JSON uncompressed.", shown(encoding)),
+            ),
+            Self::BodyTooLarge { limit_bytes } => Answer::of(
+                413,
+                K::TooLarge,
+                "request_too_large",
+                format!("The request's body is larger than {limit_bytes} bytes, the limit of this gateway. Send less."),
+            ),
+            Self::BodyTooSlow { limit } => Answer::of(
+                408,
+                K::InvalidRequest,
+                "body_timeout",
+                format!("The request's body did not arrive within {} seconds.", limit.as_secs()),
+            ),
+            Self::BadBody(error) => Answer { param: error.param(), ..Answer::of(400, K::InvalidRequest, error.code(), error.public()) },
+            Self::BadHead { reason } => Answer::of(400, K::InvalidRequest, "bad_request_head", (*reason).to_owned()),
+            Self::UpgradeRequested => Answer::of(
+                400,
+                K::InvalidRequest,
+                "upgrade_not_supported",
+                "Protocol upgrades (WebSocket, h2c upgrade) are not served here. Send a plain HTTP request.",
+            ),
+            Self::UnknownModel { model } => Answer {
+                param: Some("model"),
+                ..Answer::of(
+                    404,
+                    K::NotFound,
+                    "model_not_found",
+                    match model {
+                        Some(model) => {
+                            format!("The model {} is not served here. GET /v1/models lists what is.", shown(model))
+                        }
+                        None => "The request names no model. Set `model`; GET /v1/models lists what is served.".to_owned(),
+                    },
+                )
+            },
+            Self::ModelNotListed { model } => Answer {
+                param: Some("model"),
+                ..Answer::of(
+                    404,
+                    K::NotFound,
+                    "model_not_found",
+                    format!("The model {} is not listed here. GET /v1/models lists what is.", shown(model)),
+                )
+            },
+            Self::NotConfigured { upstream } => Answer::of(
+                500,
+                K::Api,
+                "upstream_not_configured",
+                match upstream {
+                    NotConfigured::Main => "Main target not configured".to_owned(),
+                    NotConfigured::OhmyGpt => "OhmyGPT not configured".to_owned(),
+                    NotConfigured::Other(_) => "The upstream of this model is not configured".to_owned(),
+                },
+            )
+            .retry_is_useless(),
+            Self::OutOfBodyMemory => Answer::of(
+                503,
+                K::Overloaded,
+                "overloaded",
+                "The gateway holds as many request bodies as it may. Try again in a moment.",
+            )
+            .after(Duration::from_secs(1)),
+            Self::UpstreamFailed { .. } => {
+                Answer::of(502, K::Api, "upstream_failed", "The model's provider could not be reached or gave no usable answer.")
+            }
+            Self::KeyRefused { .. } => {
+                Answer::of(502, K::Api, "upstream_failed", "The model's provider did not accept the gateway's request.")
+            }
+            Self::FirstByteTooLate { limit } => Answer::of(
+                504,
+                K::Api,
+                "upstream_timeout",
+                format!("The model's provider did not begin to answer within {} seconds.", limit.as_secs().max(1)),
+            ),
+            Self::UpstreamStatus { status, message, retry_after } => {
+                let kind = Kind::of_status(*status);
+                Answer {
+                    retry_after: *retry_after,
+                    ..Answer::of(
+                        *status,
+                        kind,
+                        kind.upstream_code(),
+                        message.clone().unwrap_or_else(|| kind.upstream_message().to_owned()),
+                    )
+                }
+            }
+            Self::Cut { .. } => Answer::of(502, K::Api, "upstream_cut", "The model's provider ended the answer before it was complete."),
+            Self::LeakStopped => {
+                Answer::of(502, K::Api, "upstream_failed", "The answer of the model's provider was stopped: it must not be shown.")
+            }
+            Self::Internal { .. } => {
+                Answer::of(500, K::Api, "internal_error", "The gateway failed on this request. The operator finds it by its request id.")
+            }
+        }
+    }
+
+    /// The metric's and the access line's word: few values, no request's data.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoKey => "no_key",
+            Self::WrongKey => "wrong_key",
+            Self::TwoCredentials => "two_credentials",
+            Self::UnknownPath { .. } => "unknown_path",
+            Self::NotJson => "not_json",
+            Self::WrongMethod { .. } => "wrong_method",
+            Self::CompressedBody { .. } => "compressed_body",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyTooSlow { .. } => "body_too_slow",
+            Self::BadBody(_) => "bad_body",
+            Self::BadHead { .. } => "bad_head",
+            Self::UpgradeRequested => "upgrade_requested",
+            Self::UnknownModel { .. } => "unknown_model",
+            Self::ModelNotListed { .. } => "model_not_listed",
+            Self::NotConfigured { .. } => "not_configured",
+            Self::OutOfBodyMemory => "out_of_body_memory",
+            Self::UpstreamFailed { .. } => "upstream_failed",
+            Self::KeyRefused { .. } => "key_refused",
+            Self::FirstByteTooLate { .. } => "first_byte_too_late",
+            Self::UpstreamStatus { .. } => "upstream_status",
+            Self::Cut { .. } => "upstream_cut",
+            Self::LeakStopped => "leak_stopped",
+            Self::Internal { .. } => "internal",
+        }
+    }
+
+    /// Who has to act.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::NoKey
+            | Self::WrongKey
+            | Self::TwoCredentials
+            | Self::UnknownPath { .. }
+            | Self::NotJson
+            | Self::WrongMethod { .. }
+            | Self::CompressedBody { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::BodyTooSlow { .. }
+            | Self::BadBody(_)
+            | Self::BadHead { .. }
+            | Self::UpgradeRequested
+            | Self::UnknownModel { .. }
+            | Self::ModelNotListed { .. } => Fault::Client,
+            Self::NotConfigured { .. } | Self::OutOfBodyMemory | Self::Internal { .. } => Fault::Gateway,
+            Self::UpstreamFailed { .. }
+            | Self::KeyRefused { .. }
+            | Self::FirstByteTooLate { .. }
+            | Self::UpstreamStatus { .. }
+            | Self::Cut { .. }
+            | Self::LeakStopped => Fault::Upstream,
+        }
+    }
+}
+
+impl Answer {
+    fn of(status: u16, kind: Kind, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, code, message: message.into(), param: None, retry_after: None, retry_helps: true, allow: None }
+    }
+
+    fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
+    fn retry_is_useless(self) -> Self {
+        Self { retry_helps: false, ..self }
+    }
+}
+
+impl Kind {
+    /// The class of a status that a provider answered with.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            401 => Self::Authentication,
+            402 => Self::Billing,
+            403 => Self::Permission,
+            404 => Self::NotFound,
+            413 => Self::TooLarge,
+            429 => Self::RateLimit,
+            503 | 529 => Self::Overloaded,
+            400..=499 => Self::InvalidRequest,
+            _ => Self::Api,
+        }
+    }
+
+    fn upstream_code(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::NotFound => "not_found",
+            Self::TooLarge => "request_too_large",
+            Self::RateLimit => "rate_limit_exceeded",
+            Self::Overloaded => "overloaded",
+            Self::Authentication | Self::Billing | Self::Permission | Self::Api => "upstream_error",
+        }
+    }
+
+    fn upstream_message(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "The model's provider refused the request as invalid.",
+            Self::NotFound => "The model's provider does not know what the request asks for.",
+            Self::TooLarge => "The request is too large for the model's provider.",
+            Self::RateLimit => "The model's provider limits the rate of requests. Try again later.",
+            Self::Overloaded => "The model's provider is overloaded. Try again in a moment.",
+            Self::Authentication | Self::Billing | Self::Permission | Self::Api => "The model's provider answered with an error.",
+        }
+    }
+}
+
+/// A client's own text as it may stand in a message: short and without control characters.
+fn shown(text: &str) -> String {
+    const MOST: usize = 100;
+    let mut out: String = text.chars().filter(|c| !c.is_control()).take(MOST).collect();
+    if text.chars().count() > MOST {
+        out.push('…');
+    }
+    format!("`{out}`")
+}

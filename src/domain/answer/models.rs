@@ -1,0 +1,69 @@
+//! The model list that the gateway answers itself (M14), in either dialect's shape.
+//!
+//! OpenAI: `{"object":"list","data":[{"id","object":"model","created","owned_by"}]}`; Anthropic: `{"data":[{"type":"model","id",
+//! "display_name","created_at"}],"has_more","first_id","last_id"}`. A configured model has no date of its own: both say the epoch.
+
+use serde_json::{Value, json};
+
+use crate::domain::dialect::Dialect;
+use crate::domain::route::ListedModel;
+
+/// The whole list, in the configuration's order.
+pub fn list<'a>(dialect: Dialect, models: impl Iterator<Item = ListedModel<'a>>) -> String {
+    let data: Vec<Value> = models.map(|model| entry(dialect, &model)).collect();
+    match dialect {
+        Dialect::OpenAi => json!({ "object": "list", "data": data }),
+        Dialect::Anthropic => {
+            let id_of = |entry: Option<&Value>| entry.and_then(|entry| entry.get("id")).cloned().unwrap_or(Value::Null);
+            let (first_id, last_id) = (id_of(data.first()), id_of(data.last()));
+            json!({ "data": data, "has_more": false, "first_id": first_id, "last_id": last_id })
+        }
+    }
+    .to_string()
+}
+
+/// One model by its id.
+pub fn one<'a>(dialect: Dialect, mut models: impl Iterator<Item = ListedModel<'a>>, id: &str) -> Option<String> {
+    models.find(|model| model.id == id).map(|model| entry(dialect, &model).to_string())
+}
+
+fn entry(dialect: Dialect, model: &ListedModel<'_>) -> Value {
+    match dialect {
+        Dialect::OpenAi => json!({ "id": model.id, "object": "model", "created": 0, "owned_by": model.upstream }),
+        Dialect::Anthropic => {
+            json!({ "type": "model", "id": model.id, "display_name": model.id, "created_at": "1970-01-01T00:00:00Z" })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODELS: [ListedModel<'static>; 2] =
+        [ListedModel { id: "a", upstream: "main" }, ListedModel { id: "b", upstream: "troll" }];
+
+    #[test]
+    fn m14_lists_in_the_openai_shape() {
+        assert_eq!(
+            list(Dialect::OpenAi, MODELS.into_iter()),
+            r#"{"data":[{"created":0,"id":"a","object":"model","owned_by":"main"},{"created":0,"id":"b","object":"model","owned_by":"troll"}],"object":"list"}"#
+        );
+    }
+
+    #[test]
+    fn m14_lists_in_the_anthropic_shape() {
+        let text = list(Dialect::Anthropic, MODELS.into_iter());
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["first_id"], "a");
+        assert_eq!(value["last_id"], "b");
+        assert_eq!(value["has_more"], false);
+        assert_eq!(value["data"][1]["type"], "model");
+    }
+
+    #[test]
+    fn finds_one_by_id() {
+        assert!(one(Dialect::OpenAi, MODELS.into_iter(), "b").is_some_and(|text| text.contains("\"b\"")));
+        assert_eq!(one(Dialect::OpenAi, MODELS.into_iter(), "c"), None);
+    }
+}

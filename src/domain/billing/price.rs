@@ -1,0 +1,284 @@
+//! The price of a model's tokens, and the cost of a request's usage at that price (U1, U2).
+//!
+//! ```text
+//! cost = (input·p_in + cache_write·p_cw + cache_write_1h·p_cw1h + cache_read·p_cr + output·p_out) / 10⁶ × multiplier
+//! ```
+//! Prices and multipliers are exact decimals with at most nine places, read from their JSON text and never through a float. The
+//! cost is computed in 128 bits and rounded once, half up.
+
+use std::fmt;
+
+use crate::domain::billing::NanoUsd;
+use crate::domain::usage::Usage;
+
+/// An exact decimal ≥ 0 with at most nine places, held in billionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Decimal(u64);
+
+/// What a model costs: US dollars per million tokens of each class, times a multiplier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Price {
+    rates: Rates,
+    multiplier: Decimal,
+}
+
+/// US dollars per million tokens, one rate for each class of usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    pub input: Decimal,
+    pub output: Decimal,
+    /// Writing to the five-minute cache.
+    pub cache_write: Decimal,
+    /// Writing to the one-hour cache.
+    pub cache_write_1h: Decimal,
+    pub cache_read: Decimal,
+}
+
+/// Why a number's text is no price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecimalError {
+    #[error("must not be negative")]
+    Negative,
+    #[error("has more than nine decimal places")]
+    TooFine,
+    #[error("is larger than 1000000")]
+    TooLarge,
+    #[error("must be a plain decimal number such as 0.25, without an exponent")]
+    NotPlain,
+}
+
+const PLACES: usize = 9;
+const ONE: u64 = 1_000_000_000;
+const LARGEST: u64 = 1_000_000 * ONE;
+
+impl Decimal {
+    pub const ONE: Self = Self(ONE);
+
+    /// Reads the text of a JSON number: `3`, `3.75`, `0.30`.
+    ///
+    /// # Errors
+    ///
+    /// Refuses a negative number, more than nine places, an exponent, and more than 1 000 000 (surely a slip).
+    pub fn parse(text: &str) -> Result<Self, DecimalError> {
+        if text.starts_with('-') {
+            return Err(DecimalError::Negative);
+        }
+        let (whole, fraction) = match text.split_once('.') {
+            Some((_, "")) => return Err(DecimalError::NotPlain),
+            Some((whole, fraction)) => (whole, fraction.trim_end_matches('0')),
+            None => (text, ""),
+        };
+        if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+            return Err(DecimalError::NotPlain);
+        }
+        if fraction.len() > PLACES {
+            return Err(DecimalError::TooFine);
+        }
+        let padding = std::iter::repeat_n(b'0', PLACES - fraction.len());
+        whole
+            .bytes()
+            .chain(fraction.bytes())
+            .chain(padding)
+            .try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+            .filter(|nanos| *nanos <= LARGEST)
+            .map(Self)
+            .ok_or(DecimalError::TooLarge)
+    }
+
+    pub fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// This many billionths.
+    pub fn nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Multiplies by a whole number of hundredths; a tenth place is rounded half up.
+    fn percent(self, percent: u64) -> Self {
+        let nanos = (u128::from(self.0) * u128::from(percent) + 50) / 100;
+        Self(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// Prints the shortest exact decimal.
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, fraction) = (self.0 / ONE, self.0 % ONE);
+        if fraction == 0 {
+            return write!(f, "{whole}");
+        }
+        let fraction = format!("{fraction:0PLACES$}");
+        write!(f, "{whole}.{}", fraction.trim_end_matches('0'))
+    }
+}
+
+impl Rates {
+    /// Fills what was not given from the input's rate, as the Anthropic price list has it: a cache write costs 1.25 times, an
+    /// hour's cache write twice, a cache read a tenth of an input token.
+    pub fn derive(
+        input: Decimal,
+        output: Decimal,
+        cache_write: Option<Decimal>,
+        cache_write_1h: Option<Decimal>,
+        cache_read: Option<Decimal>,
+    ) -> Self {
+        Self {
+            input,
+            output,
+            cache_write: cache_write.unwrap_or_else(|| input.percent(125)),
+            cache_write_1h: cache_write_1h.unwrap_or_else(|| input.percent(200)),
+            cache_read: cache_read.unwrap_or_else(|| input.percent(10)),
+        }
+    }
+}
+
+impl Price {
+    pub fn new(rates: Rates, multiplier: Decimal) -> Self {
+        Self { rates, multiplier }
+    }
+
+    pub fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    pub fn multiplier(&self) -> Decimal {
+        self.multiplier
+    }
+
+    /// The cost of one request's usage, rounded once, half up; beyond what 64 bits hold it stays at the largest amount.
+    pub fn cost(&self, usage: &Usage) -> NanoUsd {
+        let Rates { input, output, cache_write, cache_write_1h, cache_read } = self.rates;
+        let classes = [
+            (usage.input_tokens, input),
+            (usage.cache_write_tokens, cache_write),
+            (usage.cache_write_1h_tokens, cache_write_1h),
+            (usage.cache_read_tokens, cache_read),
+            (usage.output_tokens, output),
+        ];
+        let exact = classes
+            .into_iter()
+            .try_fold(0u128, |sum, (tokens, rate)| sum.checked_add(u128::from(tokens).checked_mul(u128::from(rate.0))?))
+            .and_then(|sum| sum.checked_mul(u128::from(self.multiplier.0)));
+        // Billionths per million tokens, times billionths of the multiplier.
+        const SCALE: u128 = 1_000_000 * ONE as u128;
+        let rounded = exact.and_then(|exact| exact.checked_add(SCALE / 2)).map(|exact| exact / SCALE);
+        rounded.and_then(|nanos| u64::try_from(nanos).ok()).map_or(NanoUsd::MAX, NanoUsd::from_nanos)
+    }
+}
+
+/// Prints one row: `in 3, out 15, cache write 3.75 (1h 6), cache read 0.3 USD/Mtok, ×1.2`.
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rates { input, output, cache_write, cache_write_1h, cache_read } = self.rates;
+        write!(f, "in {input}, out {output}, cache write {cache_write} (1h {cache_write_1h}), cache read {cache_read} USD/Mtok")?;
+        if self.multiplier != Decimal::ONE {
+            write!(f, ", ×{}", self.multiplier)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decimal(text: &str) -> Decimal {
+        Decimal::parse(text).unwrap()
+    }
+
+    /// U2
+    #[test]
+    fn golden_vector() {
+        let rates =
+            Rates::derive(decimal("3"), decimal("15"), Some(decimal("3.75")), None, Some(decimal("0.30")));
+        let usage = Usage {
+            input_tokens: 500,
+            cache_write_tokens: 200,
+            cache_read_tokens: 300,
+            output_tokens: 500,
+            ..Usage::default()
+        };
+        let cost = Price::new(rates, decimal("1.2")).cost(&usage);
+        assert_eq!(cost.nanos(), 11_808_000);
+        assert_eq!(cost.to_string(), "0.011808");
+    }
+
+    /// U2: the one-hour writes have a rate of their own.
+    #[test]
+    fn missing_cache_rates_come_from_the_input() {
+        let rates = Rates::derive(decimal("3"), decimal("15"), None, None, None);
+        assert_eq!((rates.cache_write, rates.cache_write_1h, rates.cache_read), (decimal("3.75"), decimal("6"), decimal("0.3")));
+        let usage = Usage { cache_write_1h_tokens: 1_000_000, ..Usage::default() };
+        assert_eq!(Price::new(rates, Decimal::ONE).cost(&usage).to_string(), "6");
+    }
+
+    /// U2: half a nano-dollar goes up, less goes down, and only the sum is rounded.
+    #[test]
+    fn rounds_once_half_up() {
+        let rates = |input| Rates::derive(decimal(input), decimal(input), None, None, Some(decimal(input)));
+        let cost = |input, usage| Price::new(rates(input), Decimal::ONE).cost(&usage).nanos();
+        let one = Usage { input_tokens: 1, ..Usage::default() };
+        assert_eq!(cost("0.0005", one), 1);
+        assert_eq!(cost("0.000499999", one), 0);
+        let three = Usage { input_tokens: 1, cache_read_tokens: 1, output_tokens: 1, ..Usage::default() };
+        assert_eq!(cost("0.0005", three), 2, "1.5 rounded once, not three times 0.5");
+    }
+
+    /// U8
+    #[test]
+    fn absurd_counts_saturate() {
+        let rates = Rates::derive(decimal("1000000"), decimal("1000000"), None, None, None);
+        let usage = Usage { input_tokens: u64::MAX, output_tokens: u64::MAX, ..Usage::default() };
+        assert_eq!(Price::new(rates, decimal("1000000")).cost(&usage), NanoUsd::MAX);
+    }
+
+    #[test]
+    fn reads_exact_decimals_only() {
+        for (text, nanos) in
+            [("0", 0), ("3", 3 * ONE), ("3.75", 3_750_000_000), ("0.30", 300_000_000), ("0.000000001", 1), ("1.0000000000", ONE)]
+        {
+            assert_eq!(Decimal::parse(text), Ok(Decimal(nanos)), "{text}");
+        }
+        for (text, error) in [
+            ("-1", DecimalError::Negative),
+            ("-0.0", DecimalError::Negative),
+            ("0.0000000001", DecimalError::TooFine),
+            ("1000001", DecimalError::TooLarge),
+            ("99999999999999999999", DecimalError::TooLarge),
+            ("1e3", DecimalError::NotPlain),
+            ("1.", DecimalError::NotPlain),
+            (".5", DecimalError::NotPlain),
+            ("", DecimalError::NotPlain),
+            ("+1", DecimalError::NotPlain),
+        ] {
+            assert_eq!(Decimal::parse(text), Err(error), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_printed_decimal_reads_back(nanos in 0..=LARGEST) {
+            prop_assert_eq!(Decimal::parse(&Decimal(nanos).to_string()), Ok(Decimal(nanos)));
+        }
+
+        /// U2: the rounded cost is within half a nano-dollar of the exact fraction.
+        #[test]
+        fn the_cost_is_the_nearest_nano(
+            tokens in proptest::array::uniform5(0u64..10_000_000),
+            rates in proptest::array::uniform5(0u64..1_000 * ONE),
+            multiplier in 0u64..10 * ONE,
+        ) {
+            let [input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens] = tokens;
+            let usage = Usage { input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens };
+            let [input, cache_write, cache_write_1h, cache_read, output] = rates.map(Decimal);
+            let price = Price::new(Rates { input, output, cache_write, cache_write_1h, cache_read }, Decimal(multiplier));
+            let exact: u128 = tokens.iter().zip(rates).map(|(t, r)| u128::from(*t) * u128::from(r)).sum::<u128>() * u128::from(multiplier);
+            let scale = 10u128.pow(15);
+            let billed = u128::from(price.cost(&usage).nanos()) * scale;
+            prop_assert!(billed <= exact + scale / 2 && exact < billed + scale / 2 + scale % 2);
+        }
+    }
+}

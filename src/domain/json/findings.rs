@@ -1,0 +1,137 @@
+//! Collects what a body says while the scanner tells its keys and values: which keys count, and what their values mean.
+
+use std::ops::Range;
+
+use super::escape;
+use super::fault::{MAX_MODEL_BYTES, PeekError};
+use super::peek::{IncludeUsage, ModelName, Peeked, Room, UsageSite};
+use super::scan::{Interest, Listener, Token};
+
+/// The keys that the gateway acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Model,
+    Stream,
+    StreamOptions,
+    IncludeUsage,
+    MaxTokens,
+    MaxCompletionTokens,
+    MaxOutputTokens,
+}
+
+impl Key {
+    const TOP: [Self; 6] =
+        [Self::Model, Self::Stream, Self::StreamOptions, Self::MaxTokens, Self::MaxCompletionTokens, Self::MaxOutputTokens];
+
+    /// Finds the key of an object at `depth` that has this name, upper and lower case being the same.
+    fn find(depth: usize, name: &str) -> Option<Self> {
+        let keys = if depth == 1 { Self::TOP.as_slice() } else { &[Self::IncludeUsage] };
+        keys.iter().copied().find(|key| key.name().eq_ignore_ascii_case(name))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Stream => "stream",
+            Self::StreamOptions => "stream_options",
+            Self::IncludeUsage => "include_usage",
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::MaxOutputTokens => "max_output_tokens",
+        }
+    }
+
+    /// The name for an error's `param`.
+    fn path(self) -> &'static str {
+        match self {
+            Self::IncludeUsage => "stream_options.include_usage",
+            other => other.name(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Findings {
+    peeked: Peeked,
+    /// One bit for each [`Key`] that was seen in any spelling.
+    seen: u8,
+    /// The key whose value comes next.
+    current: Option<Key>,
+}
+
+impl Findings {
+    pub fn new() -> Self {
+        let usage_site = UsageSite::Top(Room { at: 0, is_empty: true });
+        let peeked =
+            Peeked { model: None, stream: false, max_output_tokens: None, include_usage: IncludeUsage::Absent, usage_site };
+        Self { peeked, seen: 0, current: None }
+    }
+
+    pub fn into_peeked(self) -> Peeked {
+        self.peeked
+    }
+
+    fn model(&mut self, raw: Option<&[u8]>, span: Range<usize>) -> Result<(), PeekError> {
+        let offset = span.start;
+        let too_long = PeekError::ModelTooLong { offset };
+        let Some(raw) = raw else { return Err(too_long) };
+        let name = escape::decode(raw).map_err(|_| PeekError::LoneSurrogate { param: Some("model"), offset })?;
+        if name.len() > MAX_MODEL_BYTES {
+            return Err(too_long);
+        }
+        self.peeked.model = Some(ModelName { name: name.into_owned(), span });
+        Ok(())
+    }
+}
+
+impl Listener for Findings {
+    fn opened(&mut self, depth: usize, first_member: usize) {
+        let room = Room { at: first_member, is_empty: true };
+        self.peeked.usage_site = if depth == 1 { UsageSite::Top(room) } else { UsageSite::Options(room) };
+    }
+
+    fn key(&mut self, depth: usize, raw: Option<&[u8]>, at: usize) -> Result<Interest, PeekError> {
+        match (&mut self.peeked.usage_site, depth) {
+            (UsageSite::Top(room), 1) | (UsageSite::Options(room), 2) => room.is_empty = false,
+            _ => {}
+        }
+        self.current = None;
+        let Some(raw) = raw else { return Ok(Interest::Skip) };
+        let name = escape::decode(raw).map_err(|_| PeekError::LoneSurrogate { param: None, offset: at })?;
+        let Some(key) = Key::find(depth, &name) else { return Ok(Interest::Skip) };
+        let bit = 1 << key as u8;
+        if self.seen & bit != 0 {
+            return Err(PeekError::DuplicateKey { key: key.path(), offset: at });
+        }
+        self.seen |= bit;
+        if key.name() != name {
+            return Ok(Interest::Skip);
+        }
+        self.current = Some(key);
+        Ok(if key == Key::StreamOptions { Interest::Members } else { Interest::Value })
+    }
+
+    fn value(&mut self, token: Token<'_>, span: Range<usize>) -> Result<(), PeekError> {
+        match (self.current, token) {
+            (Some(Key::Model), Token::String(raw)) => return self.model(raw, span),
+            (Some(Key::Stream), token) => self.peeked.stream = token == Token::True,
+            (Some(Key::StreamOptions), _) => self.peeked.usage_site = UsageSite::NoObject(span),
+            (Some(Key::IncludeUsage), token) => {
+                self.peeked.include_usage = if token == Token::True { IncludeUsage::True } else { IncludeUsage::False };
+                self.peeked.usage_site = UsageSite::Value(span);
+            }
+            (Some(Key::MaxTokens | Key::MaxCompletionTokens | Key::MaxOutputTokens), Token::Number(raw)) => {
+                self.peeked.max_output_tokens = self.peeked.max_output_tokens.max(raw.and_then(non_negative_integer));
+            }
+            (Some(Key::Model | Key::MaxTokens | Key::MaxCompletionTokens | Key::MaxOutputTokens) | None, _) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Reads a number of digits alone; `1e3` and `1.0` are none.
+fn non_negative_integer(raw: &[u8]) -> Option<u64> {
+    raw.iter().all(u8::is_ascii_digit).then(|| {
+        raw.iter().fold(0, |sum: u64, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+    })
+}

@@ -1,0 +1,14 @@
+//! Decides. Values in, values out: no Pingora, no tokio, no log, no file, no clock, no environment; time is an argument.
+
+pub mod answer;
+pub mod billing;
+pub mod dialect;
+pub mod guard;
+pub mod headers;
+pub mod id;
+pub mod json;
+pub mod route;
+pub mod secret;
+pub mod settings;
+pub mod upstream;
+pub mod usage;

@@ -1,0 +1,88 @@
+//! Routes: which upstream a model goes to, by one ordered rule, and why.
+//!
+//! (1) `models[]` by id or alias, (2) `model_routing.models` exact, then the longest `prefix*`, (3) the default target, else
+//! `unknown_model`; requests without a JSON body go by `host_routes`. Lookups do not grow with the number of models.
+
+pub mod join;
+pub mod table;
+
+use std::sync::Arc;
+
+use crate::domain::billing::Price;
+use crate::domain::upstream::Upstream;
+
+pub use table::RoutingTable;
+
+/// A configured model.
+#[derive(Debug)]
+pub struct Model {
+    pub id: Arc<str>,
+    pub upstream: Arc<Upstream>,
+    /// What the upstream calls the model, when that differs from what clients say.
+    pub upstream_model_id: Option<Arc<str>>,
+    /// `None`: the default price applies.
+    pub price: Option<Price>,
+}
+
+/// A model as the gateway's own list shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedModel<'a> {
+    pub id: &'a str,
+    /// The name of its upstream.
+    pub upstream: &'a str,
+}
+
+/// Where a request goes and by which rule.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub upstream: Arc<Upstream>,
+    /// The configured model, when rule 1 matched.
+    pub model: Option<Arc<Model>>,
+    pub rule: Rule,
+}
+
+impl Route {
+    /// The name that the upstream is asked for when the client asked for `asked`: `upstream_model_id`, else the client's own word.
+    pub fn upstream_model<'a>(&'a self, asked: &'a str) -> &'a str {
+        self.model.as_ref().and_then(|model| model.upstream_model_id.as_deref()).unwrap_or(asked)
+    }
+}
+
+/// The rule that decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// `models[]`, by id or alias.
+    Model,
+    /// `model_routing.models`, by the exact name.
+    Exact,
+    /// `model_routing.models`, by the longest prefix.
+    Prefix,
+    /// `model_routing.default_target`.
+    DefaultTarget,
+    /// `routing.unknown_model: "troll"`.
+    UnknownToTroll,
+    /// `routing.model_based: false`.
+    ModelRoutingOff,
+    /// `host_routes`.
+    Host,
+}
+
+impl Rule {
+    /// Whether the request's own model chose the upstream (a routing success), or a default did (a fallback).
+    pub fn is_success(self) -> bool {
+        matches!(self, Self::Model | Self::Exact | Self::Prefix)
+    }
+
+    /// The access line's word.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Exact => "exact",
+            Self::Prefix => "prefix",
+            Self::DefaultTarget => "default_target",
+            Self::UnknownToTroll => "unknown_to_troll",
+            Self::ModelRoutingOff => "model_routing_off",
+            Self::Host => "host",
+        }
+    }
+}

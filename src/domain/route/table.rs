@@ -1,0 +1,294 @@
+//! The routing table: one ordered rule from a request's model (or host) to its upstream, built once from the configuration.
+//!
+//! Only what the configuration put into the table can come out of it: no header, body field or redirect adds a target (M16).
+//!
+//! Cost of a lookup (P9): one hash of the name for rule 1, one for the exact map, one per *distinct prefix length* that the name
+//! reaches, one per label of a host. None of them grows with the number of models, prefixes of equal length, or hosts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::domain::answer::Refusal;
+use crate::domain::route::{Model, Route, Rule};
+use crate::domain::upstream::Upstream;
+
+/// What the table is built from. The configuration has proven it: no name stands twice.
+#[derive(Debug)]
+pub struct Plan {
+    /// `false` sends every model to troll (K14).
+    pub model_based: bool,
+    pub unknown_model: UnknownModel,
+    pub troll: Arc<Upstream>,
+    /// `models[]` in the file's order, each with its aliases.
+    pub models: Vec<(Model, Vec<Arc<str>>)>,
+    /// `model_routing`; `None` where the file has none (K5).
+    pub url_map: Option<UrlMap>,
+    pub hosts: Vec<(HostPattern, Arc<Upstream>)>,
+}
+
+/// `model_routing`.
+#[derive(Debug)]
+pub struct UrlMap {
+    pub enabled: bool,
+    pub default_target: Option<Arc<Upstream>>,
+    /// In the file's order.
+    pub targets: Vec<(NamePattern, Arc<Upstream>)>,
+}
+
+/// `routing.unknown_model`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownModel {
+    Troll,
+    Reject,
+}
+
+/// A key of `model_routing.models`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NamePattern {
+    Exact(Arc<str>),
+    /// Without its `*`; empty matches every name.
+    Prefix(Arc<str>),
+}
+
+/// The `host` of a `host_routes` entry, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    Exact(Arc<str>),
+    /// `*.suffix` without its `*.`: any name below the suffix, not the suffix itself.
+    Below(Arc<str>),
+}
+
+/// Answers where a request goes. Immutable.
+#[derive(Debug)]
+pub struct RoutingTable {
+    model_based: bool,
+    unknown_model: UnknownModel,
+    troll: Arc<Upstream>,
+    models: HashMap<Arc<str>, Arc<Model>>,
+    exact: HashMap<Arc<str>, Arc<Upstream>>,
+    /// The longest prefixes first.
+    prefixes: Vec<PrefixesOfLength>,
+    enabled: bool,
+    default_target: Option<Arc<Upstream>>,
+    exact_hosts: HashMap<Arc<str>, Arc<Upstream>>,
+    hosts_below: HashMap<Arc<str>, Arc<Upstream>>,
+    listed: Vec<Arc<Model>>,
+    configured: usize,
+}
+
+#[derive(Debug)]
+struct PrefixesOfLength {
+    bytes: usize,
+    upstreams: HashMap<Arc<str>, Arc<Upstream>>,
+}
+
+impl RoutingTable {
+    pub fn new(plan: Plan) -> Self {
+        let Plan { model_based, unknown_model, troll, models, url_map, hosts } = plan;
+        let url_map = url_map.unwrap_or(UrlMap { enabled: false, default_target: None, targets: Vec::new() });
+        let configured = models.len() + url_map.targets.len();
+
+        let mut by_name = HashMap::with_capacity(models.len());
+        let mut listed = Vec::with_capacity(models.len());
+        for (model, aliases) in models {
+            let model = Arc::new(if model_based { model } else { sent_to_troll(model, &troll) });
+            for name in std::iter::once(&model.id).chain(&aliases) {
+                by_name.entry(name.clone()).or_insert_with(|| model.clone());
+            }
+            listed.push(model);
+        }
+
+        let enabled = url_map.enabled;
+        let mut exact = HashMap::new();
+        let mut prefixes: BTreeMap<usize, HashMap<Arc<str>, Arc<Upstream>>> = BTreeMap::new();
+        for (pattern, upstream) in url_map.targets {
+            match pattern {
+                NamePattern::Exact(name) => {
+                    if enabled && model_based && !by_name.contains_key(&name) {
+                        listed.push(Arc::new(Model {
+                            id: name.clone(),
+                            upstream: upstream.clone(),
+                            upstream_model_id: None,
+                            price: None,
+                        }));
+                    }
+                    exact.entry(name).or_insert(upstream);
+                }
+                NamePattern::Prefix(prefix) => {
+                    prefixes.entry(prefix.len()).or_default().entry(prefix).or_insert(upstream);
+                }
+            }
+        }
+
+        let (mut exact_hosts, mut hosts_below) = (HashMap::new(), HashMap::new());
+        for (pattern, upstream) in hosts {
+            match pattern {
+                HostPattern::Exact(host) => exact_hosts.entry(host).or_insert(upstream),
+                HostPattern::Below(suffix) => hosts_below.entry(suffix).or_insert(upstream),
+            };
+        }
+        Self {
+            model_based,
+            unknown_model,
+            troll,
+            models: by_name,
+            exact,
+            prefixes: prefixes.into_iter().rev().map(|(bytes, upstreams)| PrefixesOfLength { bytes, upstreams }).collect(),
+            enabled,
+            default_target: url_map.default_target,
+            exact_hosts,
+            hosts_below,
+            listed,
+            configured,
+        }
+    }
+
+    /// Routes a JSON request by its top-level `model`; `None` where it has none, or one that is no string (M9).
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::UnknownModel`] where no rule matches and `routing.unknown_model` is `reject`.
+    pub fn by_model(&self, name: Option<&str>) -> Result<Route, Refusal> {
+        let model = name.and_then(|name| self.models.get(name));
+        if !self.model_based {
+            return Ok(Route { upstream: self.troll.clone(), model: model.cloned(), rule: Rule::ModelRoutingOff });
+        }
+        if let Some(model) = model {
+            return Ok(Route { upstream: model.upstream.clone(), model: Some(model.clone()), rule: Rule::Model });
+        }
+        if self.enabled
+            && let Some(route) = name.and_then(|name| self.by_url_map(name)).or_else(|| self.by_default_target())
+        {
+            return Ok(route);
+        }
+        match self.unknown_model {
+            UnknownModel::Troll => Ok(route(&self.troll, Rule::UnknownToTroll)),
+            UnknownModel::Reject => Err(Refusal::UnknownModel { model: name.map(str::to_owned) }),
+        }
+    }
+
+    /// Where a body goes that is not valid JSON (and not ambiguous, M9): the default target, if URL routing is on and has one.
+    pub fn for_invalid_json(&self) -> Option<Route> {
+        (self.model_based && self.enabled).then(|| self.by_default_target()).flatten()
+    }
+
+    /// Routes a request without a JSON body by its `Host`; the port and the case don't count, the longest suffix wins.
+    pub fn by_host(&self, host: &str) -> Option<Route> {
+        if self.exact_hosts.is_empty() && self.hosts_below.is_empty() {
+            return None;
+        }
+        let host = without_port(host).to_ascii_lowercase();
+        let host = host.strip_suffix('.').unwrap_or(&host);
+        let below = || host.match_indices('.').find_map(|(dot, _)| self.hosts_below.get(host.get(dot + 1..)?));
+        self.exact_hosts.get(host).or_else(below).map(|upstream| route(upstream, Rule::Host))
+    }
+
+    /// The models that clients may name: `models[]`, then the exact names of the URL map, in the file's order (M14).
+    pub fn listed(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.listed.iter()
+    }
+
+    /// The entry of `models[]` that has this id or alias.
+    pub fn find(&self, name: &str) -> Option<&Arc<Model>> {
+        self.models.get(name)
+    }
+
+    /// Whether `model_routing` is on.
+    pub fn enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Whether models choose their upstreams at all (`routing.model_based`).
+    pub fn model_based(&self) -> bool {
+        self.model_based
+    }
+
+    /// `model_routing.default_target` as it may be shown: an endpoint holds no secret.
+    pub fn default_target(&self) -> Option<String> {
+        let upstream = self.default_target.as_ref()?;
+        Some(upstream.endpoint.as_ref().map_or_else(|| upstream.name.to_string(), ToString::to_string))
+    }
+
+    /// How many models the file configures: the entries of `models[]` and those of `model_routing.models` (K12).
+    pub fn models_configured(&self) -> usize {
+        self.configured
+    }
+
+    fn by_url_map(&self, name: &str) -> Option<Route> {
+        let longest_prefix = || self.prefixes.iter().find_map(|of| of.upstreams.get(name.get(..of.bytes)?));
+        let exact = self.exact.get(name).map(|upstream| route(upstream, Rule::Exact));
+        exact.or_else(|| longest_prefix().map(|upstream| route(upstream, Rule::Prefix)))
+    }
+
+    fn by_default_target(&self) -> Option<Route> {
+        self.default_target.as_ref().map(|upstream| route(upstream, Rule::DefaultTarget))
+    }
+}
+
+impl NamePattern {
+    /// Reads a key of the URL map.
+    ///
+    /// # Errors
+    ///
+    /// An empty key, and a `*` anywhere but at the end.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.is_empty() {
+            return Err("a model's name must not be empty");
+        }
+        match text.split_once('*') {
+            None => Ok(Self::Exact(text.into())),
+            Some((prefix, "")) => Ok(Self::Prefix(prefix.into())),
+            Some(_) => Err("`*` may stand once, at the end of a name (`gemini-*`)"),
+        }
+    }
+}
+
+impl HostPattern {
+    /// Reads the `host` of a host route.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is no bare host name: a scheme, a port, a path, a `*` that is not the first label.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let lower = text.to_ascii_lowercase();
+        let lower = lower.strip_suffix('.').unwrap_or(&lower);
+        let (name, pattern): (&str, fn(Arc<str>) -> Self) = match lower.strip_prefix("*.") {
+            Some(suffix) => (suffix, Self::Below),
+            None => (lower, Self::Exact),
+        };
+        let is_ip = name.parse::<std::net::IpAddr>().is_ok();
+        let is_name = name.split('.').all(|label| {
+            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        });
+        if is_ip || is_name {
+            Ok(pattern(name.into()))
+        } else {
+            Err("must be a host name without scheme, port or path, or `*.` and a suffix (`*.internal.example.com`)")
+        }
+    }
+}
+
+/// A model as the old behaviour has it: everything goes to troll, which knows only its own names (K14).
+fn sent_to_troll(model: Model, troll: &Arc<Upstream>) -> Model {
+    let own_name = Arc::ptr_eq(&model.upstream, troll);
+    Model { upstream: troll.clone(), upstream_model_id: model.upstream_model_id.filter(|_| own_name), ..model }
+}
+
+fn route(upstream: &Arc<Upstream>, rule: Rule) -> Route {
+    Route { upstream: upstream.clone(), model: None, rule }
+}
+
+/// Cuts the port off a `Host` value; an IPv6 address loses its brackets too.
+fn without_port(host: &str) -> &str {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    match host.split_once(':') {
+        Some((name, port)) if !port.contains(':') => name,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

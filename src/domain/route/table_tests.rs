@@ -1,0 +1,194 @@
+//! Each rule of the table, its place in the order, and that lookups agree with a plain search.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::guard::KeyGuard;
+use crate::domain::upstream::{AuthHeader, Timeouts};
+
+fn upstream(name: &str) -> Arc<Upstream> {
+    let second = Duration::from_secs(1);
+    Arc::new(Upstream {
+        name: name.into(),
+        endpoint: None,
+        credentials: Vec::new(),
+        requires_key: false,
+        auth_header: AuthHeader::Authorization,
+        connect_to: None,
+        ca_file: None,
+        http2: true,
+        timeouts: Timeouts { connect: second, first_byte: second, idle: second },
+        pass_client_faults: true,
+        guard: KeyGuard::new(std::iter::empty()),
+    })
+}
+
+fn model(id: &str, upstream: &Arc<Upstream>, aliases: &[&str]) -> (Model, Vec<Arc<str>>) {
+    let model = Model {
+        id: id.into(),
+        upstream: upstream.clone(),
+        upstream_model_id: Some(format!("{id}-at-{}", upstream.name).into()),
+        price: None,
+    };
+    (model, aliases.iter().map(|alias| Arc::from(*alias)).collect())
+}
+
+fn plan(change: impl FnOnce(&mut Plan)) -> RoutingTable {
+    let (troll, main, url) = (upstream("troll"), upstream("main"), upstream("url"));
+    let target = |pattern: &str| (NamePattern::parse(pattern).unwrap(), url.clone());
+    let mut plan = Plan {
+        model_based: true,
+        unknown_model: UnknownModel::Troll,
+        troll: troll.clone(),
+        models: vec![model("opus", &troll, &["opus-latest"]), model("sonnet", &main, &[])],
+        url_map: Some(UrlMap {
+            enabled: true,
+            default_target: Some(upstream("default")),
+            targets: vec![target("gpt-4"), target("sonnet"), target("gpt-*"), (NamePattern::Prefix("gpt-4-".into()), upstream("long"))],
+        }),
+        hosts: Vec::new(),
+    };
+    change(&mut plan);
+    RoutingTable::new(plan)
+}
+
+fn went(table: &RoutingTable, name: Option<&str>) -> (String, Rule) {
+    let route = table.by_model(name).unwrap();
+    (route.upstream.name.to_string(), route.rule)
+}
+
+/// M1, M2, M5: the order of section M.
+#[test]
+fn the_first_rule_that_matches_decides() {
+    let table = plan(|_| {});
+    for (name, upstream, rule) in [
+        (Some("opus"), "troll", Rule::Model),
+        (Some("opus-latest"), "troll", Rule::Model),
+        (Some("sonnet"), "main", Rule::Model),
+        (Some("gpt-4"), "url", Rule::Exact),
+        (Some("gpt-4-turbo"), "long", Rule::Prefix),
+        (Some("gpt-4-"), "long", Rule::Prefix),
+        (Some("gpt-5"), "url", Rule::Prefix),
+        (Some("gpt"), "default", Rule::DefaultTarget),
+        (Some("Opus"), "default", Rule::DefaultTarget),
+        (Some(""), "default", Rule::DefaultTarget),
+        (Some("gpté"), "default", Rule::DefaultTarget),
+        (None, "default", Rule::DefaultTarget),
+    ] {
+        assert_eq!(went(&table, name), (upstream.to_owned(), rule), "{name:?}");
+    }
+    assert_eq!(table.by_model(Some("opus-latest")).unwrap().model.unwrap().id.as_ref(), "opus");
+    assert_eq!(table.for_invalid_json().unwrap().rule, Rule::DefaultTarget);
+}
+
+/// K5: a map that is off, or not there, is not asked.
+#[test]
+fn url_routing_is_off_unless_enabled() {
+    for table in [plan(|plan| plan.url_map = None), plan(|plan| plan.url_map.as_mut().unwrap().enabled = false)] {
+        assert!(!table.enabled());
+        for name in [Some("gpt-4"), Some("unknown"), None] {
+            assert_eq!(went(&table, name), ("troll".to_owned(), Rule::UnknownToTroll), "{name:?}");
+        }
+        assert_eq!(went(&table, Some("sonnet")), ("main".to_owned(), Rule::Model));
+        assert!(table.for_invalid_json().is_none());
+    }
+}
+
+/// M, rule 3
+#[test]
+fn an_unknown_model_is_rejected_where_the_file_says_so_and_no_default_target_takes_it() {
+    let reject = plan(|plan| {
+        plan.unknown_model = UnknownModel::Reject;
+        plan.url_map.as_mut().unwrap().default_target = None;
+    });
+    assert_eq!(reject.by_model(Some("x")).unwrap_err(), Refusal::UnknownModel { model: Some("x".into()) });
+    assert_eq!(reject.by_model(None).unwrap_err(), Refusal::UnknownModel { model: None });
+    assert_eq!(went(&reject, Some("gpt-4")).1, Rule::Exact);
+    assert!(reject.for_invalid_json().is_none());
+    let with_default = plan(|plan| plan.unknown_model = UnknownModel::Reject);
+    assert_eq!(went(&with_default, Some("x")).1, Rule::DefaultTarget);
+}
+
+/// K14, U1: the old behaviour, with each model's own price but no other upstream's name for it.
+#[test]
+fn without_model_routing_everything_goes_to_troll() {
+    let table = plan(|plan| plan.model_based = false);
+    for name in [Some("opus"), Some("sonnet"), Some("gpt-4"), Some("x"), None] {
+        assert_eq!(went(&table, name), ("troll".to_owned(), Rule::ModelRoutingOff), "{name:?}");
+    }
+    let renamed = |name| table.by_model(Some(name)).unwrap().model.unwrap().upstream_model_id.clone();
+    assert_eq!(renamed("opus").as_deref(), Some("opus-at-troll"));
+    assert_eq!(renamed("sonnet"), None);
+    assert!(table.for_invalid_json().is_none());
+    assert_eq!(table.listed().map(|model| &*model.id).collect::<Vec<_>>(), ["opus", "sonnet"]);
+}
+
+/// M7, M16: requests without a JSON body.
+#[test]
+fn a_host_is_found_by_name_then_by_its_longest_suffix() {
+    let host = |pattern: &str, name: &str| (HostPattern::parse(pattern).unwrap(), upstream(name));
+    let table = plan(|plan| {
+        plan.hosts = vec![
+            host("*.Example.com", "wide"),
+            host("*.internal.example.com", "narrow"),
+            host("api.example.com", "exact"),
+            host("::1", "six"),
+        ];
+    });
+    for (asked, found) in [
+        ("api.example.com", Some("exact")),
+        ("API.EXAMPLE.COM:8443", Some("exact")),
+        ("api.example.com.", Some("exact")),
+        ("a.internal.example.com", Some("narrow")),
+        ("a.b.internal.example.com:80", Some("narrow")),
+        ("internal.example.com", Some("wide")),
+        ("example.com", None),
+        ("evilexample.com", None),
+        ("api.example.com.evil.net", None),
+        ("[::1]:8080", Some("six")),
+        ("::1", Some("six")),
+        ("", None),
+        ("[", None),
+    ] {
+        let name = table.by_host(asked).map(|route| route.upstream.name.to_string());
+        assert_eq!(name.as_deref(), found, "{asked}");
+    }
+    assert!(plan(|_| {}).by_host("api.example.com").is_none());
+}
+
+/// M14, K12
+#[test]
+fn lists_models_then_the_exact_names_of_the_map() {
+    let table = plan(|_| {});
+    assert_eq!(table.listed().map(|model| &*model.id).collect::<Vec<_>>(), ["opus", "sonnet", "gpt-4"]);
+    assert_eq!(table.models_configured(), 6);
+    assert_eq!(table.find("opus-latest").map(|model| &*model.id), Some("opus"));
+    assert_eq!(table.default_target().as_deref(), Some("default"));
+}
+
+#[test]
+fn patterns_that_mean_nothing_are_refused() {
+    for name in ["", "a*b", "**", "*x"] {
+        assert!(NamePattern::parse(name).is_err(), "{name}");
+    }
+    assert_eq!(NamePattern::parse("*"), Ok(NamePattern::Prefix("".into())));
+    for host in ["", "*", "*.", "a*.example.com", "https://h", "h:80", "h/x", "a..b", "*.*.b"] {
+        assert!(HostPattern::parse(host).is_err(), "{host}");
+    }
+}
+
+proptest! {
+    /// P9: the buckets by length answer as a search through all prefixes would.
+    #[test]
+    fn the_longest_prefix_wins(prefixes in proptest::collection::hash_set("[ab]{0,4}", 0..12), name in "[ab]{0,6}") {
+        let table = plan(|plan| {
+            let targets = prefixes.iter().map(|prefix| (NamePattern::Prefix(prefix.as_str().into()), upstream(prefix))).collect();
+            plan.url_map = Some(UrlMap { enabled: true, default_target: None, targets });
+        });
+        let longest = prefixes.iter().filter(|prefix| name.starts_with(prefix.as_str())).max_by_key(|prefix| prefix.len());
+        let expected = longest.map_or(("troll".to_owned(), Rule::UnknownToTroll), |prefix| (prefix.clone(), Rule::Prefix));
+        prop_assert_eq!(went(&table, Some(&name)), expected);
+    }
+}

@@ -1,0 +1,114 @@
+//! Everything the gateway is told, parsed and proven: what the configuration becomes before any room of moving bytes sees it.
+//!
+//! A value of these types is valid; nobody checks it again. One immutable [`Settings`] serves a request from its first byte to its
+//! last, even when a reload swaps it meanwhile.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::billing::Price;
+use crate::domain::route::{Route, RoutingTable};
+use crate::domain::secret::Secret;
+use crate::domain::upstream::Upstream;
+
+#[derive(Debug)]
+pub struct Settings {
+    pub state_dir: PathBuf,
+    pub listeners: Vec<Listener>,
+    pub admin: Admin,
+    pub auth: Auth,
+    pub routing: RoutingTable,
+    /// Every upstream that a route can name, URL targets included, in the order of start-up's log lines.
+    pub upstreams: Vec<Arc<Upstream>>,
+    pub limits: Limits,
+    pub retry: Retry,
+    pub billing: Billing,
+    pub inject_include_usage: bool,
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// As written: an upgrade hands sockets over by this text.
+    pub addr: SocketAddr,
+    /// HTTP/2 without TLS is understood on this listener.
+    pub h2c: bool,
+    pub tls: Option<TlsFiles>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// `None`: no admin listener.
+    pub addr: Option<SocketAddr>,
+    /// `None`: health and metrics only.
+    pub token: Option<Secret>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// Every request needs a client key.
+    Keys { static_key: Option<Secret> },
+    /// No key is asked for; only on loopback.
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub max_body_bytes: usize,
+    pub inflight_body_bytes: usize,
+    pub header_read: Duration,
+    pub body_read: Duration,
+    pub keepalive: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub max_attempts: u32,
+    pub budget: Duration,
+}
+
+/// What is billed where the usage did not arrive (U7), and the price of models that have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Billing {
+    pub on_client_gone: OnLoss,
+    pub on_upstream_cut: OnLoss,
+    pub default_price: Price,
+}
+
+/// Which usage counts for an answer that did not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLoss {
+    /// What was seen, and an estimate of the rest, marked as such.
+    Estimate,
+    /// What was seen.
+    Observed,
+    /// Nothing.
+    Free,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Settings {
+    /// The price of a route's model; the default one where the model has none or the route has no model (U1).
+    pub fn price_of<'s>(&'s self, route: &'s Route) -> &'s Price {
+        route.model.as_ref().and_then(|model| model.price.as_ref()).unwrap_or(&self.billing.default_price)
+    }
+
+    /// What start-up logs (K12): one line per upstream, never a key, then how many models are configured.
+    pub fn startup_lines(&self) -> Vec<String> {
+        let upstreams = self.upstreams.iter().map(|upstream| format!("upstream {}: {upstream}", upstream.name));
+        upstreams.chain([format!("model routing: {} models configured", self.routing.models_configured())]).collect()
+    }
+}

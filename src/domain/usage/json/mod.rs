@@ -1,0 +1,408 @@
+//! Follows the key path of a JSON text while its bytes pass, and reads the few values that stand where usage stands.
+//!
+//! The scanner takes the text in any pieces and keeps no part of it: a place in a tree of watched keys, a nesting depth and one
+//! key, number or type word in the making. A whole answer of any size and the data of one small event cost the same memory.
+//!
+//! ```text
+//! Root ─ usage ─ Usage ─ prompt_tokens_details, cache_creation ─ Details     counts are read in Usage and Details only
+//!  ├─ message (Anthropic), response (Responses) ─ usage ─ Usage
+//!  ├─ type, error                                                            how a stream ends
+//!  └─ choices ─ Choice ─ delta …                                             text, when it is counted
+//! ```
+//!
+//! Everything else is skipped, strings with vector instructions, so text that looks like usage counts for nothing. Keys are
+//! compared as written: an escaped `"us\u0061ge"` is another key. What is not JSON ends the reading of this event, never the
+//! stream.
+
+mod event;
+mod place;
+mod string;
+mod word;
+
+use super::Shape;
+use super::counts::{Counts, Field, read_count};
+pub(super) use event::{Event, EventKind};
+use place::{Place, Target};
+use string::{Open, string_end, string_run};
+use word::Word;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scanner {
+    shape: Shape,
+    /// `[DONE]` is looked for, and text is counted.
+    in_stream: bool,
+    counts_text: bool,
+    state: State,
+    place: Place,
+    /// What the value after the current key is.
+    target: Target,
+    /// The root object is open.
+    is_open: bool,
+    /// Containers open inside a value that is skipped.
+    nesting: u64,
+    word: Word,
+    /// The usage object in progress.
+    draft: Counts,
+    /// Where the usage object stands.
+    usage_in: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Start,
+    /// In an object: a key or the end.
+    Key,
+    InKey,
+    InKeyEscape,
+    Colon,
+    Value,
+    /// In an array: the first value or the end.
+    FirstElement,
+    Element,
+    /// After a value.
+    After,
+    Skip,
+    SkipString,
+    SkipEscape,
+    /// A number or a literal that is skipped.
+    Literal,
+    Number,
+    Kind,
+    KindEscape,
+    Text,
+    TextEscape,
+    /// So many bytes of `[DONE]` matched.
+    Done(usize),
+    /// The root value is complete.
+    Closed,
+    /// Not JSON.
+    Dead,
+}
+
+const DONE: [u8; 6] = *b"[DONE]";
+
+impl Scanner {
+    pub(super) fn new(shape: Shape, in_stream: bool, counts_text: bool) -> Self {
+        Self {
+            shape,
+            in_stream,
+            counts_text: in_stream && counts_text,
+            state: State::Start,
+            place: Place::Root,
+            target: Target::Skip,
+            is_open: false,
+            nesting: 0,
+            word: Word::default(),
+            draft: Counts::default(),
+            usage_in: Place::Root,
+        }
+    }
+
+    /// Forgets the text so far: a new one begins.
+    pub(super) fn reset(&mut self) {
+        *self = Self::new(self.shape, self.in_stream, self.counts_text);
+    }
+
+    /// Whether the root value is complete.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state == State::Closed || (self.state == State::Literal && !self.is_open)
+    }
+
+    /// Reads the next bytes of the text.
+    pub(super) fn push(&mut self, mut bytes: &[u8], event: &mut Event) {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            bytes = match self.state {
+                State::Key | State::Colon | State::Value | State::FirstElement | State::Element | State::After
+                    if is_space(byte) =>
+                {
+                    rest
+                }
+                State::Start => self.start(byte, rest),
+                State::Key => self.key_or_end(byte, rest, event),
+                State::InKey => self.in_key(bytes),
+                State::InKeyEscape => self.goto(State::InKey, rest),
+                State::Colon if byte == b':' => self.goto(State::Value, rest),
+                State::Value => self.value(byte, bytes, rest, event),
+                State::FirstElement | State::Element => self.element(byte, bytes, rest, event),
+                State::After => self.after(byte, rest, event),
+                State::Skip => self.skip(bytes),
+                State::SkipString => self.skip_string(bytes),
+                State::SkipEscape => self.goto(State::SkipString, rest),
+                State::Literal => self.literal(bytes),
+                State::Number => self.number(byte, bytes, rest, event),
+                State::Kind => self.kind(bytes, event),
+                State::KindEscape => self.goto(State::Kind, rest),
+                State::Text => self.text(bytes, event),
+                State::TextEscape => {
+                    // An escape counts as one byte, `\uXXXX` as four.
+                    event.text_bytes = event.text_bytes.saturating_add(u64::from(byte != b'u'));
+                    self.goto(State::Text, rest)
+                }
+                State::Done(matched) => self.done(matched, byte, rest, event),
+                State::Colon => self.goto(State::Dead, rest),
+                State::Closed | State::Dead => return,
+            };
+        }
+    }
+
+    fn goto<'a>(&mut self, state: State, rest: &'a [u8]) -> &'a [u8] {
+        self.state = state;
+        rest
+    }
+
+    fn start<'a>(&mut self, byte: u8, rest: &'a [u8]) -> &'a [u8] {
+        self.state = match byte {
+            // A byte order mark may stand before a body.
+            b' ' | b'\t' | b'\n' | b'\r' | 0xef | 0xbb | 0xbf => State::Start,
+            b'{' => {
+                self.is_open = true;
+                State::Key
+            }
+            b'[' if self.in_stream => State::Done(1),
+            b'[' => {
+                self.nesting = 1;
+                State::Skip
+            }
+            b'"' => State::SkipString,
+            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => State::Literal,
+            _ => State::Dead,
+        };
+        rest
+    }
+
+    fn done<'a>(&mut self, matched: usize, byte: u8, rest: &'a [u8], event: &mut Event) -> &'a [u8] {
+        self.state = match DONE.get(matched) {
+            Some(&expected) if expected == byte => State::Done(matched + 1),
+            None if is_space(byte) => State::Done(matched),
+            _ => State::Dead,
+        };
+        event.done = self.state == State::Done(DONE.len());
+        rest
+    }
+
+    fn key_or_end<'a>(&mut self, byte: u8, rest: &'a [u8], event: &mut Event) -> &'a [u8] {
+        match byte {
+            b'"' => self.begin_key(rest),
+            b'}' => self.close(rest, event),
+            _ => self.goto(State::Dead, rest),
+        }
+    }
+
+    fn begin_key<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
+        self.word.clear();
+        self.goto(State::InKey, rest)
+    }
+
+    fn in_key<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let (run, end, rest) = string_run(bytes);
+        match end {
+            Some(b'"') => {
+                self.target =
+                    self.word.join(run).map_or(Target::Skip, |key| self.place.target(key, self.shape, self.counts_text));
+                self.goto(State::Colon, rest)
+            }
+            Some(_) => {
+                self.word.spoil();
+                self.goto(State::InKeyEscape, rest)
+            }
+            None => {
+                self.word.push(run);
+                rest
+            }
+        }
+    }
+
+    /// The first byte of a value decides what becomes of it.
+    fn value<'a>(&mut self, byte: u8, bytes: &'a [u8], rest: &'a [u8], event: &mut Event) -> &'a [u8] {
+        match (self.target, byte) {
+            (Target::Object(place), b'{') => {
+                self.enter(place, event);
+                self.goto(State::Key, rest)
+            }
+            (Target::Array(place), b'[') => {
+                self.place = place;
+                self.goto(State::FirstElement, rest)
+            }
+            (Target::Count(_), b'-' | b'0'..=b'9') => {
+                self.word.clear();
+                self.goto(State::Number, bytes)
+            }
+            (Target::Count(_), b'"' | b'{' | b'[' | b't' | b'f') => {
+                event.clamped = event.clamped.saturating_add(1);
+                self.skipped(byte, rest)
+            }
+            (Target::Kind, b'"') => {
+                self.word.clear();
+                self.goto(State::Kind, rest)
+            }
+            (Target::Text, b'"') => self.goto(State::Text, rest),
+            (Target::Error, byte) => {
+                event.has_error |= matches!(byte, b'{' | b'"');
+                self.skipped(byte, rest)
+            }
+            _ => self.skipped(byte, rest),
+        }
+    }
+
+    fn skipped<'a>(&mut self, byte: u8, rest: &'a [u8]) -> &'a [u8] {
+        self.state = match byte {
+            b'{' | b'[' => {
+                self.nesting = 1;
+                State::Skip
+            }
+            b'"' => State::SkipString,
+            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => State::Literal,
+            _ => State::Dead,
+        };
+        rest
+    }
+
+    fn enter(&mut self, place: Place, event: &mut Event) {
+        match place {
+            Place::Usage => {
+                self.usage_in = self.place;
+                self.draft = Counts::default();
+                // A second usage object in the same event and place is one too many.
+                if self.place == Place::Root && event.has_usage {
+                    event.clamped = event.clamped.saturating_add(1);
+                }
+            }
+            Place::Response => event.has_response = true,
+            _ => {}
+        }
+        self.place = place;
+    }
+
+    fn element<'a>(&mut self, byte: u8, bytes: &'a [u8], rest: &'a [u8], event: &mut Event) -> &'a [u8] {
+        if byte == b']' {
+            event.empty_choices |= self.place == Place::Choices && self.state == State::FirstElement;
+            return self.close(rest, event);
+        }
+        self.target = self.place.element(self.counts_text);
+        self.value(byte, bytes, rest, event)
+    }
+
+    fn after<'a>(&mut self, byte: u8, rest: &'a [u8], event: &mut Event) -> &'a [u8] {
+        match (byte, self.place.is_array()) {
+            (b',', true) => self.goto(State::Element, rest),
+            (b',', false) => match rest {
+                [b'"', key @ ..] => self.begin_key(key),
+                _ => self.goto(State::Key, rest),
+            },
+            (b']', true) | (b'}', false) => self.close(rest, event),
+            _ => self.goto(State::Dead, rest),
+        }
+    }
+
+    /// Leaves the current place.
+    fn close<'a>(&mut self, rest: &'a [u8], event: &mut Event) -> &'a [u8] {
+        if self.place == Place::Usage {
+            event.counts.merge(&self.draft);
+            if self.usage_in == Place::Root {
+                event.has_usage = true;
+                event.has_output |= self.draft.has(Field::Output);
+            }
+        }
+        match self.place.parent(self.usage_in, self.shape) {
+            Some(parent) => {
+                self.place = parent;
+                self.goto(State::After, rest)
+            }
+            None => self.goto(State::Closed, rest),
+        }
+    }
+
+    /// After a value that was no watched container.
+    fn end_value<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
+        self.goto(if self.is_open { State::After } else { State::Closed }, rest)
+    }
+
+    fn skip<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let mut rest = bytes;
+        while let Some((&byte, tail)) = rest.split_first() {
+            rest = tail;
+            match byte {
+                b'"' => {
+                    rest = self.skip_string(rest);
+                    if self.state != State::Skip {
+                        break;
+                    }
+                }
+                b'{' | b'[' => self.nesting = self.nesting.saturating_add(1),
+                b'}' | b']' => {
+                    self.nesting -= 1;
+                    if self.nesting == 0 {
+                        return self.end_value(rest);
+                    }
+                }
+                _ => {}
+            }
+        }
+        rest
+    }
+
+    fn skip_string<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        match string_end(bytes) {
+            Ok(rest) if self.nesting > 0 => self.goto(State::Skip, rest),
+            Ok(rest) => self.end_value(rest),
+            Err(Open { in_escape: true }) => self.goto(State::SkipEscape, &[]),
+            Err(Open { in_escape: false }) => self.goto(State::SkipString, &[]),
+        }
+    }
+
+    fn literal<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let end = bytes.iter().position(|&byte| is_space(byte) || matches!(byte, b',' | b'}' | b']'));
+        match end.and_then(|end| bytes.get(end..)) {
+            Some(rest) => self.end_value(rest),
+            None => &[],
+        }
+    }
+
+    fn number<'a>(&mut self, byte: u8, bytes: &'a [u8], rest: &'a [u8], event: &mut Event) -> &'a [u8] {
+        if matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E') {
+            self.word.push(&[byte]);
+            return rest;
+        }
+        if let Target::Count(field) = self.target {
+            let (text, cut) = self.word.begun();
+            let bent = match read_count(text, cut) {
+                Some((count, bent)) => self.draft.raise(field, count) || bent,
+                None => true,
+            };
+            event.clamped = event.clamped.saturating_add(u32::from(bent));
+        }
+        self.goto(State::After, bytes)
+    }
+
+    fn kind<'a>(&mut self, bytes: &'a [u8], event: &mut Event) -> &'a [u8] {
+        let (run, end, rest) = string_run(bytes);
+        match end {
+            Some(b'"') => {
+                event.kind = self.word.join(run).map_or(EventKind::Other, EventKind::of);
+                self.goto(State::After, rest)
+            }
+            Some(_) => {
+                self.word.spoil();
+                self.goto(State::KindEscape, rest)
+            }
+            None => {
+                self.word.push(run);
+                rest
+            }
+        }
+    }
+
+    fn text<'a>(&mut self, bytes: &'a [u8], event: &mut Event) -> &'a [u8] {
+        let (run, end, rest) = string_run(bytes);
+        event.text_bytes = event.text_bytes.saturating_add(run.len() as u64);
+        match end {
+            Some(b'"') => self.goto(State::After, rest),
+            Some(_) => self.goto(State::TextEscape, rest),
+            None => rest,
+        }
+    }
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}

@@ -1,0 +1,281 @@
+//! Steps 1 to 4: who is it, what does the request ask for, where does it go.
+//!
+//! Everything that can be refused is refused here, before an upstream hears of it, and before the body is read wherever the head
+//! alone tells.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Method, header};
+use pingora_core::{Error, Result};
+use pingora_proxy::Session;
+
+use crate::domain::answer::{NotConfigured, Refusal, models};
+use crate::domain::dialect::{Api, Dialect};
+use crate::domain::headers;
+use crate::domain::json::splice::splice;
+use crate::domain::route::{ListedModel, join};
+use crate::domain::settings::Auth;
+use crate::domain::upstream::Upstream;
+use crate::edge::body::{self, Body, Unread};
+use crate::edge::context::{Arrival, Context, Routed};
+use crate::edge::exchange::Exchange;
+use crate::edge::gateway::Gateway;
+use crate::edge::respond;
+use crate::ops::clock;
+
+/// What becomes of a request.
+pub enum Admission {
+    Upstream,
+    Answered,
+    Refused(Box<Refusal>),
+    /// The client's connection failed while its body was read.
+    Broken(Box<Error>),
+}
+
+/// Why [`admit`] stopped on the way.
+enum Stop {
+    Refused(Refusal),
+    Broken(Box<Error>),
+    Answered,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Unread> for Stop {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Refused(refusal) => Self::Refused(refusal),
+            Unread::Broken(error) => Self::Broken(error),
+        }
+    }
+}
+
+impl From<Box<Error>> for Stop {
+    fn from(error: Box<Error>) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// Names the request and reads its dialect from the path.
+pub fn arrive(gateway: &Gateway, session: &mut Session) -> Result<Arrival> {
+    let request = session.req_header_mut();
+    // Taken out: Pingora clones the head for the upstream, extensions included.
+    let exchange = std::mem::take(request.extensions_mut()).remove::<Arc<Exchange>>();
+    let exchange = exchange.ok_or_else(|| Error::explain(pingora_core::ErrorType::InternalError, "a request without its front"))?;
+    let path = request.uri.path();
+    let api = Api::of(path);
+    let unix_ms = clock::now_unix_ms();
+    Ok(Arrival {
+        id: clock::new_request_id(),
+        at: Instant::now(),
+        unix_ms,
+        api,
+        dialect: Dialect::of(api, path, request.headers.contains_key("anthropic-version")),
+        settings: gateway.settings.load_full(),
+        exchange,
+        in_flight: gateway.counters.enter(),
+    })
+}
+
+/// Walks the request through authentication, peek and route.
+pub async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Admission {
+    match steps(gateway, session, ctx).await {
+        Ok(()) => Admission::Upstream,
+        Err(Stop::Answered) => Admission::Answered,
+        Err(Stop::Refused(refusal)) => Admission::Refused(Box::new(refusal)),
+        Err(Stop::Broken(error)) => Admission::Broken(error),
+    }
+}
+
+async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+    let Some(arrival) = ctx.arrival.as_ref() else {
+        return Err(Refusal::Internal { detail: "a request that never arrived".to_owned() }.into());
+    };
+    let (api, settings, exchange) = (arrival.api, arrival.settings.clone(), arrival.exchange.clone());
+    if session.is_upgrade_req() {
+        exchange.close_after_answer();
+        return Err(Refusal::UpgradeRequested.into());
+    }
+    if api == Api::Root {
+        return answer_probe(session, ctx).await;
+    }
+    ctx.client = Some(authenticate(&settings.auth, &session.req_header().headers)?);
+    if join::escapes(session.req_header().uri.path()) {
+        return Err(unknown_path(session).into());
+    }
+    if api == Api::Models {
+        return answer_models(session, ctx).await;
+    }
+    let request = session.req_header();
+    if carries_json(&request.method, &request.headers) && api != Api::Unknown {
+        if let Some(encoding) = content_encoding(&request.headers) {
+            return Err(Refusal::CompressedBody { encoding }.into());
+        }
+        let read = Box::pin(body::read(session, &settings.limits, &gateway.budget)).await?;
+        return route_by_model(gateway, ctx, read).map_err(Stop::from);
+    }
+    let host = host_of(session);
+    let Some(route) = host.and_then(|host| settings.routing.by_host(&host)) else {
+        return Err(match api {
+            Api::Unknown => unknown_path(session),
+            _ if api.is_post_only() && session.req_header().method != Method::POST => Refusal::WrongMethod { allow: "POST" },
+            _ => Refusal::NotJson,
+        }
+        .into());
+    };
+    if let Some(declared) = body::declared_length(&session.req_header().headers)
+        && declared > settings.limits.max_body_bytes
+    {
+        return Err(Refusal::BodyTooLarge { limit_bytes: settings.limits.max_body_bytes }.into());
+    }
+    configured(&route.upstream)?;
+    ctx.routed = Some(Box::new(Routed { route, length: None, asked_model: None, usage_asked_by_us: false }));
+    Ok(())
+}
+
+/// Finds the client behind the request's one credential.
+fn authenticate(auth: &Auth, headers: &http::HeaderMap) -> Result<Arc<str>, Refusal> {
+    let Auth::Keys { static_key } = auth else { return Ok("anonymous".into()) };
+    let presented = headers::presented_key(headers)?.ok_or(Refusal::NoKey)?;
+    match static_key {
+        Some(key) if key.matches(presented) => Ok("static".into()),
+        _ => Err(Refusal::WrongKey),
+    }
+}
+
+/// Routes a JSON request and prepares the body that every attempt sends.
+fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<(), Refusal> {
+    let Some(arrival) = ctx.arrival.as_ref() else { return Ok(()) };
+    let (routing, counters) = (&arrival.settings.routing, &gateway.counters);
+    let Body { mut chunks, peeked, took, permit } = read;
+    let deciding = Instant::now();
+    ctx.asked.body_bytes = chunks.iter().map(Bytes::len).sum();
+    ctx.asked.permit = permit;
+    ctx.asked.peek = took;
+    let routed = match &peeked {
+        Ok(peeked) => {
+            ctx.asked.model = peeked.model.as_ref().map(|model| model.name.clone());
+            ctx.asked.stream = peeked.stream;
+            routing.by_model(ctx.asked.model.as_deref())
+        }
+        Err(error) => {
+            counters.parse_error();
+            match routing.for_invalid_json() {
+                Some(route) if !error.is_ambiguous() => Ok(route),
+                _ => Err(Refusal::BadBody(error.clone())),
+            }
+        }
+    };
+    let spent = took + deciding.elapsed();
+    match &routed {
+        Ok(route) => counters.routed(route.rule.is_success(), spent),
+        Err(_) => counters.route_refused(spent),
+    }
+    let route = routed?;
+    configured(&route.upstream)?;
+
+    let mut edits = Vec::new();
+    let mut asked_model = None;
+    let mut usage_asked_by_us = false;
+    if let Ok(peeked) = &peeked {
+        let renamed = route.model.as_ref().and_then(|model| model.upstream_model_id.as_deref());
+        if let Some(edit) = renamed.and_then(|to| peeked.rename_model(to)) {
+            asked_model = ctx.asked.model.clone();
+            edits.push(edit);
+        }
+        let streams_chat = matches!(arrival.api, Api::ChatCompletions | Api::Completions) && peeked.stream;
+        if arrival.settings.inject_include_usage && streams_chat {
+            let asked = peeked.ask_for_usage();
+            usage_asked_by_us = asked.is_some();
+            edits.extend(asked);
+        }
+    }
+    if !edits.is_empty() {
+        splice(&mut chunks, edits);
+    }
+    let length = chunks.iter().map(Bytes::len).sum();
+    arrival.exchange.keep_body(chunks);
+    ctx.routed = Some(Box::new(Routed { route, length: Some(length), asked_model, usage_asked_by_us }));
+    Ok(())
+}
+
+/// An upstream that exists by name only is known before any network is touched.
+fn configured(upstream: &Upstream) -> Result<(), Refusal> {
+    let complete = upstream.endpoint.is_some() && !(upstream.requires_key && upstream.credentials.is_empty());
+    if complete {
+        return Ok(());
+    }
+    let upstream = match &*upstream.name {
+        "main" => NotConfigured::Main,
+        "ohmygpt" => NotConfigured::OhmyGpt,
+        other => NotConfigured::Other(other.to_owned()),
+    };
+    Err(Refusal::NotConfigured { upstream })
+}
+
+async fn answer_probe(session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+    if !is_read(&session.req_header().method) {
+        return Err(Refusal::WrongMethod { allow: "GET, HEAD" }.into());
+    }
+    answer_json(session, ctx, Bytes::from_static(br#"{"name":"trollbridge","status":"ok"}"#)).await
+}
+
+async fn answer_models(session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+    if !is_read(&session.req_header().method) {
+        return Err(Refusal::WrongMethod { allow: "GET, HEAD" }.into());
+    }
+    let Some(arrival) = ctx.arrival.as_ref() else { return Ok(()) };
+    let listed = arrival.settings.routing.listed().map(|model| ListedModel { id: &model.id, upstream: &model.upstream.name });
+    let path = session.req_header().uri.path();
+    let wanted = path.rsplit_once("/models/").map(|(_, id)| id);
+    let body = match wanted {
+        None => models::list(arrival.dialect, listed),
+        Some(id) => models::one(arrival.dialect, listed, id).ok_or_else(|| Refusal::ModelNotListed { model: id.to_owned() })?,
+    };
+    answer_json(session, ctx, body.into()).await
+}
+
+async fn answer_json(session: &mut Session, ctx: &mut Context, body: Bytes) -> Result<(), Stop> {
+    let Some(arrival) = ctx.arrival.as_ref() else { return Ok(()) };
+    ctx.outcome.status = 200;
+    respond::json(session.as_downstream_mut(), body, arrival.dialect, &arrival.id).await?;
+    Err(Stop::Answered)
+}
+
+fn is_read(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
+/// A request that is routed by its model: a method with a body, and a body that says it is JSON or says nothing.
+fn carries_json(method: &Method, headers: &http::HeaderMap) -> bool {
+    if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+        return false;
+    }
+    let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return true };
+    let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let subtype = essence.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    subtype == "json" || subtype.ends_with("+json")
+}
+
+fn content_encoding(headers: &http::HeaderMap) -> Option<String> {
+    let encoding = headers.get(header::CONTENT_ENCODING)?.to_str().unwrap_or("?").trim().to_owned();
+    (!encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity")).then_some(encoding)
+}
+
+fn host_of(session: &Session) -> Option<String> {
+    let request = session.req_header();
+    match request.uri.host() {
+        Some(host) => Some(host.to_owned()),
+        None => request.headers.get(header::HOST)?.to_str().ok().map(str::to_owned),
+    }
+}
+
+fn unknown_path(session: &Session) -> Refusal {
+    Refusal::UnknownPath { path: session.req_header().uri.path().to_owned() }
+}

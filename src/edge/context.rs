@@ -1,0 +1,86 @@
+//! What is known of a request, grouped by the step that learned it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::domain::answer::Refusal;
+use crate::domain::dialect::{Api, Dialect};
+use crate::domain::id::RequestId;
+use crate::domain::route::Route;
+use crate::domain::settings::Settings;
+use crate::edge::deliver::Delivery;
+use crate::edge::exchange::Exchange;
+use crate::ops::body_budget::BodyPermit;
+use crate::ops::counters::InFlight;
+
+/// One request from its first byte to its access line.
+#[derive(Default)]
+pub struct Context {
+    pub arrival: Option<Arrival>,
+    pub client: Option<Arc<str>>,
+    pub asked: Asked,
+    pub routed: Option<Box<Routed>>,
+    pub attempt: Attempt,
+    pub delivery: Delivery,
+    pub outcome: Outcome,
+}
+
+/// Step 1: what the head alone tells.
+pub struct Arrival {
+    pub id: RequestId,
+    pub at: Instant,
+    pub unix_ms: u64,
+    pub api: Api,
+    pub dialect: Dialect,
+    /// The settings this request lives under, whatever a reload does meanwhile.
+    pub settings: Arc<Settings>,
+    pub exchange: Arc<Exchange>,
+    /// Counts the request as in flight until it is dropped.
+    pub in_flight: InFlight,
+}
+
+/// Step 3: what the body asks for.
+#[derive(Default)]
+pub struct Asked {
+    pub model: Option<String>,
+    pub stream: bool,
+    pub body_bytes: usize,
+    pub peek: Duration,
+    /// Holds the body's share of the process-wide budget until the request ends.
+    pub permit: Option<BodyPermit>,
+}
+
+/// Step 4: where it goes.
+pub struct Routed {
+    pub route: Route,
+    /// `Content-Length` upstream; `None`: the body passes through as it comes.
+    pub length: Option<usize>,
+    /// The name the client asked by, where the answer has to say it in place of the upstream's.
+    pub asked_model: Option<String>,
+    /// `stream_options.include_usage` was put in by us: the chunk it brings is taken out again.
+    pub usage_asked_by_us: bool,
+}
+
+/// Steps 5 and 6: the attempt under way.
+#[derive(Default)]
+pub struct Attempt {
+    /// 1 for the first; 0 before it.
+    pub number: u32,
+    /// Which of the upstream's credentials it uses.
+    pub credential: usize,
+    pub began: Option<Instant>,
+    pub peer: Option<std::net::SocketAddr>,
+    pub connect: Option<Duration>,
+    pub first_byte: Option<Duration>,
+    /// The provider's own id of the request, for the log alone.
+    pub upstream_request_id: Option<Box<str>>,
+}
+
+/// How it ended, as far as it is known.
+#[derive(Default)]
+pub struct Outcome {
+    pub refusal: Option<Refusal>,
+    /// The status that went to the client.
+    pub status: u16,
+    pub client_gone: bool,
+}

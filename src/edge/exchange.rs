@@ -1,0 +1,105 @@
+//! What the three owners of one request share: the front that owns the connection, the replayed session inside Pingora, and the
+//! hooks that decide.
+//!
+//! ```text
+//!   front ── creates ──► Exchange ◄── reads and rewinds ── replay (inside Pingora's Session)
+//!     ▲                     ▲
+//!     └─ takes the session  └─ body, deadlines, closing answer ── hooks (found in the request's extensions)
+//!        back at the end
+//! ```
+//!
+//! Nothing here waits; every lock is held for a few instructions and never across an await.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
+
+/// One request's shared state.
+#[derive(Default)]
+pub struct Exchange {
+    state: Mutex<State>,
+    /// The client's connection ends with this answer.
+    close: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    body: Option<Arc<[Bytes]>>,
+    watch: Watch,
+    /// Written when the upstream's replaced answer turns out to have no body of its own.
+    tail: Option<Bytes>,
+    returned: Option<Returned>,
+}
+
+/// The real session, back from Pingora.
+pub struct Returned {
+    pub session: ServerSession,
+    /// The answer was written to its end: the connection may carry another request.
+    pub finished: bool,
+}
+
+/// Which deadline the upstream is held to at this moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Watch {
+    #[default]
+    Off,
+    /// The complete response head is due; a dripped byte does not extend it.
+    Head { by: Instant },
+    /// The next piece of the body is due this long after the one before.
+    Idle { limit: Duration },
+}
+
+impl Exchange {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Keeps the request's body for replay; every attempt starts at its first byte.
+    pub fn keep_body(&self, chunks: Vec<Bytes>) {
+        self.state().body = Some(chunks.into());
+    }
+
+    pub fn body(&self) -> Option<Arc<[Bytes]>> {
+        self.state().body.clone()
+    }
+
+    pub fn watch(&self, watch: Watch) {
+        self.state().watch = watch;
+    }
+
+    pub fn watched(&self) -> Watch {
+        self.state().watch
+    }
+
+    pub fn set_tail(&self, tail: Bytes) {
+        self.state().tail = Some(tail);
+    }
+
+    pub fn take_tail(&self) -> Option<Bytes> {
+        self.state().tail.take()
+    }
+
+    /// Makes the coming answer the connection's last one.
+    pub fn close_after_answer(&self) {
+        self.close.store(true, Ordering::Relaxed);
+    }
+
+    pub fn closes(&self) -> bool {
+        self.close.load(Ordering::Relaxed)
+    }
+
+    pub fn give_back(&self, session: ServerSession, finished: bool) {
+        self.state().returned = Some(Returned { session, finished });
+    }
+
+    pub fn take_back(&self) -> Option<Returned> {
+        self.state().returned.take()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

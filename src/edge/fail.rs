@@ -1,0 +1,114 @@
+//! What is said when it went wrong: an answer of ours while nothing was sent, an error event within a stream, a cut otherwise.
+
+use bytes::Bytes;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::{FailToProxy, Session};
+
+use crate::domain::answer::{Fault, Refusal, body::error_event};
+use crate::edge::context::Context;
+use crate::edge::deliver::Delivery;
+use crate::edge::judge::head_due;
+use crate::edge::replay::UPSTREAM_TOO_LATE;
+use crate::edge::respond;
+
+/// Answers a request that never got an upstream; the connection stays usable where its framing is sure.
+pub async fn refuse(session: &mut Session, ctx: &mut Context, refusal: Refusal) -> Result<()> {
+    let Some(arrival) = &ctx.arrival else { return Ok(()) };
+    if matches!(refusal, Refusal::BadHead { .. } | Refusal::BodyTooSlow { .. }) {
+        arrival.exchange.close_after_answer();
+    }
+    let answer = refusal.answer();
+    match refusal.fault() {
+        Fault::Client => log::debug!("request {}: {refusal}", arrival.id),
+        Fault::Gateway | Fault::Upstream => log::warn!("request {}: {refusal}", arrival.id),
+    }
+    ctx.outcome.status = answer.status;
+    ctx.outcome.refusal = Some(refusal);
+    respond::refuse(session.as_downstream_mut(), &answer, arrival.dialect, &arrival.id).await
+}
+
+/// Decides whether a failed attempt may be followed by another. Never once a final status went to the client, never when the body
+/// could not be sent again.
+pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &Context, reused: bool) -> Box<Error> {
+    let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return error };
+    let retry = &arrival.settings.retry;
+    let possible = session.response_written().is_none()
+        && routed.length.is_some()
+        && ctx.attempt.number < retry.max_attempts
+        && arrival.at.elapsed() < retry.budget;
+    if !possible {
+        error.set_retry(false);
+        return error;
+    }
+    // A kept connection that the upstream closed while our request was under way is the network's fault, not the request's.
+    error.retry.decide_reuse(reused);
+    error
+}
+
+/// Answers for a failed proxying, in whatever form the client can still understand.
+pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    let refusal = refusal_of(error, ctx);
+    let Some(arrival) = &ctx.arrival else { return FailToProxy { error_code: 500, can_reuse_downstream: false } };
+    let Some(refusal) = refusal else {
+        ctx.outcome.client_gone = true;
+        session.as_downstream_mut().shutdown().await;
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    };
+    log::warn!("request {}: {refusal}; {error}", arrival.id);
+    let answer = refusal.answer();
+    arrival.exchange.close_after_answer();
+    let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
+    let written = if !begun {
+        ctx.outcome.status = answer.status;
+        respond::refuse(session.as_downstream_mut(), &answer, arrival.dialect, &arrival.id).await
+    } else if ctx.delivery.is_sse() {
+        let event = Bytes::from(error_event(arrival.api, &answer, &arrival.id));
+        session.as_downstream_mut().write_response_body(event, true).await
+    } else if let Delivery::Replacing(replacing) = &mut ctx.delivery {
+        // The provider's error broke off, but ours is known.
+        let body = replacing.body(arrival);
+        session.as_downstream_mut().write_response_body(body, true).await
+    } else {
+        // A body without events has no room for an error: the client must see that it is cut.
+        session.as_downstream_mut().shutdown().await;
+        Ok(())
+    };
+    if let Err(gone) = written {
+        log::debug!("request {}: the client left before it could be told: {gone}", arrival.id);
+        ctx.outcome.client_gone = true;
+    }
+    ctx.outcome.refusal.get_or_insert(refusal);
+    FailToProxy { error_code: ctx.outcome.status, can_reuse_downstream: false }
+}
+
+/// What the failure means; `None`: the client is gone and nobody is left to answer.
+fn refusal_of(error: &Error, ctx: &Context) -> Option<Refusal> {
+    if let Some(known) = &ctx.outcome.refusal {
+        return Some(known.clone());
+    }
+    if *error.etype() == UPSTREAM_TOO_LATE {
+        return Some(match (ctx.attempt.first_byte, head_due(ctx)) {
+            (None, Some((_, limit))) => Refusal::FirstByteTooLate { limit },
+            _ => Refusal::Cut { detail: "the upstream fell silent within its answer".to_owned() },
+        });
+    }
+    match error.esource() {
+        ErrorSource::Downstream => match error.etype() {
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout
+            | ErrorType::ConnectError | ErrorType::ReadTimedout | ErrorType::H2Error | ErrorType::H1Error => None,
+            _ => Some(Refusal::BadHead { reason: "The request could not be read." }),
+        },
+        ErrorSource::Upstream => {
+            let detail = error.to_string();
+            Some(match (ctx.attempt.first_byte, error.etype()) {
+                (Some(_), _) => Refusal::Cut { detail },
+                (None, ErrorType::ReadTimedout) => {
+                    let limit = head_due(ctx).map(|(_, limit)| limit).unwrap_or_default();
+                    Refusal::FirstByteTooLate { limit }
+                }
+                (None, _) => Refusal::UpstreamFailed { detail },
+            })
+        }
+        ErrorSource::Internal | ErrorSource::Unset => Some(Refusal::Internal { detail: error.to_string() }),
+    }
+}

@@ -1,0 +1,81 @@
+//! Step 9: the request in one access line, and in the counters.
+
+use pingora_core::Error;
+use pingora_proxy::Session;
+
+use crate::domain::answer::{Fault, Refusal};
+use crate::domain::usage::{Report, Source};
+use crate::edge::context::Context;
+use crate::edge::gateway::Gateway;
+use crate::ops::access_log::AccessEntry;
+
+/// How a request ended (U7).
+fn end_of(ctx: &Context, error: Option<&Error>) -> &'static str {
+    match &ctx.outcome.refusal {
+        _ if ctx.outcome.client_gone => "client_gone",
+        Some(Refusal::Cut { .. } | Refusal::LeakStopped) => "upstream_cut",
+        Some(refusal) => match refusal.fault() {
+            Fault::Upstream => "upstream_error",
+            Fault::Client | Fault::Gateway => "refused",
+        },
+        None if error.is_some() => "client_gone",
+        None => "ok",
+    }
+}
+
+/// Writes the access line and counts the request.
+pub fn finish(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mut Context) {
+    let Some(arrival) = &ctx.arrival else { return };
+    let request = session.req_header();
+    let routed = ctx.routed.as_deref();
+    let route = routed.map(|routed| &routed.route);
+    let upstream = route.map(|route| &*route.upstream);
+    let credential = upstream.filter(|_| ctx.attempt.number > 0).and_then(|upstream| upstream.credentials.get(ctx.attempt.credential));
+    let report = ctx.delivery.report();
+    let usage = report.as_ref().and_then(|report| report.usage);
+    let cost = usage.zip(route).map(|(usage, route)| arrival.settings.price_of(route).cost(&usage));
+    let end = end_of(ctx, error);
+    let refusal = ctx.outcome.refusal.as_ref().map(Refusal::label);
+
+    gateway.counters.finished(ctx.outcome.status, end);
+    if let Some(label) = refusal {
+        gateway.counters.refused(label);
+    }
+    if let Some(usage) = &usage {
+        gateway.counters.used(usage);
+    }
+    if let Some(Report { clamped: clamped @ 1.., .. }) = report {
+        gateway.counters.usage_clamped(clamped.into());
+    }
+    gateway.access_log.write(&AccessEntry {
+        id: &arrival.id,
+        opened_at_unix_ms: arrival.unix_ms,
+        client: ctx.client.as_deref(),
+        method: request.method.as_str(),
+        path: request.uri.path(),
+        api: arrival.api,
+        dialect: arrival.dialect,
+        model: ctx.asked.model.as_deref(),
+        upstream_model: route.and_then(|route| route.model.as_ref()).and_then(|model| model.upstream_model_id.as_deref()),
+        rule: route.map(|route| route.rule.label()),
+        upstream: upstream.map(|upstream| &*upstream.name),
+        endpoint: upstream.and_then(|upstream| upstream.endpoint.as_ref()).map(|endpoint| endpoint.authority()),
+        proxy: None,
+        key: credential.map(|credential| &*credential.id),
+        upstream_request_id: ctx.attempt.upstream_request_id.as_deref(),
+        attempts: ctx.attempt.number,
+        status: ctx.outcome.status,
+        end,
+        refusal,
+        stream: ctx.delivery.is_sse(),
+        source: report.map_or(Source::None, |report| report.source).label(),
+        usage,
+        cost,
+        request_bytes: ctx.asked.body_bytes as u64,
+        response_bytes: ctx.delivery.bytes(),
+        peek: (!ctx.asked.peek.is_zero()).then_some(ctx.asked.peek),
+        connect: ctx.attempt.connect,
+        first_byte: ctx.attempt.first_byte,
+        total: arrival.at.elapsed(),
+    });
+}

@@ -1,0 +1,158 @@
+//! The table of a request's steps: one hook each, in Pingora's order. What a step does stands in the file it calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use crate::domain::settings::Settings;
+use crate::edge::admit::{self, Admission};
+use crate::edge::context::Context;
+use crate::edge::{body, connect, deliver, fail, finish, inject, judge};
+use crate::ops::access_log::AccessLog;
+use crate::ops::body_budget::BodyBudget;
+use crate::ops::ca::CaStore;
+use crate::ops::counters::Counters;
+use crate::ops::resolver::Resolver;
+
+/// The gateway: what every request shares.
+pub struct Gateway {
+    pub(super) settings: Arc<ArcSwap<Settings>>,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) cas: Arc<ArcSwap<CaStore>>,
+    pub(super) budget: BodyBudget,
+    pub(super) counters: Arc<Counters>,
+    pub(super) access_log: Arc<AccessLog>,
+}
+
+/// What the gateway is plugged together from.
+pub struct Parts {
+    pub settings: Arc<ArcSwap<Settings>>,
+    pub cas: Arc<ArcSwap<CaStore>>,
+    pub resolver: Arc<Resolver>,
+    pub budget: BodyBudget,
+    pub counters: Arc<Counters>,
+    pub access_log: Arc<AccessLog>,
+}
+
+impl Gateway {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { settings, cas, resolver, budget, counters, access_log } = parts;
+        Self { settings, resolver, cas, budget, counters, access_log }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::default()
+    }
+
+    /// 1 accept.
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        ctx.arrival = Some(admit::arrive(self, session)?);
+        Ok(())
+    }
+
+    /// 2 authenticate, 3 peek, 4 route.
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        match Box::pin(admit::admit(self, session, ctx)).await {
+            Admission::Upstream => Ok(false),
+            Admission::Answered => Ok(true),
+            Admission::Refused(refusal) => fail::refuse(session, ctx, *refusal).await.map(|()| true),
+            Admission::Broken(error) => Err(error),
+        }
+    }
+
+    /// 5 pick.
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        connect::peer(self, ctx).await
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        connect::connected(ctx);
+        Ok(())
+    }
+
+    fn fail_to_connect(&self, _session: &mut Session, peer: &HttpPeer, ctx: &mut Context, error: Box<Error>) -> Box<Error> {
+        connect::failed(self, peer, ctx, error)
+    }
+
+    /// 6 inject.
+    async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+        inject::inject(session.req_header().raw_path(), request, ctx)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        chunk: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        body::count_passing(chunk.as_ref(), ctx)
+    }
+
+    /// 7 judge.
+    async fn upstream_response_filter(&self, _session: &mut Session, head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        judge::judge(head, ctx)
+    }
+
+    /// 8 meter.
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        chunk: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        deliver::deliver(chunk, end, ctx)?;
+        Ok(None)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Context,
+        reused: bool,
+    ) -> Box<Error> {
+        fail::may_retry(session, error, ctx, reused)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        fail::answer(session, error, ctx).await
+    }
+
+    /// 9 finish.
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        finish::finish(self, session, error, ctx);
+    }
+
+    /// The access line and `fail` say what happened, with the request's id and without its query.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _session: &Session, _ctx: &Context, _error: &Error, _what: ProxyWarnLogContext) -> bool {
+        true
+    }
+}

@@ -1,0 +1,58 @@
+//! Step 6: the request as the upstream sees it. The client's credentials go out, the upstream's key goes in, Host and path become the
+//! target's; everything else the client said stays.
+
+use http::header::{self, HeaderValue};
+use pingora_core::{Error, ErrorType, OrErr, Result};
+use pingora_http::RequestHeader;
+
+use crate::domain::headers;
+use crate::domain::route::join::join;
+use crate::domain::secret::Secret;
+use crate::domain::upstream::{AuthHeader, Upstream};
+use crate::edge::context::Context;
+
+/// Writes the head of this attempt; `path` is what the client sent, byte for byte, query included.
+pub fn inject(path: &[u8], request: &mut RequestHeader, ctx: &Context) -> Result<()> {
+    let Some(routed) = ctx.routed.as_deref() else { return Ok(()) };
+    let upstream = &*routed.route.upstream;
+    let Some(endpoint) = &upstream.endpoint else {
+        return Err(Error::explain(ErrorType::InternalError, "no endpoint"));
+    };
+    for name in headers::request::names_to_remove(&request.headers) {
+        request.remove_header(&name);
+    }
+    request.insert_header(header::HOST, endpoint.authority())?;
+    let (path, query) = match memchr::memchr(b'?', path) {
+        Some(at) => path.split_at(at),
+        None => (path, &[][..]),
+    };
+    let path = std::str::from_utf8(path).or_err(ErrorType::InvalidHTTPHeader, "path")?;
+    let mut target = join(endpoint.base_path(), path, None).into_bytes();
+    target.extend_from_slice(query);
+    request.set_raw_path(&target)?;
+    // Usage is read out of the answer, so it has to come in the clear (H4).
+    request.insert_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
+    if let Some(length) = routed.length {
+        request.remove_header(&header::TRANSFER_ENCODING);
+        request.insert_header(header::CONTENT_LENGTH, length)?;
+    }
+    if let Some(credential) = upstream.credentials.get(ctx.attempt.credential) {
+        insert_key(upstream, &credential.key, request)?;
+    }
+    Ok(())
+}
+
+fn insert_key(upstream: &Upstream, key: &Secret, request: &mut RequestHeader) -> Result<()> {
+    let sensitive = |text: String| -> Result<HeaderValue> {
+        let mut value = HeaderValue::try_from(text).or_err(ErrorType::InternalError, "a key that no header can carry")?;
+        value.set_sensitive(true);
+        Ok(value)
+    };
+    if matches!(upstream.auth_header, AuthHeader::Authorization | AuthHeader::Both) {
+        request.insert_header(header::AUTHORIZATION, sensitive(format!("Bearer {}", key.expose()))?)?;
+    }
+    if matches!(upstream.auth_header, AuthHeader::XApiKey | AuthHeader::Both) {
+        request.insert_header("x-api-key", sensitive(key.expose().to_owned())?)?;
+    }
+    Ok(())
+}

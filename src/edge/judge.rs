@@ -1,0 +1,119 @@
+//! Step 7: what the head of an answer means, and the head that the client gets for it.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use pingora_core::{Error, ErrorType, Result};
+use pingora_http::ResponseHeader;
+
+use crate::domain::answer::body::error_body;
+use crate::domain::headers;
+use crate::domain::upstream::verdict::{self, Circumstances, Verdict};
+use crate::edge::context::{Arrival, Context, Routed};
+use crate::edge::deliver::Delivery;
+use crate::edge::exchange::Watch;
+use crate::edge::respond;
+
+/// Judges the head and rewrites it into the client's.
+pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(());
+    }
+    let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Ok(()) };
+    let upstream = &routed.route.upstream;
+    ctx.attempt.first_byte = Some(arrival.at.elapsed());
+    arrival.exchange.watch(Watch::Idle { limit: upstream.timeouts.idle });
+
+    ctx.attempt.upstream_request_id = headers::response::upstream_request_id(&head.headers).map(Box::from);
+    let circumstances = Circumstances {
+        another_credential: may_try_another(ctx, arrival, routed),
+        retry_after: retry_after(head),
+    };
+    match verdict::judge(head.status.as_u16(), circumstances) {
+        Verdict::Deliver => {
+            let delivery = Delivery::passing(head, arrival, routed)?;
+            keep_listed_headers(head, routed);
+            if delivery.changes_length() {
+                head.remove_header(&header::CONTENT_LENGTH);
+            }
+            respond::name_request(head, arrival.dialect, &arrival.id)?;
+            ctx.outcome.status = head.status.as_u16();
+            ctx.delivery = delivery;
+            Ok(())
+        }
+        Verdict::NextCredential => {
+            ctx.attempt.credential += 1;
+            let mut again = Error::explain(ErrorType::HTTPStatus(head.status.as_u16()), "another credential is tried").into_up();
+            again.set_retry(true);
+            Err(again)
+        }
+        Verdict::Refuse(refusal) => {
+            if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+                ctx.outcome.refusal = Some(refusal);
+                return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade that nobody asked for").into_up());
+            }
+            let status = head.status.as_u16();
+            let shows_message = upstream.pass_client_faults && verdict::is_client_fault(status);
+            let answer = refusal.answer();
+            // Without a message of the provider's the body is known now; with one it follows when the provider's is complete.
+            let known = Bytes::from(error_body(arrival.dialect, &answer, &arrival.id));
+            let encoding = head.headers.get(header::CONTENT_ENCODING).cloned();
+            clear(head);
+            head.set_status(answer.status)?;
+            respond::write_refusal_headers(head, &answer, arrival.dialect, &arrival.id)?;
+            arrival.exchange.set_tail(known);
+            ctx.outcome.status = answer.status;
+            ctx.outcome.refusal = Some(refusal.clone());
+            ctx.delivery = Delivery::replacing(refusal, status, shows_message, encoding.as_ref(), routed);
+            Ok(())
+        }
+    }
+}
+
+fn may_try_another(ctx: &Context, arrival: &Arrival, routed: &Routed) -> bool {
+    let retry = &arrival.settings.retry;
+    ctx.attempt.credential + 1 < routed.route.upstream.credentials.len()
+        && ctx.attempt.number < retry.max_attempts
+        && arrival.at.elapsed() < retry.budget
+        && routed.length.is_some()
+}
+
+/// Removes what is not on the list, and what carries a key of ours (O7, O8).
+fn keep_listed_headers(head: &mut ResponseHeader, routed: &Routed) {
+    let guard = &routed.route.upstream.guard;
+    let mut gone = headers::response::names_to_withhold(&head.headers);
+    gone.extend(head.headers.iter().filter(|(_, value)| guard.contains(value.as_bytes())).map(|(name, _)| name.clone()));
+    for name in gone {
+        head.remove_header(&name);
+    }
+}
+
+/// Removes everything but the framing that Pingora sets again.
+fn clear(head: &mut ResponseHeader) {
+    let names: Vec<HeaderName> = head.headers.keys().cloned().collect();
+    for name in names {
+        head.remove_header(&name);
+    }
+    // The reason phrase is the provider's text as well.
+    let _ = head.set_reason_phrase(None);
+}
+
+/// `retry-after-ms`, or `Retry-After` in seconds or as a date.
+fn retry_after(head: &ResponseHeader) -> Option<Duration> {
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    if let Some(ms) = text("retry-after-ms").and_then(|ms| ms.parse().ok()) {
+        return Some(Duration::from_millis(ms));
+    }
+    let wait = text("retry-after")?;
+    if let Ok(seconds) = wait.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    httpdate::parse_http_date(wait).ok()?.duration_since(SystemTime::now()).ok()
+}
+
+/// When the attempt under way must have a head, for the error that says it had none.
+pub fn head_due(ctx: &Context) -> Option<(Instant, Duration)> {
+    let limit = ctx.routed.as_deref()?.route.upstream.timeouts.first_byte;
+    Some((ctx.attempt.began? + limit, limit))
+}

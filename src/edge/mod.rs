@@ -1,0 +1,36 @@
+//! Moves bytes: the only room that knows Pingora's proxy.
+//!
+//! ```text
+//!   client ──► front ──► gateway (the hooks, in the request's order) ──► upstream
+//!                │         ├ admit    who is it, what does it ask for, where does it go      (request_filter)
+//!                │         ├ connect  the peer of one attempt                                (upstream_peer)
+//!                │         ├ inject   our key in, the client's out                           (upstream_request_filter)
+//!                │         ├ judge    what the answer's head means                           (upstream_response_filter)
+//!                │         ├ deliver  the answer's bytes: guard, rewrite, meter              (response_body_filter)
+//!                │         ├ fail     what is said when it went wrong                        (fail_to_proxy)
+//!                │         └ finish   the access line, the counters                          (logging)
+//!                └ replay, exchange: the request's body, kept for every attempt
+//! ```
+//!
+//! Hooks are thin: each takes from the context, calls one function of its own file, puts back and translates the error.
+
+pub mod admin;
+mod admit;
+mod body;
+mod connect;
+mod context;
+mod deliver;
+mod exchange;
+mod fail;
+mod finish;
+mod front;
+mod gateway;
+mod inject;
+mod judge;
+pub mod listen;
+mod replay;
+mod respond;
+
+pub use crate::ops::ca::CaStore;
+pub use front::Front;
+pub use gateway::{Gateway, Parts};

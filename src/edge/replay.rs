@@ -1,0 +1,347 @@
+//! The client's session as Pingora sees it: the real one, with a request body that can be read again on every attempt.
+//!
+//! Pingora keeps at most 64 KiB of a body for a second attempt and never sends a larger one that a filter read to its end
+//! (pingora-proxy `proxy_h1.rs`, `get_retry_buffer`). This session hands out the chunks that `edge::body` kept, as often as
+//! Pingora asks, without a copy; all else goes to the real session.
+//!
+//! It also holds the upstream to its deadlines: Pingora polls [`Session::read_body_or_idle`] for as long as it waits for the
+//! upstream, so this is where a total deadline for the head and an idle deadline for the body can end the wait.
+//!
+//! The trait is `#[doc(hidden)]` in Pingora 0.9.1; `tests/it/matrix.rs` shows at once what an upgrade moved.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_core::Stream;
+use http::HeaderMap;
+use pingora_core::protocols::Digest;
+use pingora_core::protocols::http::custom::CustomMessageWrite;
+use pingora_core::protocols::http::custom::server::Session;
+use pingora_core::protocols::http::{HttpTask, ServerSession};
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use tokio::time::Sleep;
+
+use crate::edge::exchange::{Exchange, Watch};
+
+/// The upstream did not keep a deadline of [`Watch`].
+pub const UPSTREAM_TOO_LATE: ErrorType = ErrorType::Custom("UpstreamTooLate");
+
+pub struct ReplaySession {
+    /// Always present until `drop` hands it back.
+    real: Option<Box<ServerSession>>,
+    exchange: Arc<Exchange>,
+    body: Body,
+    finished: bool,
+    last_progress: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Where the request's body comes from.
+enum Body {
+    /// From the client, once: while `edge::body` reads it, or when the request passes through unread.
+    Live,
+    /// From memory, again and again.
+    Kept { chunks: Arc<[Bytes]>, next: usize },
+}
+
+impl ReplaySession {
+    pub fn new(real: Box<ServerSession>, exchange: Arc<Exchange>) -> Self {
+        Self { real: Some(real), exchange, body: Body::Live, finished: false, last_progress: Instant::now(), timer: None }
+    }
+
+    #[expect(clippy::expect_used, reason = "the session leaves in drop alone, after which nobody can call")]
+    fn real(&self) -> &ServerSession {
+        self.real.as_deref().expect("present until drop")
+    }
+
+    #[expect(clippy::expect_used, reason = "the session leaves in drop alone, after which nobody can call")]
+    fn real_mut(&mut self) -> &mut ServerSession {
+        self.real.as_deref_mut().expect("present until drop")
+    }
+
+    fn next_kept(&mut self) -> Option<Bytes> {
+        let Body::Kept { chunks, next } = &mut self.body else { return None };
+        let chunk = chunks.get(*next)?.clone();
+        *next += 1;
+        Some(chunk)
+    }
+
+    /// Answers `Expect: 100-continue` before the first byte is asked for.
+    ///
+    /// Without the switch around it Pingora would count the interim answer as one that came before the body's end and give up
+    /// keep-alive silently (`v1/server.rs`, `prepare_response_header`).
+    async fn invite_body(&mut self) -> Result<()> {
+        let ServerSession::H1(real) = self.real_mut() else { return Ok(()) };
+        if real.response_written().is_some() || !expects_continue(real.req_header()) {
+            return Ok(());
+        }
+        real.set_close_on_response_before_downstream_finish(false);
+        let written = real.write_continue_response().await;
+        real.set_close_on_response_before_downstream_finish(true);
+        written
+    }
+
+    /// The instant at which the wait for the upstream ends, as things stand.
+    fn due(&self) -> Option<Instant> {
+        match self.exchange.watched() {
+            Watch::Off => None,
+            Watch::Head { by } => Some(by),
+            Watch::Idle { limit } => Some(self.last_progress + limit),
+        }
+    }
+
+    /// Waits for the client to leave or for the upstream's deadline, whichever comes first.
+    async fn idle(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let Some(due) = self.due() else {
+                return self.real_mut().read_body_or_idle(true).await;
+            };
+            let (Some(real), timer) = (self.real.as_deref_mut(), armed(&mut self.timer, due)) else {
+                return Ok(None);
+            };
+            tokio::select! {
+                biased;
+                read = real.read_body_or_idle(true) => return read,
+                () = timer => {}
+            }
+            // The timer may have been set for an earlier deadline: look again before giving up.
+            if self.due().is_some_and(|due| Instant::now() >= due) {
+                return Err(Error::explain(UPSTREAM_TOO_LATE, "the upstream kept the client waiting for too long").into_up());
+            }
+            self.timer = None;
+        }
+    }
+
+    fn close_if_told(&mut self) {
+        if self.exchange.closes() {
+            self.real_mut().set_keepalive(None);
+        }
+    }
+}
+
+/// The timer that fires at `due` or earlier. One that is set for earlier stays: re-arming it for each event of a stream would cost
+/// more than one look too many.
+fn armed(timer: &mut Option<Pin<Box<Sleep>>>, due: Instant) -> Pin<&mut Sleep> {
+    let due = tokio::time::Instant::from_std(due);
+    if timer.as_ref().is_some_and(|timer| timer.deadline() > due) {
+        *timer = None;
+    }
+    timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due))).as_mut()
+}
+
+pub fn expects_continue(request: &RequestHeader) -> bool {
+    request.headers.get(http::header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+impl Drop for ReplaySession {
+    fn drop(&mut self) {
+        if let Some(real) = self.real.take() {
+            self.exchange.give_back(*real, self.finished);
+        }
+    }
+}
+
+#[async_trait]
+impl Session for ReplaySession {
+    fn req_header(&self) -> &RequestHeader {
+        self.real().req_header()
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        self.real_mut().req_header_mut()
+    }
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        if let Body::Kept { .. } = self.body {
+            return Ok(self.next_kept());
+        }
+        self.invite_body().await?;
+        self.real_mut().read_request_body().await
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        self.real_mut().drain_request_body().await
+    }
+
+    async fn write_response_header(&mut self, resp: Box<ResponseHeader>, _end: bool) -> Result<()> {
+        self.close_if_told();
+        self.real_mut().write_response_header(resp).await
+    }
+
+    async fn write_response_header_ref(&mut self, resp: &ResponseHeader, _end: bool) -> Result<()> {
+        self.close_if_told();
+        self.real_mut().write_response_header_ref(resp).await
+    }
+
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.real_mut().write_response_body(data, end).await
+    }
+
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.real_mut().write_response_trailers(trailers).await
+    }
+
+    async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        self.last_progress = Instant::now();
+        self.close_if_told();
+        if let Some(HttpTask::Header(_, end)) = tasks.first_mut()
+            && *end
+            && let Some(tail) = self.exchange.take_tail()
+        {
+            *end = false;
+            tasks.push(HttpTask::Body(Some(tail), true));
+        }
+        let written = self.real_mut().response_duplex_vec(tasks).await;
+        self.last_progress = Instant::now();
+        written
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.real_mut().set_read_timeout(timeout);
+    }
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        self.real().get_read_timeout()
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.real_mut().set_write_timeout(timeout);
+    }
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.real().get_write_timeout()
+    }
+
+    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.real_mut().set_total_drain_timeout(timeout);
+    }
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.real().get_total_drain_timeout()
+    }
+
+    fn request_summary(&self) -> String {
+        self.real().request_summary()
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.real().response_written()
+    }
+
+    async fn shutdown(&mut self, _code: u32, _ctx: &str) {
+        self.real_mut().shutdown().await;
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        match &self.body {
+            Body::Live => self.real_mut().is_body_done(),
+            Body::Kept { chunks, next } => *next >= chunks.len(),
+        }
+    }
+
+    /// Called when the answer is complete: the last chunk goes out. Pingora calls it again before it drops the session.
+    async fn finish(&mut self) -> Result<()> {
+        self.real_mut().finish_body().await?;
+        self.finished = true;
+        Ok(())
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        match &self.body {
+            Body::Live => self.real_mut().is_body_empty(),
+            Body::Kept { chunks, .. } => chunks.is_empty(),
+        }
+    }
+
+    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        if no_body_expected {
+            return self.idle().await;
+        }
+        if let Body::Kept { .. } = self.body {
+            return Ok(self.next_kept());
+        }
+        self.invite_body().await?;
+        self.real_mut().read_body_or_idle(false).await
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.real().body_bytes_sent()
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.real().body_bytes_read()
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        self.real().digest()
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        self.real_mut().digest_mut()
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        self.real().client_addr()
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        self.real().server_addr()
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        self.real().to_h1_raw()
+    }
+
+    /// Called once at the start of every attempt: the place to rewind.
+    fn enable_retry_buffering(&mut self) {
+        if let Some(chunks) = self.exchange.body() {
+            self.body = Body::Kept { chunks, next: 0 };
+        }
+        self.last_progress = Instant::now();
+    }
+
+    fn retry_buffer_truncated(&self) -> bool {
+        false
+    }
+
+    /// `None`: the body comes from [`Session::read_body_or_idle`] instead, whatever its size.
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        None
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(&mut self) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        None
+    }
+
+    fn restore_custom_message_reader(
+        &mut self,
+        _reader: Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+
+    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_upgrade_req(&self) -> bool {
+        self.real().is_upgrade_req()
+    }
+
+    fn was_upgraded(&self) -> bool {
+        self.real().was_upgraded()
+    }
+}

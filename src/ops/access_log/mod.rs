@@ -1,0 +1,174 @@
+//! The access log (L1): one line per request, handed to a thread that writes, so that no request ever waits for a disk or a pipe.
+//!
+//! ```text
+//! worker: format into its own buffer ── append under a short lock ──► waiting lines (bounded)
+//! writer:                                    swap, one write per batch ◄──┘
+//! ```
+//!
+//! Where the lines come faster than the sink takes them, new ones are dropped and counted, and a line says how many are missing
+//! as soon as there is room. Two buffers of at most [`MAX_WAITING_BYTES`] are all the memory that it takes.
+
+mod entry;
+mod writer;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::domain::settings::LogFormat;
+
+pub use entry::AccessEntry;
+
+/// The most bytes of lines that wait for the writer; some 10 000 lines.
+const MAX_WAITING_BYTES: usize = 4 << 20;
+/// How long [`AccessLog::close`] waits for a sink that takes nothing.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+thread_local! {
+    static LINE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(1024));
+}
+
+/// The access log of the process; cheap to write to from every thread.
+pub struct AccessLog {
+    format: LogFormat,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// Wakes the writer: lines wait, the buffer is half full, or the log is closed.
+    wake: Condvar,
+    /// Tells [`AccessLog::close`] that the writer is done.
+    done: Condvar,
+    /// Lines that will never be written, from the start of the process.
+    dropped: AtomicU64,
+    sink: Mutex<Box<dyn Write + Send>>,
+}
+
+struct Waiting {
+    lines: Vec<u8>,
+    max_bytes: usize,
+    writer: Writer,
+    is_closed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    /// No thread yet.
+    NotStarted,
+    /// Sleeps until a line comes.
+    Idle,
+    /// Will look at the lines again by itself.
+    Busy,
+    Done,
+}
+
+impl AccessLog {
+    /// Opens the log on a sink.
+    ///
+    /// The thread starts with the first line, not here: a process that goes into the background forks after its parts were plugged
+    /// together, and a thread does not survive a fork.
+    pub fn start(format: LogFormat, sink: impl Write + Send + 'static) -> Self {
+        Self::with_bound(format, sink, MAX_WAITING_BYTES)
+    }
+
+    /// Opens the log on the standard output.
+    pub fn to_stdout(format: LogFormat) -> Self {
+        Self::start(format, std::io::stdout())
+    }
+
+    fn with_bound(format: LogFormat, sink: impl Write + Send + 'static, max_bytes: usize) -> Self {
+        let waiting = Waiting { lines: Vec::new(), max_bytes, writer: Writer::NotStarted, is_closed: false };
+        let shared = Shared {
+            waiting: Mutex::new(waiting),
+            wake: Condvar::new(),
+            done: Condvar::new(),
+            dropped: AtomicU64::new(0),
+            sink: Mutex::new(Box::new(sink)),
+        };
+        Self { format, shared: Arc::new(shared) }
+    }
+
+    /// Hands one line over. Never waits for the sink; a line that finds no room is dropped and counted.
+    pub fn write(&self, entry: &AccessEntry<'_>) {
+        let handed_over = LINE.try_with(|line| {
+            let mut line = line.borrow_mut();
+            line.clear();
+            entry::write_line(&mut line, self.format, entry);
+            self.hand_over(&line)
+        });
+        if handed_over != Ok(true) {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn hand_over(&self, line: &[u8]) -> bool {
+        let mut waiting = self.shared.lock();
+        if waiting.is_closed || waiting.lines.len() + line.len() > waiting.max_bytes {
+            return false;
+        }
+        let half = waiting.max_bytes / 2;
+        let crosses_half = waiting.lines.len() < half && waiting.lines.len() + line.len() >= half;
+        waiting.lines.extend_from_slice(line);
+        match waiting.writer {
+            Writer::Idle => waiting.writer = Writer::Busy,
+            Writer::Busy if crosses_half => {}
+            Writer::NotStarted => {
+                if writer::spawn(&self.shared, self.format).is_ok() {
+                    waiting.writer = Writer::Busy;
+                }
+                return true;
+            }
+            Writer::Busy | Writer::Done => return true,
+        }
+        drop(waiting);
+        self.shared.wake.notify_one();
+        true
+    }
+
+    /// Lines that were dropped since the start: no room, a closed log, or a sink that failed.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Writes what waits and ends the writer. Returns whether all of it went out in time; lines after this are dropped.
+    pub fn close(&self) -> bool {
+        let mut waiting = self.shared.lock();
+        waiting.is_closed = true;
+        if waiting.writer == Writer::NotStarted {
+            waiting.writer = Writer::Done;
+            return waiting.lines.is_empty();
+        }
+        self.shared.wake.notify_one();
+        let still_writing = |waiting: &mut Waiting| waiting.writer != Writer::Done;
+        match self.shared.done.wait_timeout_while(waiting, CLOSE_WAIT, still_writing) {
+            Ok((_, wait)) => !wait.timed_out(),
+            Err(_) => false,
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessLog").field("format", &self.format).field("dropped", &self.dropped()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// A thread that panicked left whole lines behind: every change under this lock is one append or one swap.
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

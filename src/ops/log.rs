@@ -1,0 +1,62 @@
+//! The program's own log: one line per event on the standard error, apart from the access log.
+//!
+//! Secrets cannot get here: their type prints `*****`. Texts from outside cannot start a line of their own: control characters are
+//! escaped on the way out.
+
+use std::io::Write;
+
+use env_logger::{Builder, Env};
+use log::Record;
+
+use crate::domain::settings::Settings;
+use crate::ops::{clock, line};
+
+/// Starts the log at the level that `RUST_LOG` says, else at `info`. Where a log was started already, that one stays.
+pub fn start() {
+    start_at("info");
+}
+
+/// Starts the log at the level that `RUST_LOG` says, else at `level`.
+pub fn start_at(level: &str) {
+    // Fails only where a logger is there already.
+    let _ = Builder::from_env(Env::default().default_filter_or(level))
+        .format(|out, record| out.write_all(&record_line(clock::now_unix_ms(), record)))
+        .try_init();
+}
+
+/// Logs what the configuration made (K12): one line per upstream, then the number of models.
+pub fn announce(settings: &Settings) {
+    for line in settings.startup_lines() {
+        log::info!("{line}");
+    }
+}
+
+fn record_line(unix_ms: u64, record: &Record<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    line::timestamp(&mut out, unix_ms);
+    out.push(b' ');
+    out.extend_from_slice(record.level().as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(record.target().as_bytes());
+    out.extend_from_slice(b": ");
+    line::message(&mut out, &record.args().to_string());
+    out.push(b'\n');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use log::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_line_has_time_level_target_and_message_and_stays_one_line() {
+        let text = "upstream said \"no\"\r\n\u{1b}[31mFAKE\u{202e} é";
+        let line = record_line(0, &Record::builder().level(Level::Warn).target("edge").args(format_args!("{text}")).build());
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            "1970-01-01T00:00:00.000Z WARN edge: upstream said \"no\"\\r\\n\\u001b[31mFAKE\\u202e é\n"
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! Touches the machine: clock, names of hosts, logs, counters, the memory budget for bodies. One job per file.
+//!
+//! May use `domain`, `config` and tokio; never the proxy engine. Nothing here decides about a request.
+
+pub mod access_log;
+pub mod admin;
+pub mod body_budget;
+pub mod ca;
+pub mod certificate;
+pub mod clock;
+pub mod counters;
+pub mod health;
+pub mod line;
+pub mod log;
+pub mod metrics;
+pub mod resolver;

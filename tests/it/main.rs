@@ -1,0 +1,10 @@
+//! The one integration-test binary: the real gateway against the scripted provider, all on the loopback.
+//!
+//! `support` holds what every test uses: the gateway as a child process, clients that distrust every answer, certificates.
+//! `mock_shapes` tests the provider itself, without a gateway, so that a failure elsewhere is the gateway's.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod mock_shapes;
+mod smoke;
+mod support;
