@@ -71,7 +71,8 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         counters: counters.clone(),
         access_log: access_log.clone(),
     });
-    let clients = listen::clients(&server.configuration, gateway, settings.clone()).map_err(|e| Obstacle::Unusable(e.to_string()))?;
+    let clients =
+        listen::clients(&server.configuration, gateway, settings.clone()).map_err(|e| Obstacle::Unusable(e.to_string()))?;
     server.add_service(clients);
     if let Some(addr) = admin_addr {
         let admin = Admin {

@@ -144,7 +144,12 @@ mod tests {
     fn lists_every_fault_and_exits_with_64() {
         let (code, text) = checked(BAD, false);
         assert_eq!(code, 64);
-        assert!(text.contains("config.json:1:37: models[0].upstream: model \"a\": no upstream is called \"trol\"; did you mean \"troll\"?"), "{text}");
+        assert!(
+            text.contains(
+                "config.json:1:37: models[0].upstream: model \"a\": no upstream is called \"trol\"; did you mean \"troll\"?"
+            ),
+            "{text}"
+        );
         assert!(text.contains("config.json:1:53: models[1].id: expected a string, found a number"), "{text}");
         assert!(text.ends_with("config.json: refused, 2 faults\n"), "{text}");
     }

@@ -75,7 +75,8 @@ pub fn explain(settings: &Settings, model: Option<&str>, path: &str, client: Opt
             (None, default.ok_or(Refusal::BadBody(error)))
         }
     };
-    let served = if Api::of(path) == Api::Unknown || escapes(path) { Err(Refusal::UnknownPath { path: path.to_owned() }) } else { routed };
+    let served =
+        if Api::of(path) == Api::Unknown || escapes(path) { Err(Refusal::UnknownPath { path: path.to_owned() }) } else { routed };
     let mut explained = json!({ "model": model, "path": path, "client": client });
     let more = match served {
         Ok(route) => of_route(settings, &route, model.as_deref(), path, query),
@@ -147,8 +148,21 @@ fn headers(upstream: &Upstream) -> Value {
 fn write_text(explained: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     let Value::Object(explained) = explained else { return Ok(()) };
     for name in [
-        "model", "path", "client", "refused", "rule", "why", "upstream", "not_configured", "url", "connect_to", "upstream_model", "key",
-        "headers", "price", "price_is_default",
+        "model",
+        "path",
+        "client",
+        "refused",
+        "rule",
+        "why",
+        "upstream",
+        "not_configured",
+        "url",
+        "connect_to",
+        "upstream_model",
+        "key",
+        "headers",
+        "price",
+        "price_is_default",
     ] {
         match explained.get(name) {
             None | Some(Value::Null) => {}
@@ -205,7 +219,8 @@ mod tests {
     /// M9: the body is read as the gateway reads it.
     #[test]
     fn reads_the_model_out_of_a_body() {
-        let told = explain(&settings(), None, "/v1/messages", None, Some(br#"{"messages": [{"model": "no"}], "mod\u0065l": "opus"}"#));
+        let told =
+            explain(&settings(), None, "/v1/messages", None, Some(br#"{"messages": [{"model": "no"}], "mod\u0065l": "opus"}"#));
         assert_eq!((&told["model"], &told["upstream"]), (&json!("opus"), &json!("troll")));
         let told = explain(&settings(), None, "/v1/messages", None, Some(br#"{"model": "opus", "model": "o"}"#));
         assert_eq!(told["refused"]["status"], 400);

@@ -17,8 +17,8 @@ mod variable;
 use std::io;
 use std::path::Path;
 
-pub use fault::{Fault, Faults, Warning};
 use fault::Report;
+pub use fault::{Fault, Faults, Warning};
 
 use crate::domain::settings::Settings;
 

@@ -46,7 +46,8 @@ impl<'w> Walk<'w, '_> {
 
     fn map(&mut self, members: &mut Vec<Member>, offset: usize, schema: &'w Schema, path: &str) -> bool {
         let properties = schema.get("properties").and_then(Schema::as_object);
-        let required: Vec<_> = schema.get("required").and_then(Schema::as_array).into_iter().flatten().filter_map(Schema::as_str).collect();
+        let required: Vec<_> =
+            schema.get("required").and_then(Schema::as_array).into_iter().flatten().filter_map(Schema::as_str).collect();
         let others = schema.get("additionalProperties").filter(|others| others.is_object());
         let written: Vec<_> = members.iter().map(|member| member.key.clone()).collect();
         let mut is_usable = true;
@@ -71,7 +72,11 @@ impl<'w> Walk<'w, '_> {
                 }
                 if is_required {
                     is_usable &= known.is_none();
-                    self.report.fault(member.node.offset, path, format!("the variable {variable} is not set, and a value is needed here"));
+                    self.report.fault(
+                        member.node.offset,
+                        path,
+                        format!("the variable {variable} is not set, and a value is needed here"),
+                    );
                 }
                 return false;
             }
@@ -185,7 +190,8 @@ fn integer_fault(text: &str, schema: &Schema) -> Option<String> {
         Some("uint32") => u128::from(u32::MAX),
         _ => u128::from(u64::MAX),
     };
-    let (least, most) = (bound("minimum").unwrap_or(0), bound("maximum").map_or(largest_of_type, |most| most.min(largest_of_type)));
+    let (least, most) =
+        (bound("minimum").unwrap_or(0), bound("maximum").map_or(largest_of_type, |most| most.min(largest_of_type)));
     match text.parse::<u128>() {
         Ok(number) if number < least => Some(format!("must be at least {least}")),
         Ok(number) if number > most => Some(format!("must be at most {most}")),

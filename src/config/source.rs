@@ -75,7 +75,11 @@ pub fn parse(text: &str, variable: &dyn Fn(&str) -> Option<String>, report: &mut
             }
         },
         Err(error) => {
-            report.fault(error.range().start, String::new(), format!("this is not valid JSON: {}", lower_first(&error.kind().to_string())));
+            report.fault(
+                error.range().start,
+                String::new(),
+                format!("this is not valid JSON: {}", lower_first(&error.kind().to_string())),
+            );
             None
         }
     }
@@ -204,7 +208,11 @@ impl Reader<'_, '_> {
             let (key, key_offset) = (property.name.as_str().to_owned(), property.name.start());
             if let Some(first) = seen.insert(key.clone(), key_offset) {
                 let line = self.report.line(first);
-                self.report.fault(key_offset, written_path(&at.key(&key)), format!("this key stands here twice, first on line {line}"));
+                self.report.fault(
+                    key_offset,
+                    written_path(&at.key(&key)),
+                    format!("this key stands here twice, first on line {line}"),
+                );
                 seen.insert(key, first);
                 continue;
             }
@@ -228,7 +236,11 @@ impl Reader<'_, '_> {
             Text { value: Some(String::new()), ..Text::default() }
         });
         if let (Some(name), false) = (&text.unset, text.whole) {
-            self.report.warn(offset, written_path(at), format!("the variable {name} is not set, so this whole value counts as unset"));
+            self.report.warn(
+                offset,
+                written_path(at),
+                format!("the variable {name} is not set, so this whole value counts as unset"),
+            );
         }
         Value::Text(text)
     }
@@ -312,8 +324,9 @@ mod tests {
 
     #[test]
     fn a_very_deep_file_is_refused() {
-        let text = "[".repeat(100_000);
-        assert!(parsed(&text).is_err());
+        assert!(parsed(&"[".repeat(100_000)).is_err());
+        let deepest = format!("{}{}", "[".repeat(500), "]".repeat(500));
+        assert_eq!(parsed(&deepest).unwrap().to_json(), deepest);
     }
 
     #[test]

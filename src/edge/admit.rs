@@ -67,7 +67,8 @@ pub fn arrive(gateway: &Gateway, session: &mut Session) -> Result<Arrival> {
     let request = session.req_header_mut();
     // Taken out: Pingora clones the head for the upstream, extensions included.
     let exchange = std::mem::take(request.extensions_mut()).remove::<Arc<Exchange>>();
-    let exchange = exchange.ok_or_else(|| Error::explain(pingora_core::ErrorType::InternalError, "a request without its front"))?;
+    let exchange =
+        exchange.ok_or_else(|| Error::explain(pingora_core::ErrorType::InternalError, "a request without its front"))?;
     let path = request.uri.path();
     let api = Api::of(path);
     let unix_ms = clock::now_unix_ms();

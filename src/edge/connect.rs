@@ -27,7 +27,12 @@ pub async fn peer(gateway: &Gateway, ctx: &mut Context) -> Result<Box<HttpPeer>>
     let Some(endpoint) = &upstream.endpoint else {
         return Err(Error::explain(ErrorType::InternalError, "no endpoint"));
     };
-    let next = Attempt { number: ctx.attempt.number + 1, credential: ctx.attempt.credential, began: Some(Instant::now()), ..Attempt::default() };
+    let next = Attempt {
+        number: ctx.attempt.number + 1,
+        credential: ctx.attempt.credential,
+        began: Some(Instant::now()),
+        ..Attempt::default()
+    };
     ctx.attempt = next;
     ctx.outcome.refusal = None;
     ctx.delivery = Default::default();

@@ -17,7 +17,7 @@ use pingora_http::ResponseHeader;
 
 use crate::domain::answer::{Refusal, body::error_body, body::error_event};
 use crate::domain::dialect::Api;
-use crate::domain::guard::{MASK, GuardScan, GuardStream};
+use crate::domain::guard::{GuardScan, GuardStream, MASK};
 use crate::domain::json::rename::{ModelRename, RenamePath};
 use crate::domain::usage::decode::Decoder;
 use crate::domain::usage::rewrite::SseRewrite;
@@ -74,7 +74,8 @@ pub struct Replacing {
 impl Delivery {
     pub fn passing(head: &ResponseHeader, arrival: &Arrival, routed: &Routed) -> Result<Self> {
         let content_type = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        let sse = content_type.len() >= 17 && content_type.get(..17).is_some_and(|t| t.eq_ignore_ascii_case(b"text/event-stream"));
+        let sse =
+            content_type.len() >= 17 && content_type.get(..17).is_some_and(|t| t.eq_ignore_ascii_case(b"text/event-stream"));
         let decoder = decoder_of(head.headers.get(header::CONTENT_ENCODING));
         let upstream = &routed.route.upstream;
         let rewrite = match &routed.asked_model {
@@ -102,7 +103,13 @@ impl Delivery {
         })))
     }
 
-    pub fn replacing(refusal: Refusal, status: u16, shows_message: bool, encoding: Option<&HeaderValue>, routed: &Routed) -> Self {
+    pub fn replacing(
+        refusal: Refusal,
+        status: u16,
+        shows_message: bool,
+        encoding: Option<&HeaderValue>,
+        routed: &Routed,
+    ) -> Self {
         Self::Replacing(Box::new(Replacing {
             refusal,
             status,

@@ -94,8 +94,14 @@ fn refusal_of(error: &Error, ctx: &Context) -> Option<Refusal> {
     }
     match error.esource() {
         ErrorSource::Downstream => match error.etype() {
-            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout
-            | ErrorType::ConnectError | ErrorType::ReadTimedout | ErrorType::H2Error | ErrorType::H1Error => None,
+            ErrorType::ConnectionClosed
+            | ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::WriteTimedout
+            | ErrorType::ConnectError
+            | ErrorType::ReadTimedout
+            | ErrorType::H2Error
+            | ErrorType::H1Error => None,
             _ => Some(Refusal::BadHead { reason: "The request could not be read." }),
         },
         ErrorSource::Upstream => {

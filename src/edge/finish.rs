@@ -30,7 +30,8 @@ pub fn finish(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: 
     let routed = ctx.routed.as_deref();
     let route = routed.map(|routed| &routed.route);
     let upstream = route.map(|route| &*route.upstream);
-    let credential = upstream.filter(|_| ctx.attempt.number > 0).and_then(|upstream| upstream.credentials.get(ctx.attempt.credential));
+    let credential =
+        upstream.filter(|_| ctx.attempt.number > 0).and_then(|upstream| upstream.credentials.get(ctx.attempt.credential));
     let report = ctx.delivery.report();
     let usage = report.as_ref().and_then(|report| report.usage);
     let cost = usage.zip(route).map(|(usage, route)| arrival.settings.price_of(route).cost(&usage));

@@ -13,9 +13,9 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::{Method, header};
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
-use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::{Error, ErrorType};
 use pingora_proxy::HttpProxy;
@@ -206,7 +206,8 @@ impl Door {
 /// Whether what is left of the body may be read after an early answer, so that the connection stays usable.
 fn rest_is_small(session: &ServerSession) -> bool {
     let request = session.req_header();
-    let declared = request.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    let declared =
+        request.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     !request.headers.contains_key(header::TRANSFER_ENCODING)
         && !expects_continue(request)
         && declared.is_none_or(|bytes| bytes <= SMALL_REST_BYTES)

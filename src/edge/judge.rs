@@ -26,10 +26,8 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     arrival.exchange.watch(Watch::Idle { limit: upstream.timeouts.idle });
 
     ctx.attempt.upstream_request_id = headers::response::upstream_request_id(&head.headers).map(Box::from);
-    let circumstances = Circumstances {
-        another_credential: may_try_another(ctx, arrival, routed),
-        retry_after: retry_after(head),
-    };
+    let circumstances =
+        Circumstances { another_credential: may_try_another(ctx, arrival, routed), retry_after: retry_after(head) };
     match verdict::judge(head.status.as_u16(), circumstances) {
         Verdict::Deliver => {
             let delivery = Delivery::passing(head, arrival, routed)?;

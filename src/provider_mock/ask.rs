@@ -147,7 +147,8 @@ impl Ask {
 }
 
 fn prompt_usage(body: &Value) -> Usage {
-    let words: u64 = ["system", "instructions", "messages", "input", "prompt"].into_iter().filter_map(|k| body.get(k)).map(words).sum();
+    let words: u64 =
+        ["system", "instructions", "messages", "input", "prompt"].into_iter().filter_map(|k| body.get(k)).map(words).sum();
     let total = PROMPT_BASE_TOKENS + words;
     let (mut five_minutes, mut one_hour) = (false, false);
     cache_marks(body, &mut |ttl| if ttl == Some("1h") { one_hour = true } else { five_minutes = true });
@@ -207,7 +208,10 @@ fn ends_with_tool_result(messages: &Value) -> bool {
     let is = |value: &Value, key: &str, text: &str| value.get(key).and_then(Value::as_str) == Some(text);
     is(last, "role", "tool")
         || is(last, "type", "function_call_output")
-        || last.get("content").and_then(Value::as_array).is_some_and(|parts| parts.iter().any(|part| is(part, "type", "tool_result")))
+        || last
+            .get("content")
+            .and_then(Value::as_array)
+            .is_some_and(|parts| parts.iter().any(|part| is(part, "type", "tool_result")))
 }
 
 /// A value that fits a JSON schema of the plain kind that tools use.
@@ -223,7 +227,9 @@ fn example(schema: &Value) -> Value {
         Some("array") => Value::Array(schema.get("items").map(example).into_iter().collect()),
         _ => {
             let properties = schema.get("properties").and_then(Value::as_object);
-            Value::Object(properties.into_iter().flatten().map(|(name, field)| (name.clone(), example(field))).collect::<Map<_, _>>())
+            Value::Object(
+                properties.into_iter().flatten().map(|(name, field)| (name.clone(), example(field))).collect::<Map<_, _>>(),
+            )
         }
     }
 }
@@ -272,7 +278,13 @@ mod tests {
         let usage = Ask::read(Api::Messages, Dialect::Anthropic, &body).prompt;
         assert_eq!(
             usage,
-            Usage { input_tokens: 20, cache_read_tokens: 40, cache_write_5m_tokens: 10, cache_write_1h_tokens: 10, output_tokens: 0 }
+            Usage {
+                input_tokens: 20,
+                cache_read_tokens: 40,
+                cache_write_5m_tokens: 10,
+                cache_write_1h_tokens: 10,
+                output_tokens: 0
+            }
         );
     }
 

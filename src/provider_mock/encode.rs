@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn every_coding_decodes_to_the_same_bytes() {
-        let pieces = [Bytes::from_static(b"data: one\n\n"), Bytes::from_static(b"data: two\n\n"), Bytes::from_static(b"data: [DONE]\n\n")];
+        let pieces =
+            [Bytes::from_static(b"data: one\n\n"), Bytes::from_static(b"data: two\n\n"), Bytes::from_static(b"data: [DONE]\n\n")];
         for encoding in [Encoding::Gzip, Encoding::Deflate, Encoding::Br, Encoding::Zstd] {
             let compressed = compress(encoding, &pieces).unwrap();
             assert!(compressed.len() >= pieces.len(), "{encoding:?}");

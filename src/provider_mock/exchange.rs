@@ -227,15 +227,16 @@ async fn leave_http(tap: &Tap, below: BelowHttp, mut exchange: Exchange) -> Fail
     match below {
         BelowHttp::Hang => match pending::<Infallible>().await {},
         BelowHttp::Close => {}
-        BelowHttp::Reset => tap.arm_reset(),
+        BelowHttp::Reset => tap.reset(),
         BelowHttp::EndlessHead => {
             tap.take_over();
-            let mut line = Ok(tap.write(b"HTTP/1.1 200 OK\r\n").await);
-            while let Ok(Ok(())) = line {
-                line = Ok::<_, Infallible>(tap.write(b"x-endless: 0123456789012345678901234567890123456789\r\n").await);
+            let mut written = tap.write(b"HTTP/1.1 200 OK\r\n").await;
+            while written.is_ok() {
+                written = tap.write(b"x-endless: 0123456789012345678901234567890123456789\r\n").await;
                 // Gives the other tasks of this thread their turn: the socket may never be full.
                 tokio::task::yield_now().await;
             }
+            tap.end();
         }
         BelowHttp::Raw { pieces, pause, then } => {
             tap.take_over();
@@ -246,8 +247,8 @@ async fn leave_http(tap: &Tap, below: BelowHttp, mut exchange: Exchange) -> Fail
                 tokio::time::sleep(pause).await;
             }
             match then {
-                How::Clean | How::Close => {}
-                How::Reset => tap.arm_reset(),
+                How::Clean | How::Close => tap.end(),
+                How::Reset => tap.reset(),
                 How::Stall => match pending::<Infallible>().await {},
             }
         }
@@ -255,4 +256,3 @@ async fn leave_http(tap: &Tap, below: BelowHttp, mut exchange: Exchange) -> Fail
     exchange.finish();
     Box::new(BrokenOff)
 }
-

@@ -120,7 +120,10 @@ pub enum Ending {
     Complete,
     /// Ends cleanly, but without the dialect's last word (`[DONE]`, `message_stop`, `response.completed`).
     NoTerminator,
-    Cut { after: After, how: How },
+    Cut {
+        after: After,
+        how: How,
+    },
 }
 
 /// Where a cut falls.

@@ -127,7 +127,8 @@ fn headers(reply: &Reply, content_type: &str, dialect: Dialect, key: &str, seria
         Dialect::Anthropic => "request-id",
     };
 
-    let mut headers = vec![("content-type".to_owned(), content_type.to_owned()), (id_name.to_owned(), format!("req_mock{serial:08}"))];
+    let mut headers =
+        vec![("content-type".to_owned(), content_type.to_owned()), (id_name.to_owned(), format!("req_mock{serial:08}"))];
     headers.extend(usual.iter().chain(&edge).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     if let Some(encoding) = reply.encoding {
         headers.push(("content-encoding".to_owned(), encoding.token().to_owned()));

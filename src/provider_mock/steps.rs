@@ -24,7 +24,9 @@ pub enum Step {
     /// Nothing more, for ever.
     Stall,
     /// Breaks the body off once everything before it has left.
-    BreakOff { reset: bool },
+    BreakOff {
+        reset: bool,
+    },
 }
 
 /// What a body that breaks off tells the server.
@@ -132,7 +134,7 @@ impl Body for Steps {
                 }
                 Some(Step::BreakOff { reset }) if this.all_left => {
                     if reset {
-                        this.tap.arm_reset();
+                        this.tap.reset();
                     }
                     this.exchange.finish();
                     return Poll::Ready(Some(Err(BrokenOff)));

@@ -27,6 +27,7 @@ pub enum Socket {
 struct Shared {
     socket: Mutex<Socket>,
     taken_over: AtomicBool,
+    ended: AtomicBool,
     written_bytes: AtomicU64,
 }
 
@@ -39,7 +40,12 @@ pub struct Tap(Arc<Shared>);
 
 /// Splits a socket into hyper's side and the script's.
 pub fn wire(socket: Socket) -> (Wire, Tap) {
-    let shared = Arc::new(Shared { socket: Mutex::new(socket), taken_over: AtomicBool::new(false), written_bytes: AtomicU64::new(0) });
+    let shared = Arc::new(Shared {
+        socket: Mutex::new(socket),
+        taken_over: AtomicBool::new(false),
+        ended: AtomicBool::new(false),
+        written_bytes: AtomicU64::new(0),
+    });
     (Wire(Arc::clone(&shared)), Tap(shared))
 }
 
@@ -101,16 +107,25 @@ impl Tap {
         }
     }
 
-    /// Makes the end of this connection a TCP reset instead of an orderly close.
-    pub fn arm_reset(&self) {
+    /// Lets hyper's next read or write fail, so that it drops the whole connection, all HTTP/2 streams included.
+    pub fn end(&self) {
         self.take_over();
+        self.0.ended.store(true, Ordering::Release);
+    }
+
+    /// Ends the connection with a TCP reset instead of an orderly close.
+    pub fn reset(&self) {
         // Without the option the connection ends in an orderly way: a milder fault than scripted, seen by the test that asked for it.
         let _ = self.0.socket().tcp().set_zero_linger();
+        self.end();
     }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.0.ended.load(Ordering::Acquire) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         match &mut *self.0.socket() {
             Socket::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Socket::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
@@ -120,6 +135,9 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.0.ended.load(Ordering::Acquire) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         if self.0.taken_over.load(Ordering::Acquire) {
             return Poll::Ready(Ok(bytes.len()));
         }

@@ -3,8 +3,16 @@
 //! `support` holds what every test uses: the gateway as a child process, clients that distrust every answer, certificates.
 //! `mock_shapes` tests the provider itself, without a gateway, so that a failure elsewhere is the gateway's.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
+mod harness;
 mod mock_shapes;
+mod rooms;
 mod smoke;
 mod support;

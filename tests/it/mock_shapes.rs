@@ -1,4 +1,4 @@
 //! The scripted provider on its own: its shapes are the providers' and its faults are those that the script names.
 
-mod faults;
 mod answers;
+mod faults;

@@ -7,7 +7,21 @@ use std::path::{Path, PathBuf};
 const NEVER: &[(&str, &[&str])] = &[
     (
         "domain",
-        &["pingora", "tokio", "log::", "std::fs", "std::env::", "SystemTime::now", "Instant::now", "crate::ops", "crate::edge", "crate::config", "crate::cli", "crate::app", "crate::provider_mock"],
+        &[
+            "pingora",
+            "tokio",
+            "log::",
+            "std::fs",
+            "std::env::",
+            "SystemTime::now",
+            "Instant::now",
+            "crate::ops",
+            "crate::edge",
+            "crate::config",
+            "crate::cli",
+            "crate::app",
+            "crate::provider_mock",
+        ],
     ),
     ("config", &["pingora", "tokio", "log::", "crate::ops", "crate::edge", "crate::cli", "crate::app", "crate::provider_mock"]),
     ("ops", &["pingora_proxy", "crate::edge", "crate::cli", "crate::app", "crate::provider_mock"]),

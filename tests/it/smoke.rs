@@ -86,9 +86,11 @@ async fn a_message_stream_passes_byte_for_byte() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_key_is_refused_in_the_paths_dialect_before_the_provider_hears_of_it() {
     let (gateway, main) = gateway_and_main().await;
-    let openai = gateway.send(Request::post("/v1/chat/completions", &prompt(MAIN_MODEL, false)).bearer("wrong")).await.expect(401);
+    let openai =
+        gateway.send(Request::post("/v1/chat/completions", &prompt(MAIN_MODEL, false)).bearer("wrong")).await.expect(401);
     assert!(openai.json()["error"]["message"].is_string());
-    let anthropic = gateway.send(Request::post("/v1/messages", &prompt(MAIN_MODEL, false)).without("authorization")).await.expect(401);
+    let anthropic =
+        gateway.send(Request::post("/v1/messages", &prompt(MAIN_MODEL, false)).without("authorization")).await.expect(401);
     assert_eq!(anthropic.json()["error"]["type"], "authentication_error");
     assert_ne!(anthropic.header("x-request-id"), "");
     assert_eq!(main.counts().requests, 0);

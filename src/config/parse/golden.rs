@@ -27,7 +27,12 @@ pub fn run(tests: &[GoldenTest], routing: &RoutingTable, cx: &mut Context<'_, '_
             }
         };
         if *route.upstream.name != *test.expect.upstream {
-            let message = format!("the test fails: model \"{}\" goes to \"{}\" (rule {})", test.model, route.upstream.name, route.rule.label());
+            let message = format!(
+                "the test fails: model \"{}\" goes to \"{}\" (rule {})",
+                test.model,
+                route.upstream.name,
+                route.rule.label()
+            );
             cx.fault(&expect.key("upstream"), message);
         }
         if let Some(expected) = &test.expect.endpoint {

@@ -65,7 +65,10 @@ fn state_dir(raw: &Config, cx: &Context<'_, '_>) -> PathBuf {
 fn limits(raw: &raw::Limits, cx: &mut Context<'_, '_>) -> Option<Limits> {
     let limits = At::Root.key("limits");
     if raw.inflight_body_bytes < raw.max_body_bytes {
-        cx.fault(&limits.key("inflight_body_bytes"), "must not be less than limits.max_body_bytes, or the largest body never fits");
+        cx.fault(
+            &limits.key("inflight_body_bytes"),
+            "must not be less than limits.max_body_bytes, or the largest body never fits",
+        );
     }
     let mut bytes = |key, bytes| {
         let fits = usize::try_from(bytes).ok();

@@ -26,7 +26,10 @@ struct Targets {
 /// Makes the plan. URL targets join the catalog on the way.
 pub fn plan(raw: &Config, catalog: &mut Catalog, default_price: Price, cx: &mut Context<'_, '_>) -> Option<Plan> {
     if raw.models.is_none() && raw.model_routing.is_none() {
-        cx.fault(&At::Root.key("models"), "the file names no models: write `models` (it may be an empty list) or `model_routing`");
+        cx.fault(
+            &At::Root.key("models"),
+            "the file names no models: write `models` (it may be an empty list) or `model_routing`",
+        );
     }
     let models = models(raw, catalog, default_price, cx);
     let targets = targets(raw, catalog, cx);

@@ -77,7 +77,8 @@ impl Catalog {
             let meant = nearest(name, names()).unwrap_or_default();
             let known = names().collect::<Vec<_>>().join(", ");
             if name.contains("://") {
-                let message = format!("{whose}: a name is expected, not a URL; write the URL under `upstreams`. Known names: {known}");
+                let message =
+                    format!("{whose}: a name is expected, not a URL; write the URL under `upstreams`. Known names: {known}");
                 cx.fault(at, message);
                 return None;
             }
@@ -176,10 +177,12 @@ impl Catalog {
     }
 
     fn named(&mut self, name: &str, raw: &raw::Upstream, at: &At<'_>, cx: &mut Context<'_, '_>) {
-        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+        let is_name =
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
         if !is_name {
             self.broken.push(name.to_owned());
-            return cx.fault(at, "an upstream's name is made of letters, digits, `_`, `-` and `.`; its URL goes under `base_url`");
+            return cx
+                .fault(at, "an upstream's name is made of letters, digits, `_`, `-` and `.`; its URL goes under `base_url`");
         }
         // Written with an unset variable, it is meant to be not configured; not written at all, it is forgotten.
         if !cx.is_written(&at.key("base_url")) {
@@ -192,7 +195,14 @@ impl Catalog {
     }
 
     /// The environment's key, else the file's.
-    fn one_key(&self, id: &str, variable: Option<&str>, raw: &raw::Upstream, at: &At<'_>, cx: &mut Context<'_, '_>) -> Vec<Credential> {
+    fn one_key(
+        &self,
+        id: &str,
+        variable: Option<&str>,
+        raw: &raw::Upstream,
+        at: &At<'_>,
+        cx: &mut Context<'_, '_>,
+    ) -> Vec<Credential> {
         let at = at.key("key");
         let from_environment = variable.and_then(|name| cx.secret_variable(&at, name));
         let key = from_environment.or_else(|| cx.secret(&at, raw.key.as_ref()));
@@ -223,7 +233,10 @@ impl Catalog {
             cx.warn(at, format!("the key of \"{name}\" travels unencrypted: its URL is http"));
         }
         if credentials.iter().any(|credential| credential.key.expose().len() < MIN_KEY_BYTES) {
-            cx.warn(at, format!("a key of \"{name}\" is shorter than {MIN_KEY_BYTES} characters, too short to be looked for in answers"));
+            cx.warn(
+                at,
+                format!("a key of \"{name}\" is shorter than {MIN_KEY_BYTES} characters, too short to be looked for in answers"),
+            );
         }
         let over = |own: Option<Duration>, all| own.unwrap_or(all);
         let (connect, first_byte, idle) = common.timeouts.map_or((None, None, None), |own| {

@@ -272,12 +272,6 @@ impl Default for Retry {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_body_bytes: 32 << 20,
-            inflight_body_bytes: 1 << 30,
-            header_read_s: 10,
-            body_read_s: 60,
-            keepalive_s: 60,
-        }
+        Self { max_body_bytes: 32 << 20, inflight_body_bytes: 1 << 30, header_read_s: 10, body_read_s: 60, keepalive_s: 60 }
     }
 }

@@ -131,9 +131,23 @@ fn the_schema_holds_only_rules_that_are_enforced() {
     words(&serde_json::from_str(&schema()).unwrap(), true, &mut found);
     let notes = ["$schema", "title", "description", "default", "$defs"];
     let enforced = [
-        "$ref", "additionalProperties", "anyOf", "const", "enum", "exclusiveMinimum", "format", "items", "maximum", "minItems", "minimum",
-        "oneOf", "properties", "required", "type",
+        "$ref",
+        "additionalProperties",
+        "anyOf",
+        "const",
+        "enum",
+        "exclusiveMinimum",
+        "format",
+        "items",
+        "maximum",
+        "minItems",
+        "minimum",
+        "oneOf",
+        "properties",
+        "required",
+        "type",
     ];
-    let strange: Vec<_> = found.iter().filter(|word| !notes.contains(&word.as_str()) && !enforced.contains(&word.as_str())).collect();
+    let strange: Vec<_> =
+        found.iter().filter(|word| !notes.contains(&word.as_str()) && !enforced.contains(&word.as_str())).collect();
     assert!(strange.is_empty(), "{strange:?}");
 }

@@ -49,30 +49,89 @@ fn one_fault_each() {
         (r#"{"models": [], "retry": {"max_attempts": 1.5}}"#, "1:42: retry.max_attempts: expected a whole number"),
         (r#"{"models": [], "timeouts": {"idle_s": -1}}"#, "1:39: timeouts.idle_s: must be at least 1"),
         (r#"{"models": [], "log": {"format": null}}"#, "1:34: log.format: expected a string, found null"),
-        (r#"{"models": [], "upstreams": {"troll": {"key": "x"}}}"#, "1:40: upstreams.troll.key: `key` is not a key here; did you mean `keys`?"),
+        (
+            r#"{"models": [], "upstreams": {"troll": {"key": "x"}}}"#,
+            "1:40: upstreams.troll.key: `key` is not a key here; did you mean `keys`?",
+        ),
         (r#"{"models": [], "upstreams": {"o": {}}}"#, "1:35: upstreams.o: the upstream \"o\" has no `base_url`"),
-        (r#"{"models": [], "upstreams": {"a b": {"base_url": "https://h"}}}"#, "1:37: upstreams[\"a b\"]: an upstream's name is made of letters, digits, `_`, `-` and `.`; its URL goes under `base_url`"),
-        (r#"{"models": [], "upstreams": {"main": {"connect_to": "h:1"}}}"#, "1:53: upstreams.main.connect_to: must be an IP address and a port: `127.0.0.1:8080` or `[::1]:8080`"),
-        (r#"{"models": [], "upstreams": {"main": {"ca_file": "ca.pem"}}}"#, "1:50: upstreams.main.ca_file: ca.pem can't be read: entity not found"),
+        (
+            r#"{"models": [], "upstreams": {"a b": {"base_url": "https://h"}}}"#,
+            "1:37: upstreams[\"a b\"]: an upstream's name is made of letters, digits, `_`, `-` and `.`; its URL goes under `base_url`",
+        ),
+        (
+            r#"{"models": [], "upstreams": {"main": {"connect_to": "h:1"}}}"#,
+            "1:53: upstreams.main.connect_to: must be an IP address and a port: `127.0.0.1:8080` or `[::1]:8080`",
+        ),
+        (
+            r#"{"models": [], "upstreams": {"main": {"ca_file": "ca.pem"}}}"#,
+            "1:50: upstreams.main.ca_file: ca.pem can't be read: entity not found",
+        ),
         (r#"{"models": [{"id": ""}]}"#, "1:20: models[0].id: a model's name must not be empty"),
-        (r#"{"models": [{"id": "a", "id_aliases": ["b", "a"]}]}"#, "1:45: models[0].id_aliases[1]: \"a\" is already taken by models[0].id"),
-        (r#"{"models": [{"id": "a", "id_aliases": ["b"]}, {"id": "b"}]}"#, "1:40: models[0].id_aliases[0]: \"b\" is already taken by models[1].id"),
-        (r#"{"models": [{"id": "a", "input_price_per_mtok": 0.0000000001, "output_price_per_mtok": 1}]}"#, "1:49: models[0].input_price_per_mtok: the number has more than nine decimal places"),
-        (r#"{"models": [{"id": "a", "input_price_per_mtok": -3, "output_price_per_mtok": 1}]}"#, "1:49: models[0].input_price_per_mtok: must be at least 0"),
-        (r#"{"models": [{"id": "a", "input_price_per_mtok": 3e0, "output_price_per_mtok": 1}]}"#, "1:49: models[0].input_price_per_mtok: the number must be a plain decimal number such as 0.25, without an exponent"),
-        (r#"{"models": [{"id": "a", "input_price_per_mtok": 3}]}"#, "1:13: models[0]: model \"a\" has a price but no `output_price_per_mtok`"),
-        (r#"{"models": [{"id": "a", "cache_hit_price_per_mtok": 3}]}"#, "1:13: models[0]: model \"a\" has a price but no `input_price_per_mtok`"),
-        (r#"{"model_routing": {"default_target": "opena"}}"#, "1:38: model_routing.default_target: the default target: no upstream is called \"opena\"; did you mean \"main\"? Known names: main, troll, ohmygpt"),
-        (r#"{"model_routing": {"models": {"a": "${UNSET}"}}}"#, "1:36: model_routing.models.a: the variable UNSET is not set, and a value is needed here"),
+        (
+            r#"{"models": [{"id": "a", "id_aliases": ["b", "a"]}]}"#,
+            "1:45: models[0].id_aliases[1]: \"a\" is already taken by models[0].id",
+        ),
+        (
+            r#"{"models": [{"id": "a", "id_aliases": ["b"]}, {"id": "b"}]}"#,
+            "1:40: models[0].id_aliases[0]: \"b\" is already taken by models[1].id",
+        ),
+        (
+            r#"{"models": [{"id": "a", "input_price_per_mtok": 0.0000000001, "output_price_per_mtok": 1}]}"#,
+            "1:49: models[0].input_price_per_mtok: the number has more than nine decimal places",
+        ),
+        (
+            r#"{"models": [{"id": "a", "input_price_per_mtok": -3, "output_price_per_mtok": 1}]}"#,
+            "1:49: models[0].input_price_per_mtok: must be at least 0",
+        ),
+        (
+            r#"{"models": [{"id": "a", "input_price_per_mtok": 3e0, "output_price_per_mtok": 1}]}"#,
+            "1:49: models[0].input_price_per_mtok: the number must be a plain decimal number such as 0.25, without an exponent",
+        ),
+        (
+            r#"{"models": [{"id": "a", "input_price_per_mtok": 3}]}"#,
+            "1:13: models[0]: model \"a\" has a price but no `output_price_per_mtok`",
+        ),
+        (
+            r#"{"models": [{"id": "a", "cache_hit_price_per_mtok": 3}]}"#,
+            "1:13: models[0]: model \"a\" has a price but no `input_price_per_mtok`",
+        ),
+        (
+            r#"{"model_routing": {"default_target": "opena"}}"#,
+            "1:38: model_routing.default_target: the default target: no upstream is called \"opena\"; did you mean \"main\"? Known names: main, troll, ohmygpt",
+        ),
+        (
+            r#"{"model_routing": {"models": {"a": "${UNSET}"}}}"#,
+            "1:36: model_routing.models.a: the variable UNSET is not set, and a value is needed here",
+        ),
         (r#"{"models": [], "state_dir": "${A"}"#, "1:29: state_dir: a `${` has no `}`; write `$${` for a plain `${`"),
-        (r#"{"models": [], "host_routes": [{"host": "h:1", "upstream": "main"}]}"#, "1:41: host_routes[0].host: must be a host name without scheme, port or path, or `*.` and a suffix (`*.internal.example.com`)"),
-        (r#"{"models": [], "rate_limits": [{"domain": "h", "requests_per_second": 0}]}"#, "1:71: rate_limits[0].requests_per_second: must be more than 0"),
-        (r#"{"models": [], "limits": {"max_body_bytes": 2, "inflight_body_bytes": 1}}"#, "1:71: limits.inflight_body_bytes: must not be less than limits.max_body_bytes, or the largest body never fits"),
-        (r#"{"models": [], "listen": [{"addr": "127.0.0.1:1"}, {"addr": "127.0.0.1:1"}]}"#, "1:61: listen[1].addr: 127.0.0.1:1 is already taken by listen[0].addr"),
-        (r#"{"models": [], "listen": [{"addr": "127.0.0.1:9090"}]}"#, "1:1: admin.addr: 127.0.0.1:9090 is already taken by a listener for clients"),
-        (r#"{"models": [], "listen": [{"addr": "127.0.0.1:1", "tls": {"cert": "c"}}]}"#, "1:58: listen[0].tls: the key `key` is missing"),
+        (
+            r#"{"models": [], "host_routes": [{"host": "h:1", "upstream": "main"}]}"#,
+            "1:41: host_routes[0].host: must be a host name without scheme, port or path, or `*.` and a suffix (`*.internal.example.com`)",
+        ),
+        (
+            r#"{"models": [], "rate_limits": [{"domain": "h", "requests_per_second": 0}]}"#,
+            "1:71: rate_limits[0].requests_per_second: must be more than 0",
+        ),
+        (
+            r#"{"models": [], "limits": {"max_body_bytes": 2, "inflight_body_bytes": 1}}"#,
+            "1:71: limits.inflight_body_bytes: must not be less than limits.max_body_bytes, or the largest body never fits",
+        ),
+        (
+            r#"{"models": [], "listen": [{"addr": "127.0.0.1:1"}, {"addr": "127.0.0.1:1"}]}"#,
+            "1:61: listen[1].addr: 127.0.0.1:1 is already taken by listen[0].addr",
+        ),
+        (
+            r#"{"models": [], "listen": [{"addr": "127.0.0.1:9090"}]}"#,
+            "1:1: admin.addr: 127.0.0.1:9090 is already taken by a listener for clients",
+        ),
+        (
+            r#"{"models": [], "listen": [{"addr": "127.0.0.1:1", "tls": {"cert": "c"}}]}"#,
+            "1:58: listen[0].tls: the key `key` is missing",
+        ),
     ] {
-        wrong.extend(Some(faults(text)).filter(|found| *found != format!("config.json:{expected}")).map(|found| (text, expected, found)));
+        wrong.extend(
+            Some(faults(text)).filter(|found| *found != format!("config.json:{expected}")).map(|found| (text, expected, found)),
+        );
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -80,12 +139,19 @@ fn one_fault_each() {
 /// K3: the model, the value and the nearest valid name, however far.
 #[test]
 fn an_unknown_upstream_is_answered_with_the_nearest_name() {
-    for (written, meant) in [("maim", "main"), ("trolls", "troll"), ("ohmygtp", "ohmygpt"), ("Main", "main"), ("zzzzzz", "main")] {
+    for (written, meant) in [("maim", "main"), ("trolls", "troll"), ("ohmygtp", "ohmygpt"), ("Main", "main"), ("zzzzzz", "main")]
+    {
         let text = faults(&format!(r#"{{"models": [{{"id": "m-1", "upstream": "{written}"}}]}}"#));
         for part in ["\"m-1\"", &format!("\"{written}\""), &format!("did you mean \"{meant}\"?")] {
             assert!(text.contains(part), "{part}\n{text}");
         }
     }
+}
+
+#[test]
+fn a_model_names_its_upstream_and_no_url() {
+    let text = faults(r#"{"models": [{"id": "m", "upstream": "https://h"}]}"#);
+    assert!(text.contains("a name is expected, not a URL; write the URL under `upstreams`"), "{text}");
 }
 
 /// K6: an example of each kind of bad URL, wherever a URL may stand.
@@ -127,7 +193,10 @@ fn a_tls_listener_needs_files_that_are_there_and_hold_pem() {
     let good = Machine::default().file("c.pem", CERT).file("k.pem", KEY).load(text).unwrap();
     assert_eq!(good.settings.listeners.first().unwrap().tls.as_ref().unwrap().cert, Path::new("c.pem"));
     let mixed_up = Machine::default().file("c.pem", KEY).file("k.pem", CERT).load(text).unwrap_err().to_string();
-    assert!(mixed_up.contains("c.pem holds no PEM block of a certificate") && mixed_up.contains("k.pem holds no PEM block"), "{mixed_up}");
+    assert!(
+        mixed_up.contains("c.pem holds no PEM block of a certificate") && mixed_up.contains("k.pem holds no PEM block"),
+        "{mixed_up}"
+    );
 }
 
 /// K11: neither the file nor the environment moves ohmygpt.
@@ -166,11 +235,23 @@ fn a_test_of_the_file_that_fails_refuses_it() {
         assert_eq!(loaded(&with(good)).tests_passed, 1);
     }
     for (bad, fault) in [
-        (r#"{"model": "a", "expect": {"upstream": "main"}}"#, "3:49: tests[0].expect.upstream: the test fails: model \"a\" goes to \"o\" (rule model)"),
-        (r#"{"model": "a", "expect": {"upstream": "o", "upstream_model": "a"}}"#, "tests[0].expect.upstream_model: the test fails: the upstream is asked for \"A\""),
-        (r#"{"model": "a", "expect": {"upstream": "o", "endpoint": "https://h/v2"}}"#, "tests[0].expect.endpoint: the test fails: the endpoint is https://h/v1"),
+        (
+            r#"{"model": "a", "expect": {"upstream": "main"}}"#,
+            "3:49: tests[0].expect.upstream: the test fails: model \"a\" goes to \"o\" (rule model)",
+        ),
+        (
+            r#"{"model": "a", "expect": {"upstream": "o", "upstream_model": "a"}}"#,
+            "tests[0].expect.upstream_model: the test fails: the upstream is asked for \"A\"",
+        ),
+        (
+            r#"{"model": "a", "expect": {"upstream": "o", "endpoint": "https://h/v2"}}"#,
+            "tests[0].expect.endpoint: the test fails: the endpoint is https://h/v1",
+        ),
         (r#"{"model": "a", "expect": {"upstream": "o", "endpoint": "http://h/v1"}}"#, "tests[0].expect.endpoint: the test fails"),
-        (r#"{"model": "b", "expect": {"upstream": "o"}}"#, "tests[0].expect: the test fails: the request is refused (unknown model Some(\"b\"))"),
+        (
+            r#"{"model": "b", "expect": {"upstream": "o"}}"#,
+            "tests[0].expect: the test fails: the request is refused (unknown model Some(\"b\"))",
+        ),
         (r#"{"model": "a", "path": "/x", "expect": {"upstream": "o"}}"#, "tests[0].path: no JSON request is served at this path"),
     ] {
         let text = faults(&with(bad));
@@ -196,6 +277,21 @@ fn the_types_read_all_that_the_shape_lets_through() {
             if let Err(faults) = sample_machine().load(&changed) {
                 assert!(!faults.to_string().contains("the file can't be read"), "{faults}\n{changed}");
             }
+        }
+    }
+}
+
+proptest::proptest! {
+    /// Whatever a slip of the editor makes of a file, it is read or refused with places; nothing panics.
+    #[test]
+    fn a_damaged_file_is_read_or_refused(at in 0usize..4_000, length in 0usize..40, put in "[\\[\\]{}\",:$0-9a-z ]{0,6}") {
+        let text = include_str!("every_key.json");
+        let start = at.min(text.len());
+        let end = (start + length).min(text.len());
+        let damaged = format!("{}{put}{}", &text[..start], &text[end..]);
+        if let Err(faults) = sample_machine().load(&damaged) {
+            proptest::prop_assert!(!faults.faults.is_empty());
+            proptest::prop_assert!(faults.faults.iter().all(|fault| fault.line.is_some() && !fault.message.contains("the file can't be read")));
         }
     }
 }

@@ -117,7 +117,8 @@ fn a_url_inherits_from_the_upstream_that_it_equals() {
 fn start_up_has_a_line_for_each_upstream_and_never_a_key() {
     let text = r#"{"models": [{"id": "a"}], "upstreams": {"o": {"base_url": "${UNSET}"}, "p": {"base_url": "http://127.0.0.1:1/v1"}},
         "model_routing": {"models": {"x": "p", "y-*": "p"}}}"#;
-    let lines = Machine::default().set("MAIN_TARGET_SERVER", "https://m").set("MAIN_UPSTREAM_KEY", "canary-key").load(text).unwrap();
+    let lines =
+        Machine::default().set("MAIN_TARGET_SERVER", "https://m").set("MAIN_UPSTREAM_KEY", "canary-key").load(text).unwrap();
     assert_eq!(
         lines.settings.startup_lines(),
         [
@@ -187,7 +188,8 @@ fn doubtful_settings_are_warned_about() {
 /// P9: a large file loads in one pass; names are found through a map, not by search.
 #[test]
 fn many_models_load() {
-    let models: Vec<String> = (0..20_000).map(|nth| format!(r#"{{"id": "model-{nth}", "id_aliases": ["alias-{nth}"]}}"#)).collect();
+    let models: Vec<String> =
+        (0..20_000).map(|nth| format!(r#"{{"id": "model-{nth}", "id_aliases": ["alias-{nth}"]}}"#)).collect();
     let settings = loaded(&format!(r#"{{"models": [{}]}}"#, models.join(","))).settings;
     assert_eq!(settings.routing.models_configured(), 20_000);
     assert_eq!(&*settings.routing.by_model(Some("alias-19999")).unwrap().model.unwrap().id, "model-19999");

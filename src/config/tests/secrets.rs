@@ -12,7 +12,13 @@ fn the_four_variables_win_over_the_file() {
         "ohmygpt": {"key": "${IN_FILE}"},
         "troll": {"base_url": "https://t", "keys": [{"id": "a", "key": "${IN_FILE}"}, {"id": "b", "key": "${SECOND}"}]}}}"#;
     let machine = || Machine::default().set("IN_FILE", "from-the-file").set("SECOND", "second-key");
-    let of_file = machine().set("MAIN_TARGET_SERVER", "").set("MAIN_UPSTREAM_KEY", "").set("TROLL_API_KEY", "").load(text).unwrap().settings;
+    let of_file = machine()
+        .set("MAIN_TARGET_SERVER", "")
+        .set("MAIN_UPSTREAM_KEY", "")
+        .set("TROLL_API_KEY", "")
+        .load(text)
+        .unwrap()
+        .settings;
     let main = upstream(&of_file, "main");
     assert_eq!(main.endpoint.as_ref().unwrap().authority(), "file.example");
     assert_eq!(keys(main), [("main", "from-the-file")]);
@@ -44,7 +50,10 @@ fn the_four_variables_work_without_an_upstreams_section() {
     let settings = machine.load(r#"{"models": []}"#).unwrap().settings;
     assert_eq!(upstream(&settings, "main").missing(), None);
     assert_eq!(upstream(&settings, "ohmygpt").missing(), None);
-    assert_eq!((upstream(&settings, "troll").missing(), keys(upstream(&settings, "troll"))), (Some("base_url"), vec![("troll", "troll-env")]));
+    assert_eq!(
+        (upstream(&settings, "troll").missing(), keys(upstream(&settings, "troll"))),
+        (Some("base_url"), vec![("troll", "troll-env")])
+    );
 }
 
 #[test]

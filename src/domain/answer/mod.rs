@@ -139,7 +139,10 @@ impl Refusal {
                 404,
                 K::NotFound,
                 "unknown_path",
-                format!("Nothing is served at {}. The API's paths begin with /v1/, for example /v1/chat/completions.", shown(path)),
+                format!(
+                    "Nothing is served at {}. The API's paths begin with /v1/, for example /v1/chat/completions.",
+                    shown(path)
+                ),
             ),
             Self::NotJson => Answer::of(
                 404,
@@ -155,7 +158,10 @@ impl Refusal {
                 415,
                 K::InvalidRequest,
                 "unsupported_content_encoding",
-                format!("Request bodies with `Content-Encoding: {}` are not read here. Send the JSON uncompressed.", shown(encoding)),
+                format!(
+                    "Request bodies with `Content-Encoding: {}` are not read here. Send the JSON uncompressed.",
+                    shown(encoding)
+                ),
             ),
             Self::BodyTooLarge { limit_bytes } => Answer::of(
                 413,
@@ -169,7 +175,9 @@ impl Refusal {
                 "body_timeout",
                 format!("The request's body did not arrive within {} seconds.", limit.as_secs()),
             ),
-            Self::BadBody(error) => Answer { param: error.param(), ..Answer::of(400, K::InvalidRequest, error.code(), error.public()) },
+            Self::BadBody(error) => {
+                Answer { param: error.param(), ..Answer::of(400, K::InvalidRequest, error.code(), error.public()) }
+            }
             Self::BadHead { reason } => Answer::of(400, K::InvalidRequest, "bad_request_head", (*reason).to_owned()),
             Self::UpgradeRequested => Answer::of(
                 400,
@@ -242,13 +250,21 @@ impl Refusal {
                     )
                 }
             }
-            Self::Cut { .. } => Answer::of(502, K::Api, "upstream_cut", "The model's provider ended the answer before it was complete."),
-            Self::LeakStopped => {
-                Answer::of(502, K::Api, "upstream_failed", "The answer of the model's provider was stopped: it must not be shown.")
+            Self::Cut { .. } => {
+                Answer::of(502, K::Api, "upstream_cut", "The model's provider ended the answer before it was complete.")
             }
-            Self::Internal { .. } => {
-                Answer::of(500, K::Api, "internal_error", "The gateway failed on this request. The operator finds it by its request id.")
-            }
+            Self::LeakStopped => Answer::of(
+                502,
+                K::Api,
+                "upstream_failed",
+                "The answer of the model's provider was stopped: it must not be shown.",
+            ),
+            Self::Internal { .. } => Answer::of(
+                500,
+                K::Api,
+                "internal_error",
+                "The gateway failed on this request. The operator finds it by its request id.",
+            ),
         }
     }
 

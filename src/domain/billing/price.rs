@@ -192,15 +192,9 @@ mod tests {
     /// U2
     #[test]
     fn golden_vector() {
-        let rates =
-            Rates::derive(decimal("3"), decimal("15"), Some(decimal("3.75")), None, Some(decimal("0.30")));
-        let usage = Usage {
-            input_tokens: 500,
-            cache_write_tokens: 200,
-            cache_read_tokens: 300,
-            output_tokens: 500,
-            ..Usage::default()
-        };
+        let rates = Rates::derive(decimal("3"), decimal("15"), Some(decimal("3.75")), None, Some(decimal("0.30")));
+        let usage =
+            Usage { input_tokens: 500, cache_write_tokens: 200, cache_read_tokens: 300, output_tokens: 500, ..Usage::default() };
         let cost = Price::new(rates, decimal("1.2")).cost(&usage);
         assert_eq!(cost.nanos(), 11_808_000);
         assert_eq!(cost.to_string(), "0.011808");

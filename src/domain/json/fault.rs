@@ -85,15 +85,21 @@ impl PeekError {
                 format!("The body is not valid JSON: it ends after {offset} bytes, before the object is closed. Send all of it.")
             }
             Self::ControlCharacter { offset } => {
-                format!("The body has a raw control character at byte {offset}. Escape it, for example as \\n, and encode the body as UTF-8.")
+                format!(
+                    "The body has a raw control character at byte {offset}. Escape it, for example as \\n, and encode the body as UTF-8."
+                )
             }
             Self::InvalidUtf8 { offset } => format!("The body is not valid UTF-8 at byte {offset}. Encode the JSON as UTF-8."),
             Self::ByteOrderMark => "The body begins with a byte order mark. Send the JSON without one.".to_owned(),
             Self::NotAnObject { .. } => "The body is JSON but no object. Send one JSON object.".to_owned(),
             Self::TrailingData { offset } => {
-                format!("The body goes on at byte {offset} after its JSON object has ended. Send one object and nothing after it.")
+                format!(
+                    "The body goes on at byte {offset} after its JSON object has ended. Send one object and nothing after it."
+                )
             }
-            Self::TooDeep { offset } => format!("The body is nested deeper than {MAX_DEPTH} levels at byte {offset}. Send a flatter one."),
+            Self::TooDeep { offset } => {
+                format!("The body is nested deeper than {MAX_DEPTH} levels at byte {offset}. Send a flatter one.")
+            }
             Self::DuplicateKey { key, offset } => {
                 format!("The body sets `{key}` a second time at byte {offset}, upper and lower case being the same. Set it once.")
             }
@@ -101,7 +107,9 @@ impl PeekError {
                 format!("The text at byte {offset} has half of a surrogate pair as \\u escape. Send both halves or neither.")
             }
             Self::ModelTooLong { .. } => {
-                format!("The value of `model` is longer than {MAX_MODEL_BYTES} bytes. GET /v1/models lists the names that are served.")
+                format!(
+                    "The value of `model` is longer than {MAX_MODEL_BYTES} bytes. GET /v1/models lists the names that are served."
+                )
             }
         }
     }

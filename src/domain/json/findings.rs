@@ -55,7 +55,7 @@ pub(super) struct Findings {
     peeked: Peeked,
     /// One bit for each [`Key`] that was seen in any spelling.
     seen: u8,
-    /// The key whose value comes next.
+    /// The last key that counts; only its value is told.
     current: Option<Key>,
 }
 
@@ -95,7 +95,6 @@ impl Listener for Findings {
             (UsageSite::Top(room), 1) | (UsageSite::Options(room), 2) => room.is_empty = false,
             _ => {}
         }
-        self.current = None;
         let Some(raw) = raw else { return Ok(Interest::Skip) };
         let name = escape::decode(raw).map_err(|_| PeekError::LoneSurrogate { param: None, offset: at })?;
         let Some(key) = Key::find(depth, &name) else { return Ok(Interest::Skip) };
@@ -131,7 +130,7 @@ impl Listener for Findings {
 
 /// Reads a number of digits alone; `1e3` and `1.0` are none.
 fn non_negative_integer(raw: &[u8]) -> Option<u64> {
-    raw.iter().all(u8::is_ascii_digit).then(|| {
-        raw.iter().fold(0, |sum: u64, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
-    })
+    raw.iter()
+        .all(u8::is_ascii_digit)
+        .then(|| raw.iter().fold(0, |sum: u64, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))))
 }

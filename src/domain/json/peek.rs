@@ -261,7 +261,10 @@ mod tests {
         for bad in [&b"\xff"[..], b"\xc3(", b"\xe2\x82", b"\xed\xa0\x80", b"\xc0\x80", b"\xf5\x80\x80\x80", b"\xf0\x9f\x98"] {
             for body in [[br#"{"a":""#, bad, br#"","model":"m"}"#].concat(), [br#"{"a":"#, bad].concat()] {
                 let fault = fault(&body);
-                assert!(matches!(fault, PeekError::InvalidUtf8 { offset } if offset == body.len().min(6) || offset == 5), "{bad:x?} {fault}");
+                assert!(
+                    matches!(fault, PeekError::InvalidUtf8 { offset } if offset == body.len().min(6) || offset == 5),
+                    "{bad:x?} {fault}"
+                );
                 assert!(fault.is_ambiguous());
             }
         }
@@ -284,10 +287,41 @@ mod tests {
     #[test]
     fn a_plain_syntax_error_is_not_ambiguous() {
         for body in [
-            "", " \n", "{", r#"{"model""#, r#"{"model":"gpt-4"#, r#"{"model":"gpt-4""#, "not json", "invalid json", "tru", "-",
-            "{model:1}", "{'model':1}", r#"{"a" 1}"#, r#"{"a":1 "b":2}"#, r#"{"a":1,}"#, "{,}", r#"{"a":[1,]}"#, r#"{"a":[1 2]}"#,
-            r#"{"a":01}"#, r#"{"a":1.}"#, r#"{"a":+1}"#, r#"{"a":.5}"#, r#"{"a":1e}"#, r#"{"a":-}"#, r#"{"a":nul}"#, r#"{"a":True}"#,
-            r#"{"a":NaN}"#, r#"{"a":"\x"}"#, r#"{"a":"\u12g4"}"#, r#"{"a":[}"#, r#"{"a":{]"#, "{\"a\":\u{201c}x\u{201d}}", "}", "{]", "{} ".trim_end_matches("} "),
+            "",
+            " \n",
+            "{",
+            r#"{"model""#,
+            r#"{"model":"gpt-4"#,
+            r#"{"model":"gpt-4""#,
+            "not json",
+            "invalid json",
+            "tru",
+            "-",
+            "{model:1}",
+            "{'model':1}",
+            r#"{"a" 1}"#,
+            r#"{"a":1 "b":2}"#,
+            r#"{"a":1,}"#,
+            "{,}",
+            r#"{"a":[1,]}"#,
+            r#"{"a":[1 2]}"#,
+            r#"{"a":01}"#,
+            r#"{"a":1.}"#,
+            r#"{"a":+1}"#,
+            r#"{"a":.5}"#,
+            r#"{"a":1e}"#,
+            r#"{"a":-}"#,
+            r#"{"a":nul}"#,
+            r#"{"a":True}"#,
+            r#"{"a":NaN}"#,
+            r#"{"a":"\x"}"#,
+            r#"{"a":"\u12g4"}"#,
+            r#"{"a":[}"#,
+            r#"{"a":{]"#,
+            "{\"a\":\u{201c}x\u{201d}}",
+            "}",
+            "{]",
+            "{} ".trim_end_matches("} "),
         ] {
             assert!(!fault(body).is_ambiguous(), "{body}: {}", fault(body));
         }
@@ -316,7 +350,9 @@ mod tests {
 
     #[test]
     fn stream_is_true_only_for_the_literal() {
-        for (value, stream) in [("true", true), ("false", false), ("null", false), ("1", false), (r#""true""#, false), ("[true]", false)] {
+        for (value, stream) in
+            [("true", true), ("false", false), ("null", false), ("1", false), (r#""true""#, false), ("[true]", false)]
+        {
             assert_eq!(peek(format!(r#"{{"a":true,"stream":{value},"b":true}}"#).as_bytes()).unwrap().stream, stream, "{value}");
         }
         assert!(!peek(br#"{"a":{"stream":true}}"#).unwrap().stream);
@@ -363,7 +399,9 @@ mod tests {
 
     #[test]
     fn messages_say_where_and_repeat_nothing_of_the_body() {
-        for body in ["{\"canary\":}", "{\"canary\":\"\n\"}", "{\"model\":\"canary\",\"model\":1}", "canary", "[\"canary\"]", "{}canary"] {
+        for body in
+            ["{\"canary\":}", "{\"canary\":\"\n\"}", "{\"model\":\"canary\",\"model\":1}", "canary", "[\"canary\"]", "{}canary"]
+        {
             let fault = fault(body);
             let texts = [fault.public(), fault.to_string(), format!("{fault:?}")];
             assert!(texts.iter().all(|text| !text.contains("canary")), "{texts:?}");

@@ -12,6 +12,8 @@ use serde_json::value::RawValue;
 
 const KEYS: &[&str] = &[
     "model",
+    "model",
+    "model",
     r"mod\u0065l",
     "Model",
     "stream",
@@ -30,7 +32,22 @@ const KEYS: &[&str] = &[
 ];
 const SCALARS: &[&str] = &["true", "false", "null", "0", "-0", "12", "4096", "1e3", "1.5E-7", "18446744073709551616", "\"m\""];
 const TEXTS: &[&str] = &[
-    "model", r#"\""#, r"\n", r"\\", r"\\\\", r"\/", r"\t", r"\u002d", r"\u00e9", r"\ud83d\ude00", r"\ud83d", "é", "😀", "中文", "x", "gpt-4",
+    "model",
+    r#"\""#,
+    r"\n",
+    r"\\",
+    r"\\\\",
+    r"\/",
+    r"\t",
+    r"\u002d",
+    r"\u00e9",
+    r"\ud83d\ude00",
+    r"\ud83d",
+    "é",
+    "😀",
+    "中文",
+    "x",
+    "gpt-4",
     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
     r#"if a {\n\treturn \"b\";\n}\n\n    let c = d[0];\n"#,
     r#"{\"a\":\"b\\n\\\"c\\\"\"}"#,
@@ -48,7 +65,8 @@ fn value() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![3 => select(SCALARS).prop_map(str::to_owned), 3 => string()];
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
-            (prop::collection::vec(inner.clone(), 0..4), space()).prop_map(|(items, s)| format!("[{s}{}{s}]", items.join(&format!("{s},")))),
+            (prop::collection::vec(inner.clone(), 0..4), space())
+                .prop_map(|(items, s)| format!("[{s}{}{s}]", items.join(&format!("{s},")))),
             object(inner, 4),
         ]
     })
@@ -56,7 +74,8 @@ fn value() -> impl Strategy<Value = String> {
 
 fn object(value: impl Strategy<Value = String>, most: usize) -> impl Strategy<Value = String> {
     let member = (select(KEYS), space(), value).prop_map(|(key, s, value)| format!("\"{key}\"{s}:{value}{s}"));
-    (prop::collection::vec(member, 0..most), space()).prop_map(|(members, s)| format!("{{{s}{}}}", members.join(&format!(",{s}"))))
+    (prop::collection::vec(member, 0..most), space())
+        .prop_map(|(members, s)| format!("{{{s}{}}}", members.join(&format!(",{s}"))))
 }
 
 fn space() -> impl Strategy<Value = &'static str> {

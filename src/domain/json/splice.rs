@@ -79,3 +79,28 @@ impl Pieces {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_around_an_edit_share_the_old_memory() {
+        let first = Bytes::from("0123456789");
+        let second = Bytes::from("abcdef");
+        let mut body = vec![first.clone(), second.clone()];
+        let edit = |at: Range<usize>, with: &'static str| Edit { at, with: Bytes::from(with) };
+        splice(&mut body, vec![edit(8..12, "XY"), edit(1..1, "+")]);
+        assert_eq!(body, ["0", "+", "1234567", "XY", "cdef"]);
+        assert_eq!(body.iter().map(Bytes::len).sum::<usize>(), 15);
+        let kept = [(0, first.as_ptr()), (2, first.as_ptr().wrapping_add(1)), (4, second.as_ptr().wrapping_add(2))];
+        assert!(kept.iter().all(|(n, place)| body[*n].as_ptr() == *place));
+    }
+
+    #[test]
+    fn a_body_without_edits_keeps_its_pieces() {
+        let mut body = vec![Bytes::from("ab"), Bytes::from("c")];
+        splice(&mut body, Vec::new());
+        assert_eq!(body, ["ab", "c"]);
+    }
+}

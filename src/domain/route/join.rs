@@ -209,9 +209,18 @@ mod tests {
         ] {
             assert!(escapes(path), "{path}");
         }
-        for path in
-            ["/v1/models/gpt-3.5-turbo", "/v1/...", "/v1/a..b", "/v1/.well-known", "/v1/a%2fb", "/v1/%", "/v1/%2", "/v1/%zz", "/", ""]
-        {
+        for path in [
+            "/v1/models/gpt-3.5-turbo",
+            "/v1/...",
+            "/v1/a..b",
+            "/v1/.well-known",
+            "/v1/a%2fb",
+            "/v1/%",
+            "/v1/%2",
+            "/v1/%zz",
+            "/",
+            "",
+        ] {
             assert!(!escapes(path), "{path}");
         }
     }

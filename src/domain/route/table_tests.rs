@@ -46,7 +46,12 @@ fn plan(change: impl FnOnce(&mut Plan)) -> RoutingTable {
         url_map: Some(UrlMap {
             enabled: true,
             default_target: Some(upstream("default")),
-            targets: vec![target("gpt-4"), target("sonnet"), target("gpt-*"), (NamePattern::Prefix("gpt-4-".into()), upstream("long"))],
+            targets: vec![
+                target("gpt-4"),
+                target("sonnet"),
+                target("gpt-*"),
+                (NamePattern::Prefix("gpt-4-".into()), upstream("long")),
+            ],
         }),
         hosts: Vec::new(),
     };

@@ -30,8 +30,8 @@ pub struct Circumstances {
 pub fn judge(status: u16, circumstances: Circumstances) -> Verdict {
     match status {
         200..=299 => Verdict::Deliver,
-        401 | 402 | 403 | 429 if circumstances.another_credential => Verdict::NextCredential,
-        401 | 402 | 403 => Verdict::Refuse(Refusal::KeyRefused { status }),
+        401..=403 | 429 if circumstances.another_credential => Verdict::NextCredential,
+        401..=403 => Verdict::Refuse(Refusal::KeyRefused { status }),
         400..=599 => Verdict::Refuse(Refusal::UpstreamStatus { status, message: None, retry_after: circumstances.retry_after }),
         _ => Verdict::Refuse(Refusal::UpstreamFailed { detail: format!("status {status}") }),
     }

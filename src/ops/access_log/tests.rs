@@ -1,3 +1,5 @@
+//! The access log on sinks that block, fail and tear: nothing waits, nothing is lost without a count.
+
 use std::io;
 use std::sync::mpsc;
 

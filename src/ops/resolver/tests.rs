@@ -1,3 +1,5 @@
+//! The resolver on a scripted lookup and a paused clock: refresh, failure, rotation, no stampede.
+
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::sync::Mutex;

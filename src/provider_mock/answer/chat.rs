@@ -33,13 +33,18 @@ pub fn chat(ask: &Ask, output: &Output, serial: u64) -> Content {
         chunk(json!([{ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish }]), None)
     };
 
-    let mut pieces = vec![delta(json!({ "role": "assistant", "content": if output.tool.is_some() { Value::Null } else { "".into() }, "refusal": null }), None)];
+    let mut pieces = vec![delta(
+        json!({ "role": "assistant", "content": if output.tool.is_some() { Value::Null } else { "".into() }, "refusal": null }),
+        None,
+    )];
     pieces.extend(output.text.iter().map(|text| delta(json!({ "content": text }), None)));
     if let Some((tool, fragments)) = &output.tool {
         let head = json!({ "index": 0, "id": format!("call_mock{serial:08}"), "type": "function", "function": { "name": tool.name, "arguments": "" } });
         pieces.push(delta(json!({ "tool_calls": [head] }), None));
         pieces.extend(
-            fragments.iter().map(|text| delta(json!({ "tool_calls": [{ "index": 0, "function": { "arguments": text } }] }), None)),
+            fragments
+                .iter()
+                .map(|text| delta(json!({ "tool_calls": [{ "index": 0, "function": { "arguments": text } }] }), None)),
         );
     }
     pieces.push(delta(json!({}), Some(finish_reason(output.stop))));

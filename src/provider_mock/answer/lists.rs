@@ -22,9 +22,8 @@ pub fn embeddings(ask: &Ask) -> Content {
     } else {
         json!(VECTOR)
     };
-    let rows: Vec<Value> = (0..ask.embeddings.inputs)
-        .map(|index| json!({ "object": "embedding", "index": index, "embedding": vector }))
-        .collect();
+    let rows: Vec<Value> =
+        (0..ask.embeddings.inputs).map(|index| json!({ "object": "embedding", "index": index, "embedding": vector })).collect();
     let tokens = ask.prompt.prompt_tokens();
     let body = json!({
         "object": "list", "data": rows, "model": ask.model, "usage": { "prompt_tokens": tokens, "total_tokens": tokens },

@@ -3,7 +3,6 @@
 //! Shapes: <https://docs.anthropic.com/en/docs/build-with-claude/streaming>. `message_start` carries the prompt's usage with the split of
 //! the cache writes by lifetime; `message_delta` repeats running totals, the cache writes as a bare sum.
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{Content, Output, SIGNATURE, Stop, named};
@@ -45,7 +44,8 @@ fn stream(ask: &Ask, output: &Output, id: &str) -> Content {
     let mut index = 0;
     let mut block = |start: Value, deltas: Vec<Value>| {
         pieces.push(named(&json!({ "type": "content_block_start", "index": index, "content_block": start })));
-        pieces.extend(deltas.iter().map(|delta| named(&json!({ "type": "content_block_delta", "index": index, "delta": delta }))));
+        pieces
+            .extend(deltas.iter().map(|delta| named(&json!({ "type": "content_block_delta", "index": index, "delta": delta }))));
         pieces.push(named(&json!({ "type": "content_block_stop", "index": index })));
         index += 1;
     };
@@ -78,7 +78,7 @@ fn stream(ask: &Ask, output: &Output, id: &str) -> Content {
             "output_tokens": output.usage.output_tokens,
         },
     })));
-    pieces.push(Bytes::from(named(&json!({ "type": "message_stop" }))));
+    pieces.push(named(&json!({ "type": "message_stop" })));
     Content::events(pieces, 1, output.usage)
 }
 

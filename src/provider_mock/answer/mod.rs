@@ -15,7 +15,8 @@ use serde_json::Value;
 use super::ask::{Api, Ask, Tool, Usage};
 
 /// The text that is answered when a script names no other; it holds characters of one to four bytes.
-pub const TEXT: &str = "The troll under the bridge counts every token: eins, zwei, drei, naïve, 橋, 🧌, and lets each byte pass unchanged.";
+pub const TEXT: &str =
+    "The troll under the bridge counts every token: eins, zwei, drei, naïve, 橋, 🧌, and lets each byte pass unchanged.";
 const THOUGHT: &str = "The user wants an answer. Short is best.";
 /// The opaque proof that Anthropic attaches to a thinking block.
 const SIGNATURE: &str = "bW9jay1zaWduYXR1cmUtb2YtYS10aGlua2luZy1ibG9jaw==";
@@ -114,13 +115,7 @@ impl Output {
 
 impl Content {
     fn json(body: &Value, usage: Option<Usage>) -> Self {
-        Self {
-            status: 200,
-            content_type: "application/json",
-            pieces: vec![Bytes::from(body.to_string())],
-            terminator: 0,
-            usage,
-        }
+        Self { status: 200, content_type: "application/json", pieces: vec![Bytes::from(body.to_string())], terminator: 0, usage }
     }
 
     fn events(pieces: Vec<Bytes>, terminator: usize, usage: Usage) -> Self {

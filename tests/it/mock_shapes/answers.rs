@@ -67,7 +67,8 @@ async fn a_chat_tool_call_streams_its_arguments_in_fragments() {
     assert_eq!(whole["choices"][0]["finish_reason"], "tool_calls");
     assert_eq!(whole["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "weather");
 
-    let stream = client.send(Request::post("/v1/chat/completions", &ask(json!({ "tools": tools, "stream": true })))).await.expect(200);
+    let stream =
+        client.send(Request::post("/v1/chat/completions", &ask(json!({ "tools": tools, "stream": true })))).await.expect(200);
     let arguments: String = stream
         .events()
         .iter()
@@ -87,8 +88,16 @@ async fn a_message_stream_has_anthropics_events_and_cache_classes() {
     assert_eq!(
         kinds(&events),
         [
-            "message_start", "ping", "content_block_start", "content_block_delta", "content_block_stop", "content_block_start",
-            "content_block_delta", "content_block_stop", "message_delta", "message_stop",
+            "message_start",
+            "ping",
+            "content_block_start",
+            "content_block_delta",
+            "content_block_stop",
+            "content_block_start",
+            "content_block_delta",
+            "content_block_stop",
+            "message_delta",
+            "message_stop",
         ]
     );
     let start = events[0].json()["message"]["usage"].clone();
@@ -109,12 +118,15 @@ async fn a_message_stops_at_max_tokens_and_calls_tools() {
     assert_eq!(short["stop_reason"], "max_tokens");
     assert_eq!(short["usage"]["output_tokens"], 3);
 
-    let tools = json!([{ "name": "weather", "input_schema": { "type": "object", "properties": { "days": { "type": "integer" } } } }]);
+    let tools =
+        json!([{ "name": "weather", "input_schema": { "type": "object", "properties": { "days": { "type": "integer" } } } }]);
     let call = client.send(Request::post("/v1/messages", &ask(json!({ "tools": tools })))).await.expect(200).json();
     assert_eq!(call["stop_reason"], "tool_use");
     assert_eq!(call["content"][0]["input"], json!({ "days": 7 }));
-    let stream = client.send(Request::post("/v1/messages", &ask(json!({ "tools": tools, "stream": true })))).await.expect(200).events();
-    let input: String = stream.iter().filter_map(|event| event.json()["delta"]["partial_json"].as_str().map(str::to_owned)).collect();
+    let stream =
+        client.send(Request::post("/v1/messages", &ask(json!({ "tools": tools, "stream": true })))).await.expect(200).events();
+    let input: String =
+        stream.iter().filter_map(|event| event.json()["delta"]["partial_json"].as_str().map(str::to_owned)).collect();
     assert_eq!(input, r#"{"days":7}"#);
 }
 
@@ -127,8 +139,14 @@ async fn responses_number_their_events_and_end_with_usage() {
     assert_eq!(
         kinds(&events),
         [
-            "response.created", "response.in_progress", "response.output_item.added", "response.content_part.added",
-            "response.output_text.delta", "response.output_text.done", "response.content_part.done", "response.output_item.done",
+            "response.created",
+            "response.in_progress",
+            "response.output_item.added",
+            "response.content_part.added",
+            "response.output_text.delta",
+            "response.output_text.done",
+            "response.content_part.done",
+            "response.output_item.done",
             "response.completed",
         ]
     );

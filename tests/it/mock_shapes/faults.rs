@@ -4,7 +4,9 @@ use std::io::Read;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{After, AtAccept, CANARIES, EchoKey, Encoding, Framing, How, Mock, Options, Reply, Rule, Script, Split};
+use trollbridge::provider_mock::{
+    After, AtAccept, CANARIES, EchoKey, Encoding, Framing, How, Mock, Options, Reply, Rule, Script, Split,
+};
 
 use crate::support::{Alpn, Authority, Client, Distrust, RawClient, Request, soon};
 
@@ -38,7 +40,8 @@ async fn raw_exchange(mock: &Mock) -> String {
 
 #[tokio::test]
 async fn status_headers_and_leaking_errors() {
-    let mock = mock(Reply::leaking_error(429).header("retry-after", "7").header("set-cookie", "a=1").header("set-cookie", "b=2")).await;
+    let mock =
+        mock(Reply::leaking_error(429).header("retry-after", "7").header("set-cookie", "a=1").header("set-cookie", "b=2")).await;
     let answer = http1(&mock).await.send(Request::post(MESSAGES, &ask(false))).await.expect(429);
     assert_eq!(answer.json()["error"]["type"], "rate_limit_error");
     assert!(CANARIES.iter().all(|canary| answer.text().contains(canary)), "{}", answer.text());
@@ -167,7 +170,7 @@ async fn what_is_no_http_comes_as_it_is_written() {
     assert_eq!(raw_exchange(&mock).await, "");
     mock.always(Reply::reset());
     assert_eq!(raw_exchange(&mock).await, "");
-    assert!(h2c(&mock).await.open(Request::post(CHAT, &ask(false))).await.is_err());
+    assert!(soon("the reset", h2c(&mock).await.open(Request::post(CHAT, &ask(false)))).await.is_err());
 }
 
 #[tokio::test]
@@ -253,7 +256,10 @@ async fn lies_fillers_and_redirects() {
     assert_eq!(big.body().len(), 2_000_000);
     assert!(big.json()["usage"].is_object());
     mock.always(Reply::redirect(307, "http://192.0.2.1/"));
-    assert_eq!(http1(&mock).await.send(Request::post(CHAT, &ask(false))).await.expect(307).header("location"), "http://192.0.2.1/");
+    assert_eq!(
+        http1(&mock).await.send(Request::post(CHAT, &ask(false))).await.expect(307).header("location"),
+        "http://192.0.2.1/"
+    );
 }
 
 #[tokio::test]

@@ -105,7 +105,9 @@ impl Client {
     pub async fn open(&mut self, request: Request) -> Result<Arriving, hyper::Error> {
         let mut builder = http::Request::builder().method(request.method);
         builder = match &self.sender {
-            Sender::Http1(_) if request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) => builder.uri(&request.target),
+            Sender::Http1(_) if request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) => {
+                builder.uri(&request.target)
+            }
             Sender::Http1(_) => builder.uri(&request.target).header("host", &self.authority),
             Sender::Http2(_) => builder.uri(format!("{}://{}{}", self.scheme, self.authority, request.target)),
         };

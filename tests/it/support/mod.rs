@@ -19,7 +19,7 @@ pub use client::{Alpn, Client};
 pub use distrust::Distrust;
 pub use gateway::Gateway;
 pub use raw::RawClient;
-pub use request::{Answer, Request};
+pub use request::Request;
 pub use setup::Setup;
 
 /// No wait of a test is longer; only a test that would hang gets here.

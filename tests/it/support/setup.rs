@@ -189,8 +189,7 @@ impl Setup {
 
     /// Writes both files for addresses that are free at this moment.
     pub(super) fn write(&self) -> Ports {
-        let ports =
-            Ports { clients: free_port(), admin: free_port(), tls: self.tls_listener.as_ref().map(|_| free_port()) };
+        let ports = Ports { clients: free_port(), admin: free_port(), tls: self.tls_listener.as_ref().map(|_| free_port()) };
         let mut listen = vec![json!({ "addr": ports.clients, "h2c": true })];
         if let (Some(addr), Some((cert, key))) = (ports.tls, &self.tls_listener) {
             listen.push(json!({ "addr": addr, "tls": { "cert": cert, "key": key } }));

@@ -90,6 +90,7 @@ pub(super) struct Scanner {
     depth: usize,
     /// How many of the outer levels are watched objects.
     watched: usize,
+    /// What was answered to the last key that was told.
     interest: Interest,
     /// The open string is a key.
     is_key: bool,
@@ -277,9 +278,7 @@ impl Scanner {
         self.stack >>= 1;
         if was_watched {
             self.watched -= 1;
-            self.interest = Interest::Skip;
         } else if self.depth == self.watched && self.interest != Interest::Skip {
-            self.interest = Interest::Skip;
             listener.value(Token::Container, self.value_at..self.offset(after))?;
         }
         Ok(self.enter(if self.depth == 0 { State::End } else { State::CommaOrEnd }, after))

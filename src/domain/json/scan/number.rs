@@ -84,6 +84,7 @@ mod tests {
             ("1.e1", false),
             ("1e", false),
             ("1e+", false),
+            ("1e+-1", false),
             ("--1", false),
             ("0x1", false),
             ("1_0", false),

@@ -1,7 +1,8 @@
 //! Skips the plain text of a JSON string, 64 bytes a step, simple escapes included.
 //!
-//! Escaped prompts (code with `\n` and `\"` every few dozen bytes) are the common case, so the step takes no branch per escape: it
-//! computes which bytes are escaped from the backslash mask, as simdjson does (<https://arxiv.org/abs/1902.08318>, section 3.1.1).
+//! Escaped prompts (code with `\n` and `\"` every few dozen bytes) are the common case, so no step takes a branch per escape: each byte
+//! is judged with the one before it, and where backslashes are escaped themselves, the escaped bytes are computed from the mask of
+//! backslashes, as simdjson does (<https://arxiv.org/abs/1902.08318>, section 3.1.1).
 
 use super::block;
 

@@ -1,7 +1,7 @@
 //! Strings, numbers and literals: how each goes on, ends, and is told.
 
 use super::text;
-use super::{Interest, Listener, Literal, MAX_TEXT, Number, Scanner, State, Token};
+use super::{Listener, Literal, MAX_TEXT, Number, Scanner, State, Token};
 use crate::domain::json::fault::PeekError;
 
 impl Scanner {
@@ -57,7 +57,6 @@ impl Scanner {
         self.end_scalar()?;
         if self.is_heeded {
             self.is_heeded = false;
-            self.interest = Interest::Skip;
             let span = self.value_at..self.offset(rest);
             listener.value(Token::Number(self.spill.join(before(token, rest))), span)?;
             self.spill.clear();
@@ -88,7 +87,6 @@ impl Scanner {
         self.end_scalar()?;
         if self.is_heeded {
             self.is_heeded = false;
-            self.interest = Interest::Skip;
             self.spill.clear();
             let token = match literal {
                 Literal::True => Token::True,
@@ -111,7 +109,6 @@ impl Scanner {
         if self.is_key {
             self.interest = listener.key(self.depth, raw, self.key_at)?;
         } else {
-            self.interest = Interest::Skip;
             listener.value(Token::String(raw), self.value_at..after_quote)?;
         }
         self.spill.clear();

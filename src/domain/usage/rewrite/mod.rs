@@ -356,6 +356,21 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_falls_at_the_same_byte_for_every_cut() {
+        let (begin, end) = ("data: {\"a\":\"", "\",\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\r\n\r\n");
+        for over in [0, 1] {
+            // The blank line's line feed is not counted: it may come in another chunk.
+            let filler = "x".repeat(MAX_EVENT + 1 + over - begin.len() - end.len());
+            let event = format!("{begin}{filler}{end}");
+            for cut in [0, 5, event.len() - 4, event.len() - 1] {
+                let (head, tail) = event.as_bytes().split_at(cut);
+                let expected = if over == 0 { "" } else { &event };
+                assert!(run(drops(), [head, tail]) == expected.as_bytes(), "{over} over, cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
     fn a_stream_that_ends_inside_an_event_loses_nothing() {
         for stream in [
             "data: {\"choices\":[{\"delta\":{\"con",
@@ -390,7 +405,8 @@ mod tests {
         fn every_cut_of_line_ends_gives_the_same_stream(
             pieces in proptest::collection::vec(
                 proptest::sample::select(&[
-                    "\n", "\r", "\r\n", "data: {\"choices\":[],\"usage\":{}}", "data:{\"model\":\"x\"}", "data: ", ": c", "\u{feff}", "x",
+                    "\n", "\r", "\r\n", "data: {\"choices\":[],\"usage\":{}}", "data:{\"model\":\"x\"}", "data: ",
+                    ": c", "\u{feff}", "x",
                 ][..]),
                 0..30,
             ),
