@@ -208,8 +208,7 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
 
 /// An upstream that exists by name only is known before any network is touched.
 fn configured(upstream: &Upstream) -> Result<(), Refusal> {
-    let complete = upstream.endpoint.is_some() && !(upstream.requires_key && upstream.credentials.is_empty());
-    if complete {
+    if upstream.missing().is_none() {
         return Ok(());
     }
     let upstream = match &*upstream.name {
