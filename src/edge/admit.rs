@@ -157,7 +157,6 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
     let Body { mut chunks, peeked, took, permit } = read;
     let deciding = Instant::now();
     ctx.asked.body_bytes = chunks.iter().map(Bytes::len).sum();
-    ctx.asked.permit = permit;
     ctx.asked.peek = took;
     let routed = match &peeked {
         Ok(peeked) => {
@@ -201,7 +200,7 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
         splice(&mut chunks, edits);
     }
     let length = chunks.iter().map(Bytes::len).sum();
-    arrival.exchange.keep_body(chunks);
+    arrival.exchange.keep_body(chunks, permit);
     ctx.routed = Some(Box::new(Routed { route, length: Some(length), asked_model, usage_asked_by_us }));
     Ok(())
 }
@@ -258,9 +257,11 @@ fn carries_json(method: &Method, headers: &http::HeaderMap) -> bool {
         return false;
     }
     let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return true };
-    let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let subtype = essence.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-    subtype == "json" || subtype.ends_with("+json")
+    let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let ends_with = |end: &[u8]| {
+        essence.len() > end.len() && essence.get(essence.len() - end.len()..).is_some_and(|e| e.eq_ignore_ascii_case(end))
+    };
+    ends_with(b"/json") || ends_with(b"+json")
 }
 
 fn content_encoding(headers: &http::HeaderMap) -> Option<String> {

@@ -27,7 +27,7 @@ pub struct Body {
     pub peeked: Result<Peeked, PeekError>,
     /// The scanner's own time, without the wait for the network.
     pub took: Duration,
-    pub permit: Option<BodyPermit>,
+    pub permit: BodyPermit,
 }
 
 /// Why a body was not read.
@@ -113,7 +113,7 @@ impl Reading {
     fn finish(self) -> Body {
         let began = Instant::now();
         let peeked = self.peeker.and_then(Peeker::finish);
-        Body { chunks: self.pieces.finish(), peeked, took: self.took + began.elapsed(), permit: Some(self.permit) }
+        Body { chunks: self.pieces.finish(), peeked, took: self.took + began.elapsed(), permit: self.permit }
     }
 }
 

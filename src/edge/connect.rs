@@ -15,6 +15,8 @@ use crate::edge::gateway::Gateway;
 
 /// Streams that share one HTTP/2 connection; Pingora's own default of 1 would make HTTP/2 a slower HTTP/1.
 const H2_STREAMS_PER_CONNECTION: usize = 100;
+/// A body up to this size never blocks on Pingora's pipe to the upstream: it holds four pieces.
+const PIPE_BYTES: usize = 8 * 1024;
 /// How long an upstream's connection is kept for the next request.
 const KEEP_IDLE: Duration = Duration::from_secs(60);
 
@@ -54,9 +56,10 @@ pub async fn peer(gateway: &Gateway, ctx: &mut Context) -> Result<Box<HttpPeer>>
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
-    // The exact deadlines are the replayed session's; this one per read only catches what it can't see.
-    options.read_timeout = Some(timeouts.first_byte.max(timeouts.idle) + Duration::from_secs(5));
-    options.write_timeout = Some(timeouts.idle);
+    // The replayed session keeps the deadlines of head and body; a timer for every read as well would cost more than the read. What
+    // it can't see is an upstream that takes no more of a body that does not fit into Pingora's pipe.
+    let fits_the_pipe = routed.length.is_some_and(|bytes| bytes <= PIPE_BYTES);
+    options.write_timeout = (!fits_the_pipe).then_some(timeouts.idle);
     options.idle_timeout = Some(KEEP_IDLE);
     options.max_h2_streams = H2_STREAMS_PER_CONNECTION;
     if tls && upstream.http2 {

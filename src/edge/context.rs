@@ -10,7 +10,6 @@ use crate::domain::route::Route;
 use crate::domain::settings::Settings;
 use crate::edge::deliver::Delivery;
 use crate::edge::exchange::Exchange;
-use crate::ops::body_budget::BodyPermit;
 use crate::ops::counters::InFlight;
 
 /// One request from its first byte to its access line.
@@ -46,8 +45,6 @@ pub struct Asked {
     pub stream: bool,
     pub body_bytes: usize,
     pub peek: Duration,
-    /// Holds the body's share of the process-wide budget until the request ends.
-    pub permit: Option<BodyPermit>,
 }
 
 /// Step 4: where it goes.

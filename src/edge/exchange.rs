@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 
+use crate::ops::body_budget::BodyPermit;
+
 /// One request's shared state.
 #[derive(Default)]
 pub struct Exchange {
@@ -27,11 +29,17 @@ pub struct Exchange {
 
 #[derive(Default)]
 struct State {
-    body: Option<Arc<[Bytes]>>,
+    body: Option<Kept>,
     watch: Watch,
     /// Written when the upstream's replaced answer turns out to have no body of its own.
     tail: Option<Bytes>,
     returned: Option<Returned>,
+}
+
+/// A body kept for replay, and its share of the process-wide budget.
+struct Kept {
+    chunks: Arc<[Bytes]>,
+    _permit: BodyPermit,
 }
 
 /// The real session, back from Pingora.
@@ -58,12 +66,17 @@ impl Exchange {
     }
 
     /// Keeps the request's body for replay; every attempt starts at its first byte.
-    pub fn keep_body(&self, chunks: Vec<Bytes>) {
-        self.state().body = Some(chunks.into());
+    pub fn keep_body(&self, chunks: Vec<Bytes>, permit: BodyPermit) {
+        self.state().body = Some(Kept { chunks: chunks.into(), _permit: permit });
     }
 
     pub fn body(&self) -> Option<Arc<[Bytes]>> {
-        self.state().body.clone()
+        self.state().body.as_ref().map(|kept| kept.chunks.clone())
+    }
+
+    /// Lets the body go: an answer is on its way, so no attempt follows. A stream may live for hours, its prompt need not.
+    pub fn release_body(&self) {
+        self.state().body = None;
     }
 
     pub fn watch(&self, watch: Watch) {

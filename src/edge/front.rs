@@ -113,8 +113,6 @@ impl HttpServerApp for Door {
         }
         if *shutdown.borrow() {
             session.set_keepalive(None);
-        } else if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(limits.keepalive.as_secs()));
         }
         if rest_is_small(&session) {
             session.set_close_on_response_before_downstream_finish(false);
@@ -148,6 +146,8 @@ impl Door {
         }
         let kept = session.take_connection_user_context().is_some_and(|mark| mark.is::<Kept>());
         let limit = if kept { limits.keepalive + limits.header_read } else { limits.header_read };
+        // One deadline is enough: Pingora's own for the wait between requests would be a second timer.
+        session.set_keepalive(Some(0));
         let mut stopping = shutdown.clone();
         let read = tokio::select! {
             biased;

@@ -7,8 +7,8 @@ use pingora_http::RequestHeader;
 
 use crate::domain::headers;
 use crate::domain::route::join::join;
-use crate::domain::secret::Secret;
-use crate::domain::upstream::{AuthHeader, Upstream};
+use crate::domain::upstream::{AuthHeader, Credential};
+use crate::edge::body::declared_length;
 use crate::edge::context::Context;
 
 /// Writes the head of this attempt; `path` is what the client sent, byte for byte, query included.
@@ -32,27 +32,23 @@ pub fn inject(path: &[u8], request: &mut RequestHeader, ctx: &Context) -> Result
     request.set_raw_path(&target)?;
     // Usage is read out of the answer, so it has to come in the clear (H4).
     request.insert_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
-    if let Some(length) = routed.length {
-        request.remove_header(&header::TRANSFER_ENCODING);
+    if let Some(length) = routed.length
+        && declared_length(&request.headers) != Some(length)
+    {
         request.insert_header(header::CONTENT_LENGTH, length)?;
     }
     if let Some(credential) = upstream.credentials.get(ctx.attempt.credential) {
-        insert_key(upstream, &credential.key, request)?;
+        insert_key(upstream.auth_header, credential, request)?;
     }
     Ok(())
 }
 
-fn insert_key(upstream: &Upstream, key: &Secret, request: &mut RequestHeader) -> Result<()> {
-    let sensitive = |text: String| -> Result<HeaderValue> {
-        let mut value = HeaderValue::try_from(text).or_err(ErrorType::InternalError, "a key that no header can carry")?;
-        value.set_sensitive(true);
-        Ok(value)
-    };
-    if matches!(upstream.auth_header, AuthHeader::Authorization | AuthHeader::Both) {
-        request.insert_header(header::AUTHORIZATION, sensitive(format!("Bearer {}", key.expose()))?)?;
+fn insert_key(auth_header: AuthHeader, credential: &Credential, request: &mut RequestHeader) -> Result<()> {
+    if matches!(auth_header, AuthHeader::Authorization | AuthHeader::Both) {
+        request.insert_header(header::AUTHORIZATION, credential.bearer.clone())?;
     }
-    if matches!(upstream.auth_header, AuthHeader::XApiKey | AuthHeader::Both) {
-        request.insert_header("x-api-key", sensitive(key.expose().to_owned())?)?;
+    if matches!(auth_header, AuthHeader::XApiKey | AuthHeader::Both) {
+        request.insert_header("x-api-key", credential.plain.clone())?;
     }
     Ok(())
 }

@@ -117,6 +117,18 @@ impl ReplaySession {
         }
     }
 
+    /// Frees the body once it was sent in full and the answer has begun: nothing asks for it again.
+    fn release_sent_body(&mut self) {
+        let Body::Kept { chunks, next } = &self.body else { return };
+        if chunks.is_empty() || *next < chunks.len() {
+            return;
+        }
+        if self.real().response_written().is_some_and(|head| !head.status.is_informational()) {
+            self.body = Body::Kept { chunks: Arc::default(), next: 0 };
+            self.exchange.release_body();
+        }
+    }
+
     fn close_if_told(&mut self) {
         if self.exchange.closes() {
             self.real_mut().set_keepalive(None);
@@ -187,8 +199,6 @@ impl Session for ReplaySession {
     }
 
     async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
-        self.last_progress = Instant::now();
-        self.close_if_told();
         if let Some(HttpTask::Header(_, end)) = tasks.first_mut()
             && *end
             && let Some(tail) = self.exchange.take_tail()
@@ -196,7 +206,11 @@ impl Session for ReplaySession {
             *end = false;
             tasks.push(HttpTask::Body(Some(tail), true));
         }
+        if matches!(tasks.first(), Some(HttpTask::Header(..))) {
+            self.close_if_told();
+        }
         let written = self.real_mut().response_duplex_vec(tasks).await;
+        self.release_sent_body();
         self.last_progress = Instant::now();
         written
     }

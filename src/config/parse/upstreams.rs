@@ -206,7 +206,7 @@ impl Catalog {
         let at = at.key("key");
         let from_environment = variable.and_then(|name| cx.secret_variable(&at, name));
         let key = from_environment.or_else(|| cx.secret(&at, raw.key.as_ref()));
-        key.map(|key| Credential { id: id.into(), key }).into_iter().collect()
+        key.and_then(|key| Credential::new(id, key)).into_iter().collect()
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is a different fact about one upstream, and all callers stand above")]
@@ -336,10 +336,10 @@ fn troll_keys(raw: &raw::Troll, at: &At<'_>, cx: &mut Context<'_, '_>) -> Vec<Cr
         }
         let replaced = from_environment.clone().filter(|_| nth == 0);
         let key = replaced.or_else(|| cx.secret(&entry.key("key"), written.key.as_ref()));
-        keys.extend(key.map(|key| Credential { id: written.id.as_str().into(), key }));
+        keys.extend(key.and_then(|key| Credential::new(&written.id, key)));
     }
     if raw.keys.is_empty() {
-        keys.extend(from_environment.map(|key| Credential { id: "troll".into(), key }));
+        keys.extend(from_environment.and_then(|key| Credential::new("troll", key)));
     }
     // The file may name the same variable further down: a key is tried once.
     let mut seen: Vec<Secret> = Vec::new();

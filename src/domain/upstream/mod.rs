@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use crate::domain::guard::KeyGuard;
 use crate::domain::secret::Secret;
 
@@ -76,6 +78,24 @@ impl fmt::Display for Upstream {
 pub struct Credential {
     pub id: Arc<str>,
     pub key: Secret,
+    /// `Bearer KEY`, made once; marked sensitive, so that no dump of headers shows it.
+    pub bearer: HeaderValue,
+    /// The key alone, for `x-api-key`.
+    pub plain: HeaderValue,
+}
+
+impl Credential {
+    /// `None` when no header can carry the key (control characters).
+    pub fn new(id: &str, key: Secret) -> Option<Self> {
+        let sensitive = |text: String| {
+            let mut value = HeaderValue::try_from(text).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        let bearer = sensitive(format!("Bearer {}", key.expose()))?;
+        let plain = sensitive(key.expose().to_owned())?;
+        Some(Self { id: id.into(), key, bearer, plain })
+    }
 }
 
 /// Which header carries the key.
