@@ -39,6 +39,34 @@ pub(super) fn first_special(block: &[u8; 8]) -> Option<u32> {
     }
 }
 
+/// Finds the first quote or backslash of 8 bytes.
+#[inline]
+pub(super) fn first_quote_or_backslash(block: &[u8; 8]) -> Option<u32> {
+    let word = u64::from_le_bytes(*block);
+    let [quote, backslash] = [word ^ (ONES * 0x22), word ^ (ONES * 0x5c)];
+    match (quote.wrapping_sub(ONES) & !quote | backslash.wrapping_sub(ONES) & !backslash) & HIGH {
+        0 => None,
+        high_bits => Some(high_bits.trailing_zeros() / 8),
+    }
+}
+
+pub(super) fn has_quote(block: &[u8; 64]) -> bool {
+    block.iter().fold(false, |any, byte| any | (*byte == b'"'))
+}
+
+/// Whether each quote among the `followers` is escaped by a backslash that is not escaped itself; a pair of backslashes gives `false`,
+/// because it cannot be told from the byte before alone.
+pub(super) fn has_only_escaped_quotes(block: &[u8; 64], followers: &[u8; 64]) -> bool {
+    let mut wrong = [0; LANES];
+    for (befores, bytes) in block.as_chunks::<LANES>().0.iter().zip(followers.as_chunks::<LANES>().0) {
+        for ((wrong, before), byte) in wrong.iter_mut().zip(befores).zip(bytes) {
+            let is_escaped = ones(*before == b'\\');
+            *wrong |= (ones(*byte == b'"') & !is_escaped) | (ones(*byte == b'\\') & is_escaped);
+        }
+    }
+    is_zero(wrong)
+}
+
 /// Says whether 64 bytes have any backslash, if the only special bytes are the common escapes `\n`, `\t`, `\r` and `\"`; `None` if not.
 ///
 /// `followers` are the bytes that follow each byte of the block; they are what is judged. A backslash that is escaped itself cannot be

@@ -6,6 +6,7 @@
 //! Memory: the nesting as one bit per level, and at most [`MAX_TEXT`] bytes of a key or value that chunks cut.
 
 mod block;
+pub(in crate::domain) mod closing;
 mod number;
 mod text;
 mod token;

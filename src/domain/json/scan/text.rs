@@ -120,7 +120,7 @@ fn skip_blocks(bytes: &[u8]) -> &[u8] {
 ///
 /// A run of backslashes escapes every second byte from its start; adding the runs that start on odd bits to the mask lets the carry
 /// run along each of them and so find where it ends, and on which side.
-fn escaped(backslash: u64) -> (u64, bool) {
+pub(super) fn escaped(backslash: u64) -> (u64, bool) {
     const EVEN: u64 = 0x5555_5555_5555_5555;
     let follows = backslash << 1;
     let odd_starts = backslash & !EVEN & !follows;
