@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::escape;
 use super::fault::{MAX_MODEL_BYTES, PeekError};
 use super::peek::{IncludeUsage, ModelName, Peeked, Room, UsageSite};
-use super::scan::{Interest, Listener, Token};
+use super::scan::{Interest, Listener, Raw, Token};
 
 /// The keys that the gateway acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +24,9 @@ impl Key {
         [Self::Model, Self::Stream, Self::StreamOptions, Self::MaxTokens, Self::MaxCompletionTokens, Self::MaxOutputTokens];
 
     /// Finds the key of an object at `depth` that has this name, upper and lower case being the same.
-    fn find(depth: usize, name: &str) -> Option<Self> {
-        let keys = if depth == 1 { Self::TOP.as_slice() } else { &[Self::IncludeUsage] };
-        keys.iter().copied().find(|key| key.name().eq_ignore_ascii_case(name))
+    fn find(depth: usize, name: &[u8]) -> Option<Self> {
+        let has_name = |key: &Self| key.name().as_bytes().eq_ignore_ascii_case(name);
+        if depth == 1 { Self::TOP.into_iter().find(has_name) } else { Some(Self::IncludeUsage).filter(has_name) }
     }
 
     fn name(self) -> &'static str {
@@ -90,20 +90,26 @@ impl Listener for Findings {
         self.peeked.usage_site = if depth == 1 { UsageSite::Top(room) } else { UsageSite::Options(room) };
     }
 
-    fn key(&mut self, depth: usize, raw: Option<&[u8]>, at: usize) -> Result<Interest, PeekError> {
+    fn key(&mut self, depth: usize, raw: Option<Raw<'_>>, at: usize) -> Result<Interest, PeekError> {
         match (&mut self.peeked.usage_site, depth) {
             (UsageSite::Top(room), 1) | (UsageSite::Options(room), 2) => room.is_empty = false,
             _ => {}
         }
         let Some(raw) = raw else { return Ok(Interest::Skip) };
-        let name = escape::decode(raw).map_err(|_| PeekError::LoneSurrogate { param: None, offset: at })?;
-        let Some(key) = Key::find(depth, &name) else { return Ok(Interest::Skip) };
+        let decoded;
+        let name = if raw.has_escapes {
+            decoded = escape::decode(raw.bytes).map_err(|_| PeekError::LoneSurrogate { param: None, offset: at })?;
+            decoded.as_bytes()
+        } else {
+            raw.bytes
+        };
+        let Some(key) = Key::find(depth, name) else { return Ok(Interest::Skip) };
         let bit = 1 << key as u8;
         if self.seen & bit != 0 {
             return Err(PeekError::DuplicateKey { key: key.path(), offset: at });
         }
         self.seen |= bit;
-        if key.name() != name {
+        if key.name().as_bytes() != name {
             return Ok(Interest::Skip);
         }
         self.current = Some(key);

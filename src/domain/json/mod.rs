@@ -13,7 +13,7 @@ mod fault;
 mod findings;
 pub mod peek;
 pub mod rename;
-mod scan;
+pub(super) mod scan;
 pub mod splice;
 
 #[cfg(test)]

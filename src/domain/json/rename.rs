@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::escape;
 use super::fault::PeekError;
-use super::scan::{Interest, Listener, Scanner, Token};
+use super::scan::{Interest, Listener, Raw, Scanner, Token};
 
 /// The longest value, quotes included, that is replaced.
 pub const MAX_HELD: usize = 4096;
@@ -130,7 +130,7 @@ impl Search {
 impl Listener for Search {
     fn opened(&mut self, _depth: usize, _first_member: usize) {}
 
-    fn key(&mut self, depth: usize, raw: Option<&[u8]>, _at: usize) -> Result<Interest, PeekError> {
+    fn key(&mut self, depth: usize, raw: Option<Raw<'_>>, _at: usize) -> Result<Interest, PeekError> {
         self.is_at_model = false;
         let (Some(raw), None) = (raw, &self.found) else { return Ok(Interest::Skip) };
         Ok(match (self.path, depth) {
@@ -157,8 +157,8 @@ fn is_replaceable(span: &Range<usize>) -> bool {
 }
 
 /// A key that cannot be decoded is another one.
-fn is_key(raw: &[u8], name: &str) -> bool {
-    escape::decode(raw).is_ok_and(|key| key == name)
+fn is_key(raw: Raw<'_>, name: &str) -> bool {
+    if raw.has_escapes { escape::decode(raw.bytes).is_ok_and(|key| key == name) } else { raw.bytes == name.as_bytes() }
 }
 
 #[cfg(test)]

@@ -23,12 +23,48 @@ pub(super) fn has_special(block: &[u8; 64]) -> bool {
 }
 
 /// Finds the first quote, backslash or control character of 8 bytes.
+///
+/// Subtracting lets a borrow run into the bytes after a found one, so marks above the lowest mean nothing.
+#[inline]
 pub(super) fn first_special(block: &[u8; 8]) -> Option<u32> {
     let word = u64::from_le_bytes(*block);
-    match is(word, b'"') | is(word, b'\\') | is_control(word) {
+    // With this bit flipped, the quote is 0x20 and joins the control characters below it.
+    let flipped = word ^ (ONES * 0x02);
+    let quote_or_control = flipped.wrapping_sub(ONES * 0x21) & !flipped;
+    let zero_at_backslash = word ^ (ONES * 0x5c);
+    let backslash = zero_at_backslash.wrapping_sub(ONES) & !zero_at_backslash;
+    match (quote_or_control | backslash) & HIGH {
         0 => None,
         high_bits => Some(high_bits.trailing_zeros() / 8),
     }
+}
+
+/// Finds the first quote or backslash of 8 bytes.
+#[inline]
+pub(super) fn first_quote_or_backslash(block: &[u8; 8]) -> Option<u32> {
+    let word = u64::from_le_bytes(*block);
+    let [quote, backslash] = [word ^ (ONES * 0x22), word ^ (ONES * 0x5c)];
+    match (quote.wrapping_sub(ONES) & !quote | backslash.wrapping_sub(ONES) & !backslash) & HIGH {
+        0 => None,
+        high_bits => Some(high_bits.trailing_zeros() / 8),
+    }
+}
+
+pub(super) fn has_quote(block: &[u8; 64]) -> bool {
+    block.iter().fold(false, |any, byte| any | (*byte == b'"'))
+}
+
+/// Whether each quote among the `followers` is escaped by a backslash that is not escaped itself; a pair of backslashes gives `false`,
+/// because it cannot be told from the byte before alone.
+pub(super) fn has_only_escaped_quotes(block: &[u8; 64], followers: &[u8; 64]) -> bool {
+    let mut wrong = [0; LANES];
+    for (befores, bytes) in block.as_chunks::<LANES>().0.iter().zip(followers.as_chunks::<LANES>().0) {
+        for ((wrong, before), byte) in wrong.iter_mut().zip(befores).zip(bytes) {
+            let is_escaped = ones(*before == b'\\');
+            *wrong |= (ones(*byte == b'"') & !is_escaped) | (ones(*byte == b'\\') & is_escaped);
+        }
+    }
+    is_zero(wrong)
 }
 
 /// Says whether 64 bytes have any backslash, if the only special bytes are the common escapes `\n`, `\t`, `\r` and `\"`; `None` if not.
@@ -87,16 +123,6 @@ fn mask(block: &[u8; 64], ones_where: impl Fn(u8) -> u8) -> u64 {
         *bits = top;
     }
     u64::from_le_bytes(mask)
-}
-
-/// Sets the high bit of each byte that equals `byte`; no carry passes from byte to byte.
-fn is(word: u64, byte: u8) -> u64 {
-    let zero_where_equal = word ^ (ONES * u64::from(byte));
-    !(((zero_where_equal & !HIGH) + !HIGH) | zero_where_equal) & HIGH
-}
-
-fn is_control(word: u64) -> u64 {
-    !(((word & !HIGH) + ONES * 0x60) | word) & HIGH
 }
 
 #[cfg(test)]

@@ -6,10 +6,12 @@
 //! Memory: the nesting as one bit per level, and at most [`MAX_TEXT`] bytes of a key or value that chunks cut.
 
 mod block;
+pub(in crate::domain) mod closing;
 mod number;
 mod text;
 mod token;
 mod utf8;
+mod whole;
 
 use std::ops::Range;
 
@@ -45,12 +47,20 @@ pub(super) enum Token<'a> {
     Container,
 }
 
+/// The text between a string's quotes as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Raw<'a> {
+    pub bytes: &'a [u8],
+    /// If not, the bytes are the text itself.
+    pub has_escapes: bool,
+}
+
 /// Hears of watched objects. Offsets count from the first byte that was pushed.
 pub(super) trait Listener {
     /// A watched object begins: its first member would stand at `first_member`.
     fn opened(&mut self, depth: usize, first_member: usize);
     /// A key of the watched object at `depth` (1: the top level) was read; `raw` is `None` if longer than [`MAX_TEXT`].
-    fn key(&mut self, depth: usize, raw: Option<&[u8]>, at: usize) -> Result<Interest, PeekError>;
+    fn key(&mut self, depth: usize, raw: Option<Raw<'_>>, at: usize) -> Result<Interest, PeekError>;
     /// The value of the last key, if it was asked for; `span` includes a string's quotes.
     fn value(&mut self, token: Token<'_>, span: Range<usize>) -> Result<(), PeekError>;
 }
@@ -162,7 +172,9 @@ impl Scanner {
         let mut rest = window;
         // What this window has of the open key or scalar.
         let mut token = window;
-        while let Some((&byte, after)) = rest.split_first() {
+        loop {
+            rest = self.whole_tokens(rest, listener)?;
+            let Some((&byte, after)) = rest.split_first() else { break };
             rest = match self.state {
                 State::Text => self.text(token, rest, listener)?,
                 State::Escape => self.escape(byte, rest, after)?,

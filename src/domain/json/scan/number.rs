@@ -23,15 +23,20 @@ impl Number {
     }
 
     /// Steps over all bytes that belong to the number; the first one of the rest does not.
+    #[inline]
     pub fn run(self, bytes: &[u8]) -> (Self, &[u8]) {
         let mut number = self;
         let mut rest = bytes;
-        while let Some((&byte, after)) = rest.split_first() {
+        if self == Self::Integer {
             // Most numbers are integers.
-            if byte.is_ascii_digit() && number == Self::Integer {
+            while let [b'0'..=b'9', after @ ..] = rest {
                 rest = after;
-                continue;
             }
+            if let [b',' | b'}' | b']', ..] = rest {
+                return (number, rest);
+            }
+        }
+        while let Some((&byte, after)) = rest.split_first() {
             match number.next(byte) {
                 Some(next) => number = next,
                 None => break,

@@ -10,11 +10,30 @@ use super::block;
 ///
 /// The rest is empty or begins with `"`, with a control character, or with a backslash that starts a `\u` escape, a wrong escape or
 /// one that the slice cuts in two. `bytes` must begin outside of an escape. UTF-8 is not looked at.
+#[inline]
 pub(super) fn skip(bytes: &[u8]) -> &[u8] {
     match skip_short(bytes) {
         Reached::End(rest) => rest,
-        Reached::Long(rest) => skip_small(skip_blocks(rest)),
+        Reached::Long(rest) => skip_long(rest),
     }
+}
+
+#[inline(never)]
+fn skip_long(rest: &[u8]) -> &[u8] {
+    skip_small(skip_blocks(rest))
+}
+
+/// Returns what follows the longest prefix without quote, backslash and control character: for texts that are short.
+#[inline]
+pub(super) fn skip_plain(bytes: &[u8]) -> &[u8] {
+    let mut rest = bytes;
+    while let Some((block, after)) = rest.split_first_chunk::<8>() {
+        match block::first_special(block) {
+            None => rest = after,
+            Some(at) => return drop_first(rest, at),
+        }
+    }
+    drop_plain(rest)
 }
 
 enum Reached<'a> {
@@ -23,6 +42,7 @@ enum Reached<'a> {
 }
 
 /// Most strings are keys and short words: looks at the first 32 bytes before the wide step is worth its start.
+#[inline]
 fn skip_short(bytes: &[u8]) -> Reached<'_> {
     let mut rest = bytes;
     for _ in 0..4 {
@@ -60,9 +80,16 @@ fn skip_blocks(bytes: &[u8]) -> &[u8] {
         let [block @ .., next] = window;
         let [first, followers @ ..] = window;
         let [.., last] = block;
-        if likely == Likely::Plain && !block::has_special(block) {
-            rest = drop_first(rest, 64);
-            continue;
+        if likely == Likely::Plain {
+            if !block::has_special(block) {
+                rest = drop_first(rest, 64);
+                continue;
+            }
+            // Plain text most often ends here; what follows its quote needs no mask.
+            let stop = skip_plain(rest);
+            if !matches!(stop, [b'\\', ..]) {
+                return stop;
+            }
         }
         if likely != Likely::AnyEscapes
             && !matches!(first, b'"' | 0..0x20)
@@ -93,7 +120,7 @@ fn skip_blocks(bytes: &[u8]) -> &[u8] {
 ///
 /// A run of backslashes escapes every second byte from its start; adding the runs that start on odd bits to the mask lets the carry
 /// run along each of them and so find where it ends, and on which side.
-fn escaped(backslash: u64) -> (u64, bool) {
+pub(super) fn escaped(backslash: u64) -> (u64, bool) {
     const EVEN: u64 = 0x5555_5555_5555_5555;
     let follows = backslash << 1;
     let odd_starts = backslash & !EVEN & !follows;

@@ -1,7 +1,7 @@
 //! Strings, numbers and literals: how each goes on, ends, and is told.
 
 use super::text;
-use super::{Listener, Literal, MAX_TEXT, Number, Scanner, State, Token};
+use super::{Listener, Literal, MAX_TEXT, Number, Raw, Scanner, State, Token};
 use crate::domain::json::fault::PeekError;
 
 impl Scanner {
@@ -107,7 +107,7 @@ impl Scanner {
         let after_quote = self.offset(rest) + 1;
         let raw = self.spill.join(before(token, rest));
         if self.is_key {
-            self.interest = listener.key(self.depth, raw, self.key_at)?;
+            self.interest = listener.key(self.depth, raw.map(Raw::of), self.key_at)?;
         } else {
             listener.value(Token::String(raw), self.value_at..after_quote)?;
         }
@@ -130,6 +130,12 @@ impl Scanner {
     }
 }
 
+impl<'a> Raw<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, has_escapes: bytes.contains(&b'\\') }
+    }
+}
+
 impl Literal {
     fn letters(self) -> &'static [u8] {
         match self {
@@ -141,7 +147,8 @@ impl Literal {
 }
 
 /// Skips plain text, simple escapes and whole `\uXXXX` escapes.
-fn skip_with_unicode(bytes: &[u8]) -> &[u8] {
+#[inline]
+pub(super) fn skip_with_unicode(bytes: &[u8]) -> &[u8] {
     let mut rest = text::skip(bytes);
     while let [b'\\', b'u', digits @ ..] = rest
         && let Some(([a, b, c, d], after)) = digits.split_first_chunk::<4>()

@@ -16,14 +16,13 @@
 
 mod event;
 mod place;
-mod string;
 mod word;
 
 use super::Shape;
 use super::counts::{Counts, Field, read_count};
+use crate::domain::json::scan::closing::{Open, after_string, text_run};
 pub(super) use event::{Event, EventKind};
 use place::{Place, Target};
-use string::{Open, string_end, string_run};
 use word::Word;
 
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +118,7 @@ impl Scanner {
                 }
                 State::Start => self.start(byte, rest),
                 State::Key => self.key_or_end(byte, rest, event),
-                State::InKey => self.in_key(bytes),
+                State::InKey => self.in_key(bytes, event),
                 State::InKeyEscape => self.goto(State::InKey, rest),
                 State::Colon if byte == b':' => self.goto(State::Value, rest),
                 State::Value => self.value(byte, bytes, rest, event),
@@ -129,7 +128,7 @@ impl Scanner {
                 State::SkipString => self.skip_string(bytes),
                 State::SkipEscape => self.goto(State::SkipString, rest),
                 State::Literal => self.literal(bytes),
-                State::Number => self.number(byte, bytes, rest, event),
+                State::Number => self.number(bytes, event),
                 State::Kind => self.kind(bytes, event),
                 State::KindEscape => self.goto(State::Kind, rest),
                 State::Text => self.text(bytes, event),
@@ -182,24 +181,33 @@ impl Scanner {
 
     fn key_or_end<'a>(&mut self, byte: u8, rest: &'a [u8], event: &mut Event) -> &'a [u8] {
         match byte {
-            b'"' => self.begin_key(rest),
+            b'"' => self.begin_key(rest, event),
             b'}' => self.close(rest, event),
             _ => self.goto(State::Dead, rest),
         }
     }
 
-    fn begin_key<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
+    #[inline]
+    fn begin_key<'a>(&mut self, rest: &'a [u8], event: &mut Event) -> &'a [u8] {
         self.word.clear();
-        self.goto(State::InKey, rest)
+        self.state = State::InKey;
+        self.in_key(rest, event)
     }
 
-    fn in_key<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let (run, end, rest) = string_run(bytes);
+    #[inline]
+    fn in_key<'a>(&mut self, bytes: &'a [u8], event: &mut Event) -> &'a [u8] {
+        let (run, end, rest) = text_run(bytes);
         match end {
             Some(b'"') => {
                 self.target =
                     self.word.join(run).map_or(Target::Skip, |key| self.place.target(key, self.shape, self.counts_text));
-                self.goto(State::Colon, rest)
+                let Some(value) = rest.strip_prefix(b":") else { return self.goto(State::Colon, rest) };
+                match value.strip_prefix(b" ").unwrap_or(value).split_first() {
+                    Some((&byte, after)) if !is_space(byte) => {
+                        self.value(byte, value.strip_prefix(b" ").unwrap_or(value), after, event)
+                    }
+                    _ => self.goto(State::Value, value),
+                }
             }
             Some(_) => {
                 self.word.spoil();
@@ -225,7 +233,8 @@ impl Scanner {
             }
             (Target::Count(_), b'-' | b'0'..=b'9') => {
                 self.word.clear();
-                self.goto(State::Number, bytes)
+                self.state = State::Number;
+                self.number(bytes, event)
             }
             (Target::Count(_), b'"' | b'{' | b'[' | b't' | b'f') => {
                 event.clamped = event.clamped.saturating_add(1);
@@ -244,17 +253,21 @@ impl Scanner {
         }
     }
 
+    #[inline]
     fn skipped<'a>(&mut self, byte: u8, rest: &'a [u8]) -> &'a [u8] {
-        self.state = match byte {
+        match byte {
             b'{' | b'[' => {
                 self.nesting = 1;
-                State::Skip
+                self.state = State::Skip;
+                self.skip(rest)
             }
-            b'"' => State::SkipString,
-            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => State::Literal,
-            _ => State::Dead,
-        };
-        rest
+            b'"' => self.skip_string(rest),
+            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
+                self.state = State::Literal;
+                self.literal(rest)
+            }
+            _ => self.goto(State::Dead, rest),
+        }
     }
 
     fn enter(&mut self, place: Place, event: &mut Event) {
@@ -286,7 +299,7 @@ impl Scanner {
         match (byte, self.place.is_array()) {
             (b',', true) => self.goto(State::Element, rest),
             (b',', false) => match rest {
-                [b'"', key @ ..] => self.begin_key(key),
+                [b'"', key @ ..] => self.begin_key(key, event),
                 _ => self.goto(State::Key, rest),
             },
             (b']', true) | (b'}', false) => self.close(rest, event),
@@ -319,35 +332,43 @@ impl Scanner {
 
     fn skip<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let mut rest = bytes;
+        let mut nesting = self.nesting;
         while let Some((&byte, tail)) = rest.split_first() {
             rest = tail;
             match byte {
-                b'"' => {
-                    rest = self.skip_string(rest);
-                    if self.state != State::Skip {
-                        break;
+                b'"' => match after_string(rest) {
+                    Ok(after) => rest = after,
+                    Err(open) => {
+                        self.nesting = nesting;
+                        return self.cut_string(open);
                     }
-                }
-                b'{' | b'[' => self.nesting = self.nesting.saturating_add(1),
+                },
+                b'{' | b'[' => nesting = nesting.saturating_add(1),
                 b'}' | b']' => {
-                    self.nesting -= 1;
-                    if self.nesting == 0 {
+                    nesting -= 1;
+                    if nesting == 0 {
+                        self.nesting = 0;
                         return self.end_value(rest);
                     }
                 }
                 _ => {}
             }
         }
+        self.nesting = nesting;
         rest
     }
 
+    #[inline]
     fn skip_string<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        match string_end(bytes) {
+        match after_string(bytes) {
             Ok(rest) if self.nesting > 0 => self.goto(State::Skip, rest),
             Ok(rest) => self.end_value(rest),
-            Err(Open { in_escape: true }) => self.goto(State::SkipEscape, &[]),
-            Err(Open { in_escape: false }) => self.goto(State::SkipString, &[]),
+            Err(open) => self.cut_string(open),
         }
+    }
+
+    fn cut_string(&mut self, open: Open) -> &'static [u8] {
+        self.goto(if open.in_escape { State::SkipEscape } else { State::SkipString }, &[])
     }
 
     fn literal<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
@@ -358,24 +379,25 @@ impl Scanner {
         }
     }
 
-    fn number<'a>(&mut self, byte: u8, bytes: &'a [u8], rest: &'a [u8], event: &mut Event) -> &'a [u8] {
-        if matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E') {
-            self.word.push(&[byte]);
-            return rest;
-        }
+    fn number<'a>(&mut self, bytes: &'a [u8], event: &mut Event) -> &'a [u8] {
+        let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+        let Some((last, rest)) = bytes.iter().position(|byte| !is_part(byte)).and_then(|end| bytes.split_at_checked(end)) else {
+            self.word.push(bytes);
+            return &[];
+        };
         if let Target::Count(field) = self.target {
-            let (text, cut) = self.word.begun();
+            let (text, cut) = self.word.begun(last);
             let bent = match read_count(text, cut) {
                 Some((count, bent)) => self.draft.raise(field, count) || bent,
                 None => true,
             };
             event.clamped = event.clamped.saturating_add(u32::from(bent));
         }
-        self.goto(State::After, bytes)
+        self.goto(State::After, rest)
     }
 
     fn kind<'a>(&mut self, bytes: &'a [u8], event: &mut Event) -> &'a [u8] {
-        let (run, end, rest) = string_run(bytes);
+        let (run, end, rest) = text_run(bytes);
         match end {
             Some(b'"') => {
                 event.kind = self.word.join(run).map_or(EventKind::Other, EventKind::of);
@@ -393,7 +415,7 @@ impl Scanner {
     }
 
     fn text<'a>(&mut self, bytes: &'a [u8], event: &mut Event) -> &'a [u8] {
-        let (run, end, rest) = string_run(bytes);
+        let (run, end, rest) = text_run(bytes);
         event.text_bytes = event.text_bytes.saturating_add(run.len() as u64);
         match end {
             Some(b'"') => self.goto(State::After, rest),

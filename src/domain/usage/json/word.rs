@@ -46,8 +46,12 @@ impl Word {
         if self.spoilt { None } else { self.text.get(..self.len) }
     }
 
-    /// The word's beginning, and whether more of it came than there was room for.
-    pub(super) fn begun(&self) -> (&[u8], bool) {
+    /// The beginning of the word that ends with `last`, and whether more of it came than there was room for.
+    pub(super) fn begun<'a>(&'a mut self, last: &'a [u8]) -> (&'a [u8], bool) {
+        if self.len == 0 && last.len() <= CAPACITY {
+            return (last, false);
+        }
+        self.push(last);
         (self.text.get(..self.len).unwrap_or_default(), self.spoilt)
     }
 }
