@@ -12,6 +12,7 @@
 )]
 
 mod harness;
+mod matrix;
 mod mock_shapes;
 mod rooms;
 mod smoke;
