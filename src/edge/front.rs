@@ -157,6 +157,8 @@ impl HttpServerApp for Door {
             session.set_close_on_response_before_downstream_finish(false);
         }
         session.set_total_drain_timeout(Some(LINGER));
+        // Without it a second request that arrives early ends the first one's answer.
+        session.set_pipelining_enabled(true);
 
         let exchange = Exchange::new();
         session.req_header_mut().extensions_mut().insert(exchange.clone());
