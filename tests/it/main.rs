@@ -11,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod bad_input;
 mod harness;
 mod matrix;
 mod mock_shapes;

@@ -169,6 +169,23 @@ impl Gateway {
         self.admin("/health").await.json()
     }
 
+    /// A number of the metrics page, by its name without the common prefix.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let page = self.admin("/metrics").await.expect(200).text();
+        let number = |line: &str| line.strip_prefix("trollbridge_")?.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        page.lines().find_map(number).unwrap_or_else(|| panic!("no {name} in\n{page}"))
+    }
+
+    /// Asks for a number of the metrics page until it is what it must become.
+    pub async fn until_metric(&self, name: &str, fits: impl Fn(u64) -> bool) {
+        let fitting = async {
+            while !fits(self.metric(name).await) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        soon(&format!("{name} to fit"), fitting).await;
+    }
+
     /// Everything printed so far.
     pub fn log_lines(&self) -> Vec<String> {
         self.output.lines.lock().unwrap().clone()
