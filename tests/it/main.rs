@@ -12,6 +12,7 @@
 )]
 
 mod bad_input;
+mod connections;
 mod harness;
 mod matrix;
 mod mock_shapes;
