@@ -114,7 +114,8 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
         return answer_models(session, ctx).await;
     }
     let request = session.req_header();
-    if carries_json(&request.method, &request.headers) && api != Api::Unknown {
+    let takes_method = !api.is_post_only() || request.method == Method::POST;
+    if takes_method && carries_json(&request.method, &request.headers) && api != Api::Unknown {
         if let Some(encoding) = content_encoding(&request.headers) {
             return Err(Refusal::CompressedBody { encoding }.into());
         }
@@ -125,7 +126,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     let Some(route) = host.and_then(|host| settings.routing.by_host(&host)) else {
         return Err(match api {
             Api::Unknown => unknown_path(session),
-            _ if api.is_post_only() && session.req_header().method != Method::POST => Refusal::WrongMethod { allow: "POST" },
+            _ if !takes_method => Refusal::WrongMethod { allow: "POST" },
             _ => Refusal::NotJson,
         }
         .into());

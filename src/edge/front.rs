@@ -5,6 +5,7 @@
 //! left of the request's body is read and dropped within a bound, so that a client that is still sending sees its answer and not a
 //! broken pipe.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +13,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::{Method, header};
+use pingora_core::ErrorType;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
-use pingora_core::{Error, ErrorType};
 use pingora_proxy::HttpProxy;
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use crate::domain::answer::Refusal;
-use crate::domain::dialect::Dialect;
+use crate::domain::dialect::{Api, Dialect};
 use crate::domain::settings::{Limits, Listener, Settings};
 use crate::edge::exchange::{Exchange, Returned};
 use crate::edge::gateway::Gateway;
@@ -32,8 +34,16 @@ use crate::ops::clock;
 
 /// A rest of a refused body up to this size is read to keep the connection; a larger one ends it.
 const SMALL_REST_BYTES: usize = 64 * 1024;
-/// How long a refused client may go on sending what nobody reads.
+/// How long, and how much, a refused client may go on sending what nobody wants.
 const LINGER: Duration = Duration::from_secs(5);
+const MOST_DROPPED_BYTES: usize = 64 << 20;
+const SCRATCH_BYTES: usize = 16 << 10;
+/// RFC 9113 §3.4.
+const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const BAD_HEAD: Refusal = Refusal::BadHead {
+    reason: "The request's head is malformed, ambiguous or too large. Send one Host, one framing (Content-Length or \
+             Transfer-Encoding: chunked), at most 256 headers and 1 MiB of them.",
+};
 
 /// The service behind every listener.
 pub struct Front {
@@ -48,6 +58,15 @@ struct Door {
     proxy: Arc<HttpProxy<Gateway>>,
     options: HttpServerOptions,
     settings: Arc<ArcSwap<Settings>>,
+}
+
+/// What the wait for a head brought.
+enum Head {
+    Read,
+    /// Bytes came that can't be a request of ours.
+    Refused(Refusal),
+    /// The client left or took too long.
+    None,
 }
 
 /// Rides with a kept connection: its next head may take the idle time as well.
@@ -80,15 +99,9 @@ impl Front {
 #[async_trait]
 impl ServerApp for Front {
     async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        if stream.get_ssl_digest().is_none() {
-            // "PR" begins HTTP/2's preface and no method of HTTP/1 that is served here. Pingora's own peek waits for 24 bytes and
-            // would hang on a shorter request.
+        if self.speaks_h2c(&stream) {
             let limit = self.settings.load().limits.header_read;
-            let mut first = [0u8; 2];
-            if !timeout(limit, stream.try_peek(&mut first)).await.ok()?.ok()? {
-                return self.plain.process_new(stream, shutdown).await;
-            }
-            if &first == b"PR" && self.speaks_h2c(&stream) {
+            if timeout(limit, begins_http2(&mut stream)).await.ok()?.ok()? {
                 return self.h2c.process_new(stream, shutdown).await;
             }
         }
@@ -100,6 +113,17 @@ impl ServerApp for Front {
     }
 }
 
+/// Whether HTTP/2's preface comes first. Pingora's own look at it has no deadline and waits for 24 bytes whatever comes, so that a
+/// shorter request would hang; no method of HTTP/1 begins with these three.
+async fn begins_http2(stream: &mut Stream) -> io::Result<bool> {
+    let mut first = [0; 3];
+    if !stream.try_peek(&mut first).await? || &first != b"PRI" {
+        return Ok(false);
+    }
+    let mut preface = [0; H2_PREFACE.len()];
+    Ok(stream.try_peek(&mut preface).await? && preface == *H2_PREFACE)
+}
+
 #[async_trait]
 impl HttpServerApp for Door {
     async fn process_new_http(
@@ -108,8 +132,21 @@ impl HttpServerApp for Door {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let limits = self.settings.load().limits;
-        if !self.read_head(&mut session, &limits, shutdown).await {
-            return None;
+        match self.read_head(&mut session, &limits, shutdown).await {
+            Head::Read => {}
+            Head::Refused(refusal) => {
+                log::debug!("head refused: {refusal}");
+                session.set_keepalive(None);
+                let dialect = dialect_of(&session);
+                // Nothing better can be done for a client whose connection is already gone.
+                let _ = respond::refuse_head(&mut session, &refusal.answer(), dialect, &clock::new_request_id()).await;
+                linger(session).await;
+                return None;
+            }
+            Head::None => {
+                session.shutdown().await;
+                return None;
+            }
         }
         if *shutdown.borrow() {
             session.set_keepalive(None);
@@ -118,13 +155,14 @@ impl HttpServerApp for Door {
             session.set_close_on_response_before_downstream_finish(false);
         }
         session.set_total_drain_timeout(Some(LINGER));
+        // Without it a second request that arrives early ends the first one's answer.
+        session.set_pipelining_enabled(true);
 
         let exchange = Exchange::new();
         session.req_header_mut().extensions_mut().insert(exchange.clone());
         let replay = ReplaySession::new(Box::new(session), exchange.clone());
         self.proxy.process_new_http(ServerSession::new_custom(Box::new(replay)), shutdown).await;
-        let returned = exchange.take_back()?;
-        Self::part(returned, limits.max_body_bytes).await
+        Self::part(exchange.take_back()?, exchange.closes()).await
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
@@ -139,10 +177,10 @@ impl HttpServerApp for Door {
 }
 
 impl Door {
-    /// Reads the head within its total deadline; answers what can't be a request.
-    async fn read_head(&self, session: &mut ServerSession, limits: &Limits, shutdown: &ShutdownWatch) -> bool {
+    /// Reads the head within its total deadline.
+    async fn read_head(&self, session: &mut ServerSession, limits: &Limits, shutdown: &ShutdownWatch) -> Head {
         if session.is_http2() {
-            return true;
+            return Head::Read;
         }
         let kept = session.take_connection_user_context().is_some_and(|mark| mark.is::<Kept>());
         let limit = if kept { limits.keepalive + limits.header_read } else { limits.header_read };
@@ -152,33 +190,22 @@ impl Door {
         let read = tokio::select! {
             biased;
             read = timeout(limit, session.read_request()) => read,
-            _ = stopping.wait_for(|stop| *stop) => return false,
+            _ = stopping.wait_for(|stop| *stop) => return Head::None,
         };
-        let refusal = match read {
-            Err(_) | Ok(Ok(false)) => {
-                session.shutdown().await;
-                return false;
+        match read {
+            Err(_) | Ok(Ok(false)) => Head::None,
+            Ok(Ok(true)) if session.req_header().method == Method::CONNECT => {
+                Head::Refused(Refusal::WrongMethod { allow: "GET, HEAD, POST" })
             }
-            Ok(Ok(true)) if session.req_header().method == Method::CONNECT => Refusal::WrongMethod { allow: "GET, HEAD, POST" },
-            Ok(Ok(true)) => return true,
-            Ok(Err(error)) => match bad_head(&error) {
-                Some(refusal) => refusal,
-                None => {
-                    session.shutdown().await;
-                    return false;
-                }
-            },
-        };
-        log::debug!("head refused: {refusal}");
-        session.set_keepalive(None);
-        // Nothing better can be done for a client whose connection is already gone.
-        let _ = respond::refuse(session, &refusal.answer(), Dialect::OpenAi, &clock::new_request_id()).await;
-        session.shutdown().await;
-        false
+            Ok(Ok(true)) if has_length_beside_chunks(session) => Head::Refused(BAD_HEAD),
+            Ok(Ok(true)) => Head::Read,
+            Ok(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => Head::Refused(BAD_HEAD),
+            Ok(Err(_)) => Head::None,
+        }
     }
 
     /// Ends the request: the connection goes on to its next one, or is closed after the client could read its answer.
-    async fn part(returned: Returned, most_bytes: usize) -> Option<ReusedHttpStream> {
+    async fn part(returned: Returned, closes: bool) -> Option<ReusedHttpStream> {
         let Returned { mut session, finished } = returned;
         if session.is_http2() {
             if finished {
@@ -190,10 +217,11 @@ impl Door {
         }
         let reusable = finished && session.get_keepalive().is_some();
         if !reusable {
-            if session.response_written().is_some() && !session.is_body_done() {
-                drop_rest(&mut session, most_bytes).await;
+            if session.response_written().is_some() && (closes || !session.is_body_done()) {
+                linger(session).await;
+            } else {
+                session.shutdown().await;
             }
-            session.shutdown().await;
             return None;
         }
         let mut settings = HttpPersistentSettings::for_session(&session);
@@ -201,6 +229,23 @@ impl Door {
         let stream = session.finish().await.ok().flatten()?;
         Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }
+}
+
+/// Pingora keeps the chunks and drops the length where a head has both; two readers in a row may not agree on that (RFC 9112 §6.1).
+fn has_length_beside_chunks(session: &ServerSession) -> bool {
+    const NAME: &[u8] = b"content-length:";
+    let begins_with_name = |line: &[u8]| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME));
+    session.req_header().headers.contains_key(header::TRANSFER_ENCODING)
+        && session.to_h1_raw().split(|&byte| byte == b'\n').any(begins_with_name)
+}
+
+/// The dialect of a head's path, as far as there is one. The summary is the only view of a head that Pingora gives without a panic
+/// where it understood none: `METHOD PATH, Host: HOST`.
+fn dialect_of(session: &ServerSession) -> Dialect {
+    let summary = session.request_summary();
+    let target = summary.split(' ').nth(1).unwrap_or_default().trim_end_matches(',');
+    let path = target.split('?').next().unwrap_or_default();
+    Dialect::of(Api::of(path), path, false)
 }
 
 /// Whether what is left of the body may be read after an early answer, so that the connection stays usable.
@@ -213,27 +258,23 @@ fn rest_is_small(session: &ServerSession) -> bool {
         && declared.is_none_or(|bytes| bytes <= SMALL_REST_BYTES)
 }
 
-async fn drop_rest(session: &mut ServerSession, most_bytes: usize) {
+/// Closes a connection on which the client may still be sending: our side ends, then what comes is read and dropped within a bound.
+///
+/// Unread bytes at the close would be answered with a TCP reset, which can overtake the answer.
+async fn linger(mut session: ServerSession) {
+    session.shutdown().await;
+    let ServerSession::H1(session) = session else { return };
+    let mut stream = session.into_inner();
     let rest = async {
+        let mut scratch = vec![0; SCRATCH_BYTES];
         let mut dropped = 0;
-        while dropped < most_bytes {
-            match session.read_request_body().await {
-                Ok(Some(chunk)) => dropped += chunk.len(),
-                Ok(None) | Err(_) => return,
+        while dropped < MOST_DROPPED_BYTES {
+            match stream.read(&mut scratch).await {
+                Ok(count @ 1..) => dropped += count,
+                Ok(0) | Err(_) => return,
             }
         }
     };
     // Past the bound the connection is closed, with whatever the client still sends.
     let _ = timeout(LINGER, rest).await;
-}
-
-/// What a head that Pingora could not read is answered with; `None`: the client is gone.
-fn bad_head(error: &Error) -> Option<Refusal> {
-    match error.etype() {
-        ErrorType::InvalidHTTPHeader => Some(Refusal::BadHead {
-            reason: "The request's head is malformed, ambiguous or too large. Send one Host, one framing (Content-Length or \
-                     Transfer-Encoding: chunked), at most 256 headers and 1 MiB of them.",
-        }),
-        _ => None,
-    }
 }

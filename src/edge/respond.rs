@@ -20,6 +20,15 @@ pub async fn refuse(session: &mut ServerSession, answer: &Answer, dialect: Diale
     write(session, head, body).await
 }
 
+/// Refuses a head that may not have been understood: nothing of it is looked at.
+pub async fn refuse_head(session: &mut ServerSession, answer: &Answer, dialect: Dialect, id: &RequestId) -> Result<()> {
+    let body = Bytes::from(error_body(dialect, answer, id));
+    let mut head = refusal_head(answer, dialect, id)?;
+    head.set_content_length(body.len())?;
+    session.write_response_header(Box::new(head)).await?;
+    session.write_response_body(body, true).await
+}
+
 /// Writes a JSON answer of the gateway's own with status 200.
 pub async fn json(session: &mut ServerSession, body: Bytes, dialect: Dialect, id: &RequestId) -> Result<()> {
     let mut head = ResponseHeader::build(StatusCode::OK, Some(6))?;

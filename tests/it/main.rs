@@ -11,7 +11,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod bad_input;
+mod connections;
 mod harness;
+mod matrix;
 mod mock_shapes;
 mod rooms;
 mod smoke;

@@ -160,6 +160,11 @@ impl Client {
         soon("the connection to become free or closed", ready).await
     }
 
+    /// Waits until the connection has ended.
+    pub async fn closed(&mut self) {
+        drop((&mut self.driver).await);
+    }
+
     /// Drops the connection at once, whatever is in flight.
     pub fn abort(self) {
         self.driver.abort();

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -85,17 +86,34 @@ impl Gateway {
     }
 
     /// `None`: every listener accepts; else the status with which the gateway ended.
+    ///
+    /// An open port alone proves nothing: before it starts, the gateway binds each of its addresses for a moment to see whether they
+    /// are free. Once it answers on one of them, that is over.
     async fn accepts_or_exits(&mut self) -> Option<ExitStatus> {
-        let addrs: Vec<SocketAddr> = [self.ports.clients, self.ports.admin].into_iter().chain(self.ports.tls).collect();
-        for addr in addrs {
+        let admin = self.ports.admin;
+        let others: Vec<SocketAddr> = [self.ports.clients].into_iter().chain(self.ports.tls).collect();
+        while !is_ready(admin).await {
+            if let Some(status) = self.look_again().await {
+                return Some(status);
+            }
+        }
+        for addr in others {
             while TcpStream::connect(addr).await.is_err() {
-                if let Some(status) = self.child.try_wait().expect("the child can be asked") {
+                if let Some(status) = self.look_again().await {
                     return Some(status);
                 }
-                tokio::time::sleep(LOOK_AGAIN).await;
             }
         }
         None
+    }
+
+    /// The status with which the gateway ended, if it did; else a moment passes.
+    async fn look_again(&mut self) -> Option<ExitStatus> {
+        let ended = self.child.try_wait().expect("the child can be asked");
+        if ended.is_none() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        ended
     }
 
     /// Where clients connect by http.
@@ -149,6 +167,23 @@ impl Gateway {
     /// The health JSON (L3).
     pub async fn health(&self) -> Value {
         self.admin("/health").await.json()
+    }
+
+    /// A number of the metrics page, by its name without the common prefix.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let page = self.admin("/metrics").await.expect(200).text();
+        let number = |line: &str| line.strip_prefix("trollbridge_")?.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        page.lines().find_map(number).unwrap_or_else(|| panic!("no {name} in\n{page}"))
+    }
+
+    /// Asks for a number of the metrics page until it is what it must become.
+    pub async fn until_metric(&self, name: &str, fits: impl Fn(u64) -> bool) {
+        let fitting = async {
+            while !fits(self.metric(name).await) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        soon(&format!("{name} to fit"), fitting).await;
     }
 
     /// Everything printed so far.
@@ -229,6 +264,17 @@ impl Gateway {
         }
         self.log_lines().join("\n")
     }
+}
+
+/// Whether a gateway says on its admin listener that it is ready.
+async fn is_ready(admin: SocketAddr) -> bool {
+    let asked = async {
+        let mut tcp = TcpStream::connect(admin).await?;
+        tcp.write_all(b"GET /readyz HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").await?;
+        let mut answer = Vec::new();
+        tcp.read_to_end(&mut answer).await.map(|_| answer)
+    };
+    asked.await.is_ok_and(|answer: Vec<u8>| answer.starts_with(b"HTTP/1.1 200 "))
 }
 
 impl Drop for Gateway {

@@ -48,6 +48,11 @@ impl RawClient {
         drop(soon("the peer to read", self.tcp.write_all(bytes.as_ref())).await);
     }
 
+    /// Writes and flushes; fails when the peer takes no more.
+    pub async fn send_all(&mut self, bytes: impl AsRef<[u8]>) {
+        soon("the peer to read", self.tcp.write_all(bytes.as_ref())).await.expect("the peer goes on reading");
+    }
+
     /// Ends the sending side only.
     pub async fn finish_sending(&mut self) {
         self.tcp.shutdown().await.unwrap();

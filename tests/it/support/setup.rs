@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -189,7 +190,9 @@ impl Setup {
 
     /// Writes both files for addresses that are free at this moment.
     pub(super) fn write(&self) -> Ports {
-        let ports = Ports { clients: free_port(), admin: free_port(), tls: self.tls_listener.as_ref().map(|_| free_port()) };
+        let ip = own_loopback();
+        let ports =
+            Ports { clients: free_port(ip), admin: free_port(ip), tls: self.tls_listener.as_ref().map(|_| free_port(ip)) };
         let mut listen = vec![json!({ "addr": ports.clients, "h2c": true })];
         if let (Some(addr), Some((cert, key))) = (ports.tls, &self.tls_listener) {
             listen.push(json!({ "addr": addr, "tls": { "cert": cert, "key": key } }));
@@ -215,6 +218,18 @@ impl Setup {
 }
 
 /// A port that the kernel gave and took back: free now, though not reserved.
-fn free_port() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+fn free_port(ip: Ipv4Addr) -> SocketAddr {
+    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
+}
+
+/// An address of the loopback network that no other gateway of these tests has.
+///
+/// Between [`free_port`] and the gateway's own bind, the kernel may give a port of 127.0.0.1 to any provider or client of the tests that
+/// run beside this one; what connects to it then talks to the wrong side. On an address of its own nobody else binds.
+fn own_loopback() -> Ipv4Addr {
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id().wrapping_mul(64).wrapping_add(STARTED.fetch_add(1, Ordering::Relaxed));
+    // Outside 127.0.0.0/16, where the providers are, and without a last byte of 0 or 255.
+    let [_, second, third, last] = number.to_be_bytes();
+    Ipv4Addr::new(127, second.max(1), third, last.clamp(1, 254))
 }
