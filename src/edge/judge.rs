@@ -97,17 +97,18 @@ fn clear(head: &mut ResponseHeader) {
     let _ = head.set_reason_phrase(None);
 }
 
-/// `retry-after-ms`, or `Retry-After` in seconds or as a date.
+/// `retry-after-ms`, or `Retry-After` in seconds or as a date. Fractions are what some providers send.
 fn retry_after(head: &ResponseHeader) -> Option<Duration> {
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    if let Some(ms) = text("retry-after-ms").and_then(|ms| ms.parse().ok()) {
-        return Some(Duration::from_millis(ms));
+    let number = |text: &str| text.parse::<f64>().ok();
+    if let Some(ms) = text("retry-after-ms").and_then(number) {
+        return Duration::try_from_secs_f64(ms / 1000.0).ok();
     }
     let wait = text("retry-after")?;
-    if let Ok(seconds) = wait.parse() {
-        return Some(Duration::from_secs(seconds));
+    match number(wait) {
+        Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        None => httpdate::parse_http_date(wait).ok()?.duration_since(SystemTime::now()).ok(),
     }
-    httpdate::parse_http_date(wait).ok()?.duration_since(SystemTime::now()).ok()
 }
 
 /// When the attempt under way must have a head, for the error that says it had none.
