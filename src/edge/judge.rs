@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderName, HeaderValue};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 
+use crate::domain::answer::Refusal;
 use crate::domain::answer::body::error_body;
 use crate::domain::headers;
 use crate::domain::upstream::verdict::{self, Circumstances, Verdict};
@@ -22,6 +23,10 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     }
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Ok(()) };
     let upstream = &routed.route.upstream;
+    if let Some(reason) = unusable_framing(head) {
+        ctx.outcome.refusal = Some(Refusal::UpstreamFailed { detail: reason.to_owned() });
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, reason).into_up());
+    }
     ctx.attempt.first_byte = Some(arrival.at.elapsed());
     arrival.exchange.watch(Watch::Idle { limit: upstream.timeouts.idle });
 
@@ -47,10 +52,6 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
             Err(again)
         }
         Verdict::Refuse(refusal) => {
-            if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-                ctx.outcome.refusal = Some(refusal);
-                return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade that nobody asked for").into_up());
-            }
             let status = head.status.as_u16();
             let shows_message = upstream.pass_client_faults && verdict::is_client_fault(status);
             let answer = refusal.answer();
@@ -67,6 +68,17 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Why the body of this answer could not be told from the next one's; Pingora reads on to the connection's end instead.
+fn unusable_framing(head: &ResponseHeader) -> Option<&'static str> {
+    if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return Some("an upgrade that nobody asked for");
+    }
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let known = codings.next().is_none_or(is_chunked) && codings.next().is_none();
+    (!known).then_some("a transfer coding other than chunked")
 }
 
 fn may_try_another(ctx: &Context, arrival: &Arrival, routed: &Routed) -> bool {
