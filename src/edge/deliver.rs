@@ -15,7 +15,7 @@ use http::header::{self, HeaderValue};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 
-use crate::domain::answer::{Refusal, body::error_body, body::error_event};
+use crate::domain::answer::{Answer, Refusal, body::error_body, body::error_event};
 use crate::domain::dialect::Api;
 use crate::domain::guard::{GuardScan, GuardStream, MASK};
 use crate::domain::json::rename::{ModelRename, RenamePath};
@@ -68,6 +68,8 @@ pub struct Replacing {
     shows_message: bool,
     decoder: Option<Decoder>,
     seen: Vec<u8>,
+    /// Of the body as it came.
+    bytes: usize,
     upstream: std::sync::Arc<crate::domain::upstream::Upstream>,
 }
 
@@ -116,6 +118,7 @@ impl Delivery {
             shows_message,
             decoder: decoder_of(encoding),
             seen: Vec::new(),
+            bytes: 0,
             upstream: routed.route.upstream.clone(),
         }))
     }
@@ -173,7 +176,7 @@ pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Resul
         }
         Delivery::Replacing(replacing) => {
             let Some(arrival) = &ctx.arrival else { return Ok(()) };
-            *chunk = replacing.take(chunk.take(), end, arrival);
+            *chunk = replacing.take(chunk.take(), end, arrival)?;
             Ok(())
         }
     }
@@ -254,30 +257,41 @@ impl Rewrite {
 
 impl Replacing {
     /// Swallows the provider's body; at its end gives ours.
-    fn take(&mut self, chunk: Option<Bytes>, end: bool, arrival: &Arrival) -> Option<Bytes> {
+    ///
+    /// # Errors
+    /// When the body is longer than any message: nobody waits for its end.
+    fn take(&mut self, chunk: Option<Bytes>, end: bool, arrival: &Arrival) -> Result<Option<Bytes>> {
         if let Some(bytes) = chunk {
-            let seen = &mut self.seen;
-            let mut keep = |plain: &[u8]| {
-                let room = MESSAGE_BYTES.saturating_sub(seen.len());
-                seen.extend_from_slice(plain.get(..room.min(plain.len())).unwrap_or_default());
-            };
-            match &mut self.decoder {
-                Some(decoder) => {
-                    if decoder.push(&bytes, &mut keep).is_err() {
-                        self.decoder = None;
-                    }
-                }
-                None => keep(&bytes),
-            }
+            self.read(&bytes);
         }
-        if !end {
-            return None;
+        if end {
+            return Ok(Some(Bytes::from(error_body(arrival.dialect, &self.answer(arrival), &arrival.id))));
         }
-        Some(self.body(arrival))
+        if self.bytes > MESSAGE_BYTES {
+            return Err(Error::explain(UPSTREAM_CUT, "the provider's error is too long to be read").into_up());
+        }
+        Ok(None)
     }
 
-    /// Our body for the provider's error; logs the original, masked.
-    pub fn body(&mut self, arrival: &Arrival) -> Bytes {
+    fn read(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len();
+        let seen = &mut self.seen;
+        let mut keep = |plain: &[u8]| {
+            let room = MESSAGE_BYTES.saturating_sub(seen.len());
+            seen.extend_from_slice(plain.get(..room.min(plain.len())).unwrap_or_default());
+        };
+        match &mut self.decoder {
+            Some(decoder) => {
+                if decoder.push(bytes, &mut keep).is_err() {
+                    self.decoder = None;
+                }
+            }
+            None => keep(bytes),
+        }
+    }
+
+    /// What the client is told, from as much of the provider's error as has come; logs the original, masked.
+    pub fn answer(&mut self, arrival: &Arrival) -> Answer {
         let seen = mem::take(&mut self.seen);
         self.log(&seen, arrival);
         let mut answer = self.refusal.answer();
@@ -286,7 +300,7 @@ impl Replacing {
         {
             answer.message = self.masked(&message);
         }
-        Bytes::from(error_body(arrival.dialect, &answer, &arrival.id))
+        answer
     }
 
     fn log(&self, seen: &[u8], arrival: &Arrival) {

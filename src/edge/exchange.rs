@@ -46,8 +46,8 @@ pub struct Returned {
 pub enum Watch {
     #[default]
     Off,
-    /// The complete response head is due; a dripped byte does not extend it.
-    Head { by: Instant },
+    /// The complete response head, or the end of an error's body, is due; a dripped byte does not extend it.
+    Until { by: Instant },
     /// The next piece of the body is due this long after the one before.
     Idle { limit: Duration },
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
-use crate::domain::answer::{Fault, Refusal, body::error_event};
+use crate::domain::answer::{Fault, Refusal, body::error_body, body::error_event};
 use crate::edge::context::Context;
 use crate::edge::deliver::Delivery;
 use crate::edge::judge::head_due;
@@ -55,7 +55,11 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
     log::warn!("request {}: {refusal}; {error}", arrival.id);
-    let answer = refusal.answer();
+    let answer = match &mut ctx.delivery {
+        // The provider's error broke off, but ours is known.
+        Delivery::Replacing(replacing) => replacing.answer(arrival),
+        Delivery::None | Delivery::Passing(_) => refusal.answer(),
+    };
     arrival.exchange.close_after_answer();
     let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
     let written = if !begun {
@@ -64,9 +68,8 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
     } else if ctx.delivery.is_sse() {
         let event = Bytes::from(error_event(arrival.api, &answer, &arrival.id));
         session.as_downstream_mut().write_response_body(event, true).await
-    } else if let Delivery::Replacing(replacing) = &mut ctx.delivery {
-        // The provider's error broke off, but ours is known.
-        let body = replacing.body(arrival);
+    } else if let Delivery::Replacing(_) = &ctx.delivery {
+        let body = Bytes::from(error_body(arrival.dialect, &answer, &arrival.id));
         session.as_downstream_mut().write_response_body(body, true).await
     } else {
         // A body without events has no room for an error: the client must see that it is cut.

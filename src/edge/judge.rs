@@ -16,6 +16,9 @@ use crate::edge::deliver::Delivery;
 use crate::edge::exchange::Watch;
 use crate::edge::respond;
 
+/// How long a provider may take to end the body of an error: the client waits for it.
+const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
+
 /// Judges the head and rewrites it into the client's.
 pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
@@ -62,6 +65,7 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
             head.set_status(answer.status)?;
             respond::write_refusal_headers(head, &answer, arrival.dialect, &arrival.id)?;
             arrival.exchange.set_tail(known);
+            arrival.exchange.watch(Watch::Until { by: Instant::now() + upstream.timeouts.idle.min(ERROR_BODY_TIME) });
             ctx.outcome.status = answer.status;
             ctx.outcome.refusal = Some(refusal.clone());
             ctx.delivery = Delivery::replacing(refusal, status, shows_message, encoding.as_ref(), routed);

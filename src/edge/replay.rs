@@ -90,7 +90,7 @@ impl ReplaySession {
     fn due(&self) -> Option<Instant> {
         match self.exchange.watched() {
             Watch::Off => None,
-            Watch::Head { by } => Some(by),
+            Watch::Until { by } => Some(by),
             Watch::Idle { limit } => Some(self.last_progress + limit),
         }
     }
