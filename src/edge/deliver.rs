@@ -44,8 +44,10 @@ pub enum Delivery {
 pub struct Passing {
     api: Api,
     sse: bool,
-    /// The end of the connection is the only end the body has.
-    close_delimited: bool,
+    /// JSON whose only end is that of the connection: whether it is whole shows in the JSON alone.
+    unframed_json: bool,
+    /// In an encoding that an event in clear text would break.
+    encoded: bool,
     /// `None` once the body is at its end.
     guard: Option<GuardStream>,
     rewrite: Rewrite,
@@ -78,11 +80,13 @@ impl Delivery {
         let content_type = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let sse =
             content_type.len() >= 17 && content_type.get(..17).is_some_and(|t| t.eq_ignore_ascii_case(b"text/event-stream"));
-        let decoder = decoder_of(head.headers.get(header::CONTENT_ENCODING));
+        let encoding = head.headers.get(header::CONTENT_ENCODING);
+        let encoded = encoding.is_some_and(|encoding| !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"));
+        let decoder = decoder_of(encoding);
         let upstream = &routed.route.upstream;
         let rewrite = match &routed.asked_model {
             // What is compressed passes as it is: a rewrite would have to compress it again.
-            _ if decoder.is_some() => Rewrite::None,
+            _ if encoded => Rewrite::None,
             Some(name) if !sse => Rewrite::Json(ModelRename::new(RenamePath::TopLevel, name)),
             name if sse && (name.is_some() || routed.usage_asked_by_us) => {
                 let rename = name.clone().map(|name| (event_path(arrival.api), name));
@@ -91,15 +95,19 @@ impl Delivery {
             _ => Rewrite::None,
         };
         let framing = if sse { Framing::Sse } else { Framing::Json };
+        // Encoded in a way that nobody here can read: not billed, and not judged either.
+        let shape = if encoded && decoder.is_none() { Shape::None } else { Shape::of(arrival.api) };
         Ok(Self::Passing(Box::new(Passing {
             api: arrival.api,
             sse,
-            close_delimited: head.version < http::Version::HTTP_2
+            unframed_json: is_json(content_type)
+                && head.version < http::Version::HTTP_2
                 && !head.headers.contains_key(header::CONTENT_LENGTH)
                 && !head.headers.contains_key(header::TRANSFER_ENCODING),
+            encoded,
             guard: Some(upstream.guard.stream()),
             rewrite,
-            meter: Meter::new(Shape::of(arrival.api), framing),
+            meter: Meter::new(shape, framing),
             clear: decoder.map(|decoder| (decoder, upstream.guard.scan())),
             bytes: 0,
         })))
@@ -126,13 +134,36 @@ impl Delivery {
     /// Whether the client's body may be longer or shorter than the upstream's.
     pub fn changes_length(&self) -> bool {
         match self {
-            Self::Passing(passing) => passing.sse || !matches!(passing.rewrite, Rewrite::None),
+            Self::Passing(passing) => passing.takes_events() || !matches!(passing.rewrite, Rewrite::None),
             Self::None | Self::Replacing(_) => true,
         }
     }
 
     pub fn is_sse(&self) -> bool {
         matches!(self, Self::Passing(passing) if passing.sse)
+    }
+
+    /// Whether an event of ours may follow what the client has got so far.
+    pub fn takes_events(&self) -> bool {
+        matches!(self, Self::Passing(passing) if passing.takes_events())
+    }
+
+    /// Whether the answer is a stream that is cut if it turns out to have no body at all.
+    pub fn must_have_events(&self) -> bool {
+        matches!(self, Self::Passing(passing) if passing.takes_events() && ends_with_a_terminator(passing.api))
+    }
+
+    /// Whether the answer's last word, as its dialect knows it, went by: whatever the connection did next, it is whole.
+    pub fn has_ended(&self) -> bool {
+        matches!(self, Self::Passing(passing) if passing.sse && ends_with_a_terminator(passing.api) && passing.meter.report().terminated)
+    }
+
+    /// What was kept back of an answer that has ended: the connection broke before it said so.
+    pub fn rest(&mut self) -> Bytes {
+        let Self::Passing(passing) = self else { return Bytes::new() };
+        let mut out = Vec::new();
+        passing.release(&mut out);
+        joined(out).unwrap_or_default()
     }
 
     /// What the meter has read so far.
@@ -195,22 +226,41 @@ impl Passing {
         }
         let mut ended_short = None;
         if end {
-            if let Some(rest) = self.guard.take().map(GuardStream::finish).filter(|rest| !rest.is_empty()) {
-                self.rewrite.push(rest, &mut out);
-            }
-            mem::replace(&mut self.rewrite, Rewrite::None).finish(&mut out);
-            let report = self.meter.report();
-            if self.sse && !report.terminated && ends_with_a_terminator(self.api) {
-                let refusal = Refusal::Cut { detail: "the stream ended without its terminator".to_owned() };
-                out.push(Bytes::from(error_event(self.api, &refusal.answer(), &arrival.id)));
+            self.release(&mut out);
+            if let Some(detail) = self.short_of(&self.meter.report()) {
+                let refusal = Refusal::Cut { detail: detail.to_owned() };
+                if !self.takes_events() {
+                    return Err(refusal);
+                }
+                out.push(cut_event(arrival));
                 ended_short = Some(refusal);
-            } else if !self.sse && self.close_delimited && !report.terminated && self.bytes > 0 {
-                return Err(Refusal::Cut { detail: "the connection ended within the JSON body".to_owned() });
             }
         }
         *chunk = joined(out);
         self.bytes += chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
         Ok(ended_short)
+    }
+
+    /// Lets go, at the end, of what guard and rewrite kept back.
+    fn release(&mut self, out: &mut Vec<Bytes>) {
+        if let Some(rest) = self.guard.take().map(GuardStream::finish).filter(|rest| !rest.is_empty()) {
+            self.rewrite.push(rest, out);
+        }
+        mem::replace(&mut self.rewrite, Rewrite::None).finish(out);
+    }
+
+    /// What is missing of a body that ended without an error.
+    fn short_of(&self, report: &Report) -> Option<&'static str> {
+        match report.terminated {
+            true => None,
+            false if self.sse && ends_with_a_terminator(self.api) => Some("the stream ended without its terminator"),
+            false if self.unframed_json => Some("the connection ended within the JSON body"),
+            false => None,
+        }
+    }
+
+    fn takes_events(&self) -> bool {
+        self.sse && !self.encoded
     }
 
     fn observe(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
@@ -330,6 +380,17 @@ fn provider_message(body: &[u8]) -> Option<String> {
 
 fn decoder_of(encoding: Option<&HeaderValue>) -> Option<Decoder> {
     Decoder::for_encoding(encoding?.to_str().ok()?)
+}
+
+fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    essence.is_empty() || essence.ends_with(b"/json") || essence.ends_with(b"+json")
+}
+
+/// The event that ends a stream which its upstream cut.
+pub fn cut_event(arrival: &Arrival) -> Bytes {
+    let cut = Refusal::Cut { detail: String::new() };
+    Bytes::from(error_event(arrival.api, &cut.answer(), &arrival.id))
 }
 
 /// Where an event of this API names the model.

@@ -29,8 +29,9 @@ pub struct Exchange {
 struct State {
     body: Option<Arc<[Bytes]>>,
     watch: Watch,
-    /// Written when the upstream's replaced answer turns out to have no body of its own.
+    /// Written when the upstream's answer turns out to have no body of its own, and the client's must have one.
     tail: Option<Bytes>,
+    tail_taken: bool,
     returned: Option<Returned>,
 }
 
@@ -79,7 +80,15 @@ impl Exchange {
     }
 
     pub fn take_tail(&self) -> Option<Bytes> {
-        self.state().tail.take()
+        let mut state = self.state();
+        let tail = state.tail.take();
+        state.tail_taken |= tail.is_some();
+        tail
+    }
+
+    /// Whether the answer that the client got had the tail as its body.
+    pub fn tail_taken(&self) -> bool {
+        self.state().tail_taken
     }
 
     /// Makes the coming answer the connection's last one.

@@ -12,7 +12,7 @@ use crate::domain::answer::body::error_body;
 use crate::domain::headers;
 use crate::domain::upstream::verdict::{self, Circumstances, Verdict};
 use crate::edge::context::{Arrival, Context, Routed};
-use crate::edge::deliver::Delivery;
+use crate::edge::deliver::{Delivery, cut_event};
 use crate::edge::exchange::Watch;
 use crate::edge::respond;
 
@@ -44,6 +44,9 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
                 head.remove_header(&header::CONTENT_LENGTH);
             }
             respond::name_request(head, arrival.dialect, &arrival.id)?;
+            if delivery.must_have_events() {
+                arrival.exchange.set_tail(cut_event(arrival));
+            }
             ctx.outcome.status = head.status.as_u16();
             ctx.delivery = delivery;
             Ok(())

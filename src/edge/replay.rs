@@ -199,7 +199,9 @@ impl Session for ReplaySession {
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.real_mut().write_response_body(data, end).await
+        self.real_mut().write_response_body(data, end).await?;
+        self.finished |= end;
+        Ok(())
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
