@@ -11,7 +11,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod answers;
+mod connections;
 mod harness;
+mod headers;
+mod metering;
 mod mock_shapes;
 mod rooms;
 mod smoke;
