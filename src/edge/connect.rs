@@ -80,7 +80,7 @@ pub fn connected(ctx: &mut Context) {
     ctx.attempt.connect = Some(began.elapsed());
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return };
     let by = Instant::now() + routed.route.upstream.timeouts.first_byte;
-    arrival.exchange.watch(Watch::Head { by });
+    arrival.exchange.watch(Watch::Until { by });
 }
 
 /// A connection that did not come about: another address is tried while the budget lasts.

@@ -80,4 +80,6 @@ pub struct Outcome {
     /// The status that went to the client.
     pub status: u16,
     pub client_gone: bool,
+    /// The client got the whole answer, whatever became of the upstream's connection.
+    pub complete: bool,
 }

@@ -15,7 +15,7 @@ use http::header::{self, HeaderValue};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 
-use crate::domain::answer::{Refusal, body::error_body, body::error_event};
+use crate::domain::answer::{Answer, Refusal, body::error_body, body::error_event};
 use crate::domain::dialect::Api;
 use crate::domain::guard::{GuardScan, GuardStream, MASK};
 use crate::domain::json::rename::{ModelRename, RenamePath};
@@ -44,8 +44,10 @@ pub enum Delivery {
 pub struct Passing {
     api: Api,
     sse: bool,
-    /// The end of the connection is the only end the body has.
-    close_delimited: bool,
+    /// JSON whose only end is that of the connection: whether it is whole shows in the JSON alone.
+    unframed_json: bool,
+    /// In an encoding that an event in clear text would break.
+    encoded: bool,
     /// `None` once the body is at its end.
     guard: Option<GuardStream>,
     rewrite: Rewrite,
@@ -68,6 +70,8 @@ pub struct Replacing {
     shows_message: bool,
     decoder: Option<Decoder>,
     seen: Vec<u8>,
+    /// Of the body as it came.
+    bytes: usize,
     upstream: std::sync::Arc<crate::domain::upstream::Upstream>,
 }
 
@@ -76,11 +80,13 @@ impl Delivery {
         let content_type = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let sse =
             content_type.len() >= 17 && content_type.get(..17).is_some_and(|t| t.eq_ignore_ascii_case(b"text/event-stream"));
-        let decoder = decoder_of(head.headers.get(header::CONTENT_ENCODING));
+        let encoding = head.headers.get(header::CONTENT_ENCODING);
+        let encoded = encoding.is_some_and(|encoding| !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"));
+        let decoder = decoder_of(encoding);
         let upstream = &routed.route.upstream;
         let rewrite = match &routed.asked_model {
             // What is compressed passes as it is: a rewrite would have to compress it again.
-            _ if decoder.is_some() => Rewrite::None,
+            _ if encoded => Rewrite::None,
             Some(name) if !sse => Rewrite::Json(ModelRename::new(RenamePath::TopLevel, name)),
             name if sse && (name.is_some() || routed.usage_asked_by_us) => {
                 let rename = name.clone().map(|name| (event_path(arrival.api), name));
@@ -89,15 +95,19 @@ impl Delivery {
             _ => Rewrite::None,
         };
         let framing = if sse { Framing::Sse } else { Framing::Json };
+        // Encoded in a way that nobody here can read: not billed, and not judged either.
+        let shape = if encoded && decoder.is_none() { Shape::None } else { Shape::of(arrival.api) };
         Ok(Self::Passing(Box::new(Passing {
             api: arrival.api,
             sse,
-            close_delimited: head.version < http::Version::HTTP_2
+            unframed_json: is_json(content_type)
+                && head.version < http::Version::HTTP_2
                 && !head.headers.contains_key(header::CONTENT_LENGTH)
                 && !head.headers.contains_key(header::TRANSFER_ENCODING),
+            encoded,
             guard: Some(upstream.guard.stream()),
             rewrite,
-            meter: Meter::new(Shape::of(arrival.api), framing),
+            meter: Meter::new(shape, framing),
             clear: decoder.map(|decoder| (decoder, upstream.guard.scan())),
             bytes: 0,
         })))
@@ -116,6 +126,7 @@ impl Delivery {
             shows_message,
             decoder: decoder_of(encoding),
             seen: Vec::new(),
+            bytes: 0,
             upstream: routed.route.upstream.clone(),
         }))
     }
@@ -123,13 +134,36 @@ impl Delivery {
     /// Whether the client's body may be longer or shorter than the upstream's.
     pub fn changes_length(&self) -> bool {
         match self {
-            Self::Passing(passing) => passing.sse || !matches!(passing.rewrite, Rewrite::None),
+            Self::Passing(passing) => passing.takes_events() || !matches!(passing.rewrite, Rewrite::None),
             Self::None | Self::Replacing(_) => true,
         }
     }
 
     pub fn is_sse(&self) -> bool {
         matches!(self, Self::Passing(passing) if passing.sse)
+    }
+
+    /// Whether an event of ours may follow what the client has got so far.
+    pub fn takes_events(&self) -> bool {
+        matches!(self, Self::Passing(passing) if passing.takes_events())
+    }
+
+    /// Whether the answer is a stream that is cut if it turns out to have no body at all.
+    pub fn must_have_events(&self) -> bool {
+        matches!(self, Self::Passing(passing) if passing.takes_events() && ends_with_a_terminator(passing.api))
+    }
+
+    /// Whether the answer's last word, as its dialect knows it, went by: whatever the connection did next, it is whole.
+    pub fn has_ended(&self) -> bool {
+        matches!(self, Self::Passing(passing) if passing.sse && ends_with_a_terminator(passing.api) && passing.meter.report().terminated)
+    }
+
+    /// What was kept back of an answer that has ended: the connection broke before it said so.
+    pub fn rest(&mut self) -> Bytes {
+        let Self::Passing(passing) = self else { return Bytes::new() };
+        let mut out = Vec::new();
+        passing.release(&mut out);
+        joined(out).unwrap_or_default()
     }
 
     /// What the meter has read so far.
@@ -173,7 +207,7 @@ pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Resul
         }
         Delivery::Replacing(replacing) => {
             let Some(arrival) = &ctx.arrival else { return Ok(()) };
-            *chunk = replacing.take(chunk.take(), end, arrival);
+            *chunk = replacing.take(chunk.take(), end, arrival)?;
             Ok(())
         }
     }
@@ -199,22 +233,41 @@ impl Passing {
         }
         let mut ended_short = None;
         if end {
-            if let Some(rest) = self.guard.take().map(GuardStream::finish).filter(|rest| !rest.is_empty()) {
-                self.rewrite.push(rest, &mut out);
-            }
-            mem::replace(&mut self.rewrite, Rewrite::None).finish(&mut out);
-            let report = self.meter.report();
-            if self.sse && !report.terminated && ends_with_a_terminator(self.api) {
-                let refusal = Refusal::Cut { detail: "the stream ended without its terminator".to_owned() };
-                out.push(Bytes::from(error_event(self.api, &refusal.answer(), &arrival.id)));
+            self.release(&mut out);
+            if let Some(detail) = self.short_of(&self.meter.report()) {
+                let refusal = Refusal::Cut { detail: detail.to_owned() };
+                if !self.takes_events() {
+                    return Err(refusal);
+                }
+                out.push(cut_event(arrival));
                 ended_short = Some(refusal);
-            } else if !self.sse && self.close_delimited && !report.terminated && self.bytes > 0 {
-                return Err(Refusal::Cut { detail: "the connection ended within the JSON body".to_owned() });
             }
         }
         *chunk = joined(out);
         self.bytes += chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
         Ok(ended_short)
+    }
+
+    /// Lets go, at the end, of what guard and rewrite kept back.
+    fn release(&mut self, out: &mut Vec<Bytes>) {
+        if let Some(rest) = self.guard.take().map(GuardStream::finish).filter(|rest| !rest.is_empty()) {
+            self.rewrite.push(rest, out);
+        }
+        mem::replace(&mut self.rewrite, Rewrite::None).finish(out);
+    }
+
+    /// What is missing of a body that ended without an error.
+    fn short_of(&self, report: &Report) -> Option<&'static str> {
+        match report.terminated {
+            true => None,
+            false if self.sse && ends_with_a_terminator(self.api) => Some("the stream ended without its terminator"),
+            false if self.unframed_json => Some("the connection ended within the JSON body"),
+            false => None,
+        }
+    }
+
+    fn takes_events(&self) -> bool {
+        self.sse && !self.encoded
     }
 
     fn observe(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
@@ -261,30 +314,41 @@ impl Rewrite {
 
 impl Replacing {
     /// Swallows the provider's body; at its end gives ours.
-    fn take(&mut self, chunk: Option<Bytes>, end: bool, arrival: &Arrival) -> Option<Bytes> {
+    ///
+    /// # Errors
+    /// When the body is longer than any message: nobody waits for its end.
+    fn take(&mut self, chunk: Option<Bytes>, end: bool, arrival: &Arrival) -> Result<Option<Bytes>> {
         if let Some(bytes) = chunk {
-            let seen = &mut self.seen;
-            let mut keep = |plain: &[u8]| {
-                let room = MESSAGE_BYTES.saturating_sub(seen.len());
-                seen.extend_from_slice(plain.get(..room.min(plain.len())).unwrap_or_default());
-            };
-            match &mut self.decoder {
-                Some(decoder) => {
-                    if decoder.push(&bytes, &mut keep).is_err() {
-                        self.decoder = None;
-                    }
-                }
-                None => keep(&bytes),
-            }
+            self.read(&bytes);
         }
-        if !end {
-            return None;
+        if end {
+            return Ok(Some(Bytes::from(error_body(arrival.dialect, &self.answer(arrival), &arrival.id))));
         }
-        Some(self.body(arrival))
+        if self.bytes > MESSAGE_BYTES {
+            return Err(Error::explain(UPSTREAM_CUT, "the provider's error is too long to be read").into_up());
+        }
+        Ok(None)
     }
 
-    /// Our body for the provider's error; logs the original, masked.
-    pub fn body(&mut self, arrival: &Arrival) -> Bytes {
+    fn read(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len();
+        let seen = &mut self.seen;
+        let mut keep = |plain: &[u8]| {
+            let room = MESSAGE_BYTES.saturating_sub(seen.len());
+            seen.extend_from_slice(plain.get(..room.min(plain.len())).unwrap_or_default());
+        };
+        match &mut self.decoder {
+            Some(decoder) => {
+                if decoder.push(bytes, &mut keep).is_err() {
+                    self.decoder = None;
+                }
+            }
+            None => keep(bytes),
+        }
+    }
+
+    /// What the client is told, from as much of the provider's error as has come; logs the original, masked.
+    pub fn answer(&mut self, arrival: &Arrival) -> Answer {
         let seen = mem::take(&mut self.seen);
         self.log(&seen, arrival);
         let mut answer = self.refusal.answer();
@@ -293,7 +357,7 @@ impl Replacing {
         {
             answer.message = self.masked(&message);
         }
-        Bytes::from(error_body(arrival.dialect, &answer, &arrival.id))
+        answer
     }
 
     fn log(&self, seen: &[u8], arrival: &Arrival) {
@@ -323,6 +387,17 @@ fn provider_message(body: &[u8]) -> Option<String> {
 
 fn decoder_of(encoding: Option<&HeaderValue>) -> Option<Decoder> {
     Decoder::for_encoding(encoding?.to_str().ok()?)
+}
+
+fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    essence.is_empty() || essence.ends_with(b"/json") || essence.ends_with(b"+json")
+}
+
+/// The event that ends a stream which its upstream cut.
+pub fn cut_event(arrival: &Arrival) -> Bytes {
+    let cut = Refusal::Cut { detail: String::new() };
+    Bytes::from(error_event(arrival.api, &cut.answer(), &arrival.id))
 }
 
 /// Where an event of this API names the model.

@@ -31,8 +31,9 @@ pub struct Exchange {
 struct State {
     body: Option<Kept>,
     watch: Watch,
-    /// Written when the upstream's replaced answer turns out to have no body of its own.
+    /// Written when the upstream's answer turns out to have no body of its own, and the client's must have one.
     tail: Option<Bytes>,
+    tail_taken: bool,
     returned: Option<Returned>,
 }
 
@@ -54,8 +55,8 @@ pub struct Returned {
 pub enum Watch {
     #[default]
     Off,
-    /// The complete response head is due; a dripped byte does not extend it.
-    Head { by: Instant },
+    /// The complete response head, or the end of an error's body, is due; a dripped byte does not extend it.
+    Until { by: Instant },
     /// The next piece of the body is due this long after the one before.
     Idle { limit: Duration },
 }
@@ -92,7 +93,15 @@ impl Exchange {
     }
 
     pub fn take_tail(&self) -> Option<Bytes> {
-        self.state().tail.take()
+        let mut state = self.state();
+        let tail = state.tail.take();
+        state.tail_taken |= tail.is_some();
+        tail
+    }
+
+    /// Whether the answer that the client got had the tail as its body.
+    pub fn tail_taken(&self) -> bool {
+        self.state().tail_taken
     }
 
     /// Makes the coming answer the connection's last one.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
-use crate::domain::answer::{Fault, Refusal, body::error_event};
+use crate::domain::answer::{Fault, Refusal, body::error_body, body::error_event};
 use crate::edge::context::Context;
 use crate::edge::deliver::Delivery;
 use crate::edge::judge::head_due;
@@ -54,19 +54,28 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
         session.as_downstream_mut().shutdown().await;
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
-    log::warn!("request {}: {refusal}; {error}", arrival.id);
-    let answer = refusal.answer();
     arrival.exchange.close_after_answer();
     let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
+    if begun && ctx.delivery.has_ended() && refusal != Refusal::LeakStopped {
+        // The stream said its last word before the connection broke: nothing is missing.
+        let rest = ctx.delivery.rest();
+        ctx.outcome.complete = session.as_downstream_mut().write_response_body(rest, true).await.is_ok();
+        return FailToProxy { error_code: ctx.outcome.status, can_reuse_downstream: false };
+    }
+    log::warn!("request {}: {refusal}; {error}", arrival.id);
+    let answer = match &mut ctx.delivery {
+        // The provider's error broke off, but ours is known.
+        Delivery::Replacing(replacing) => replacing.answer(arrival),
+        Delivery::None | Delivery::Passing(_) => refusal.answer(),
+    };
     let written = if !begun {
         ctx.outcome.status = answer.status;
         respond::refuse(session.as_downstream_mut(), &answer, arrival.dialect, &arrival.id).await
-    } else if ctx.delivery.is_sse() {
+    } else if ctx.delivery.takes_events() {
         let event = Bytes::from(error_event(arrival.api, &answer, &arrival.id));
         session.as_downstream_mut().write_response_body(event, true).await
-    } else if let Delivery::Replacing(replacing) = &mut ctx.delivery {
-        // The provider's error broke off, but ours is known.
-        let body = replacing.body(arrival);
+    } else if let Delivery::Replacing(_) = &ctx.delivery {
+        let body = Bytes::from(error_body(arrival.dialect, &answer, &arrival.id));
         session.as_downstream_mut().write_response_body(body, true).await
     } else {
         // A body without events has no room for an error: the client must see that it is cut.

@@ -18,7 +18,8 @@ fn end_of(ctx: &Context, error: Option<&Error>) -> &'static str {
             Fault::Upstream => "upstream_error",
             Fault::Client | Fault::Gateway => "refused",
         },
-        None if error.is_some() => "client_gone",
+        None if error.is_some() && !ctx.outcome.complete => "client_gone",
+        None if ctx.delivery.is_sse() && ctx.delivery.report().is_some_and(|report| report.error_event) => "upstream_error",
         None => "ok",
     }
 }
@@ -26,6 +27,9 @@ fn end_of(ctx: &Context, error: Option<&Error>) -> &'static str {
 /// Writes the access line and counts the request.
 pub fn finish(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mut Context) {
     let Some(arrival) = &ctx.arrival else { return };
+    if ctx.delivery.must_have_events() && arrival.exchange.tail_taken() {
+        ctx.outcome.refusal = Some(Refusal::Cut { detail: "a stream without an event".to_owned() });
+    }
     let request = session.req_header();
     let routed = ctx.routed.as_deref();
     let route = routed.map(|routed| &routed.route);

@@ -3,17 +3,21 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderName, HeaderValue};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 
+use crate::domain::answer::Refusal;
 use crate::domain::answer::body::error_body;
 use crate::domain::headers;
 use crate::domain::upstream::verdict::{self, Circumstances, Verdict};
 use crate::edge::context::{Arrival, Context, Routed};
-use crate::edge::deliver::Delivery;
+use crate::edge::deliver::{Delivery, cut_event};
 use crate::edge::exchange::Watch;
 use crate::edge::respond;
+
+/// How long a provider may take to end the body of an error: the client waits for it.
+const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
 
 /// Judges the head and rewrites it into the client's.
 pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
@@ -22,6 +26,10 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     }
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Ok(()) };
     let upstream = &routed.route.upstream;
+    if let Some(reason) = unusable_framing(head) {
+        ctx.outcome.refusal = Some(Refusal::UpstreamFailed { detail: reason.to_owned() });
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, reason).into_up());
+    }
     ctx.attempt.first_byte = Some(arrival.at.elapsed());
     arrival.exchange.watch(Watch::Idle { limit: upstream.timeouts.idle });
 
@@ -36,6 +44,9 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
                 head.remove_header(&header::CONTENT_LENGTH);
             }
             respond::name_request(head, arrival.dialect, &arrival.id)?;
+            if delivery.must_have_events() {
+                arrival.exchange.set_tail(cut_event(arrival));
+            }
             ctx.outcome.status = head.status.as_u16();
             ctx.delivery = delivery;
             Ok(())
@@ -47,10 +58,6 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
             Err(again)
         }
         Verdict::Refuse(refusal) => {
-            if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-                ctx.outcome.refusal = Some(refusal);
-                return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade that nobody asked for").into_up());
-            }
             let status = head.status.as_u16();
             let shows_message = upstream.pass_client_faults && verdict::is_client_fault(status);
             let answer = refusal.answer();
@@ -61,12 +68,24 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
             head.set_status(answer.status)?;
             respond::write_refusal_headers(head, &answer, arrival.dialect, &arrival.id)?;
             arrival.exchange.set_tail(known);
+            arrival.exchange.watch(Watch::Until { by: Instant::now() + upstream.timeouts.idle.min(ERROR_BODY_TIME) });
             ctx.outcome.status = answer.status;
             ctx.outcome.refusal = Some(refusal.clone());
             ctx.delivery = Delivery::replacing(refusal, status, shows_message, encoding.as_ref(), routed);
             Ok(())
         }
     }
+}
+
+/// Why the body of this answer could not be told from the next one's; Pingora reads on to the connection's end instead.
+fn unusable_framing(head: &ResponseHeader) -> Option<&'static str> {
+    if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return Some("an upgrade that nobody asked for");
+    }
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let known = codings.next().is_none_or(is_chunked) && codings.next().is_none();
+    (!known).then_some("a transfer coding other than chunked")
 }
 
 fn may_try_another(ctx: &Context, arrival: &Arrival, routed: &Routed) -> bool {
@@ -97,17 +116,18 @@ fn clear(head: &mut ResponseHeader) {
     let _ = head.set_reason_phrase(None);
 }
 
-/// `retry-after-ms`, or `Retry-After` in seconds or as a date.
+/// `retry-after-ms`, or `Retry-After` in seconds or as a date. Fractions are what some providers send.
 fn retry_after(head: &ResponseHeader) -> Option<Duration> {
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    if let Some(ms) = text("retry-after-ms").and_then(|ms| ms.parse().ok()) {
-        return Some(Duration::from_millis(ms));
+    let number = |text: &str| text.parse::<f64>().ok();
+    if let Some(ms) = text("retry-after-ms").and_then(number) {
+        return Duration::try_from_secs_f64(ms / 1000.0).ok();
     }
     let wait = text("retry-after")?;
-    if let Ok(seconds) = wait.parse() {
-        return Some(Duration::from_secs(seconds));
+    match number(wait) {
+        Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        None => httpdate::parse_http_date(wait).ok()?.duration_since(SystemTime::now()).ok(),
     }
-    httpdate::parse_http_date(wait).ok()?.duration_since(SystemTime::now()).ok()
 }
 
 /// When the attempt under way must have a head, for the error that says it had none.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::Stream;
-use http::HeaderMap;
+use http::{HeaderMap, Method, header};
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::custom::CustomMessageWrite;
 use pingora_core::protocols::http::custom::server::Session;
@@ -90,7 +90,7 @@ impl ReplaySession {
     fn due(&self) -> Option<Instant> {
         match self.exchange.watched() {
             Watch::Off => None,
-            Watch::Head { by } => Some(by),
+            Watch::Until { by } => Some(by),
             Watch::Idle { limit } => Some(self.last_progress + limit),
         }
     }
@@ -129,11 +129,31 @@ impl ReplaySession {
         }
     }
 
+    /// Gives a head that came without a body the one that stands ready for this case, where HTTP allows one.
+    fn append_tail(&self, tasks: &mut Vec<HttpTask>) -> Result<()> {
+        let Some(HttpTask::Header(head, end @ true)) = tasks.first_mut() else { return Ok(()) };
+        if self.real().req_header().method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304) {
+            return Ok(());
+        }
+        let Some(tail) = self.exchange.take_tail() else { return Ok(()) };
+        head.remove_header(&header::TRANSFER_ENCODING);
+        head.set_content_length(tail.len())?;
+        *end = false;
+        tasks.push(HttpTask::Body(Some(tail), true));
+        Ok(())
+    }
+
     fn close_if_told(&mut self) {
         if self.exchange.closes() {
             self.real_mut().set_keepalive(None);
         }
     }
+}
+
+/// An interim answer (1xx) is the upstream's word to the gateway: what it tells of the upstream is not for clients, a client of
+/// HTTP/1.0 must not get one, and `Expect` was answered when the body was read.
+fn is_interim(task: &HttpTask) -> bool {
+    matches!(task, HttpTask::Header(head, _) if head.status.is_informational())
 }
 
 /// The timer that fires at `due` or earlier. One that is set for earlier stays: re-arming it for each event of a stream would cost
@@ -147,7 +167,7 @@ fn armed(timer: &mut Option<Pin<Box<Sleep>>>, due: Instant) -> Pin<&mut Sleep> {
 }
 
 pub fn expects_continue(request: &RequestHeader) -> bool {
-    request.headers.get(http::header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    request.headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 impl Drop for ReplaySession {
@@ -191,7 +211,9 @@ impl Session for ReplaySession {
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.real_mut().write_response_body(data, end).await
+        self.real_mut().write_response_body(data, end).await?;
+        self.finished |= end;
+        Ok(())
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
@@ -199,15 +221,13 @@ impl Session for ReplaySession {
     }
 
     async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
-        if let Some(HttpTask::Header(_, end)) = tasks.first_mut()
-            && *end
-            && let Some(tail) = self.exchange.take_tail()
-        {
-            *end = false;
-            tasks.push(HttpTask::Body(Some(tail), true));
-        }
         if matches!(tasks.first(), Some(HttpTask::Header(..))) {
             self.close_if_told();
+            tasks.retain(|task| !is_interim(task));
+            if tasks.is_empty() {
+                return Ok(false);
+            }
+            self.append_tail(&mut tasks)?;
         }
         let written = self.real_mut().response_duplex_vec(tasks).await;
         self.release_sent_body();

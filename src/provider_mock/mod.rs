@@ -35,7 +35,7 @@ use tokio::task::JoinHandle;
 pub use answer::error::CANARIES;
 pub use ask::{PROMPT_BASE_TOKENS, Usage};
 pub use journal::{Counts, Recorded};
-pub use script::{After, AtAccept, BelowHttp, Body, EchoKey, Encoding, Ending, Framing, How, Reply, Rule, Script, Split};
+pub use script::{After, AtAccept, BelowHttp, Body, EchoKey, Encoding, Ending, Framing, Gate, How, Reply, Rule, Script, Split};
 
 use exchange::Shared;
 use journal::Journal;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::script::{After, BelowHttp, Body, EchoKey, Encoding, Ending, Framing, How, Reply, Split};
+use super::script::{After, BelowHttp, Body, EchoKey, Encoding, Ending, Framing, Gate, How, Reply, Split};
 
 impl Reply {
     /// The provider's usual answer.
@@ -142,6 +142,11 @@ impl Reply {
     /// Waits between two pieces of the body.
     pub fn paced(self, pause: Duration) -> Self {
         Self { pause, ..self }
+    }
+
+    /// Lets no piece of the body out before `gate` does.
+    pub fn gated(self, gate: &Gate) -> Self {
+        Self { gate: Some(gate.clone()), ..self }
     }
 
     /// Sends the head byte by byte.

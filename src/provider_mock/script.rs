@@ -4,10 +4,12 @@
 //! after 40 bytes. The same types are the JSON of a script file: `{"rules":[{"model":"err-429","reply":{"status":429}}]}`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 /// How to answer one request.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -38,6 +40,9 @@ pub struct Reply {
     /// Sends the head byte by byte with this time between two bytes, and closes the connection afterwards (HTTP/1 only).
     #[serde(rename = "dribble_ms", deserialize_with = "some_milliseconds")]
     pub dribble: Option<Duration>,
+    /// Holds every piece of the body until the test lets it out; only from code.
+    #[serde(skip)]
+    pub gate: Option<Gate>,
     pub encoding: Option<Encoding>,
     pub split: Split,
     pub framing: Framing,
@@ -45,6 +50,10 @@ pub struct Reply {
     /// Leaves HTTP: nothing above matters except `early` and `delay`.
     pub below_http: Option<BelowHttp>,
 }
+
+/// Lets the pieces of a body out when the test says so, in place of a clock.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<Semaphore>);
 
 /// What the response's body holds.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -216,6 +225,25 @@ pub struct Facts<'a> {
     pub key: Option<&'a str>,
     /// `None` as long as the body is not read.
     pub model: Option<&'a str>,
+}
+
+impl Gate {
+    /// A gate that lets nothing out.
+    pub fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    /// Lets this many more pieces out.
+    pub fn let_out(&self, pieces: usize) {
+        self.0.add_permits(pieces);
+    }
+
+    pub(super) async fn pass(&self) {
+        // The semaphore is never closed.
+        if let Ok(permit) = self.0.acquire().await {
+            permit.forget();
+        }
+    }
 }
 
 impl Script {

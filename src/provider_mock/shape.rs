@@ -71,6 +71,7 @@ pub fn shape(reply: &Reply, content: Content, dialect: Dialect, key: &str, seria
         if !steps.is_empty() && !reply.pause.is_zero() {
             steps.push_back(Step::Pause(reply.pause));
         }
+        steps.extend(reply.gate.clone().map(Step::Wait));
         steps.push_back(Step::Piece(piece));
     }
     if endless {

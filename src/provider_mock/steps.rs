@@ -14,11 +14,13 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::sleep;
 
 use super::journal::Journal;
+use super::script::Gate;
 use super::wire::Tap;
 
 pub enum Step {
     Piece(Bytes),
     Pause(Duration),
+    Wait(Gate),
     /// This piece, again and again.
     Repeat(Bytes),
     /// Nothing more, for ever.
@@ -124,6 +126,7 @@ impl Body for Steps {
                 Some(Step::Piece(piece)) if piece.is_empty() => {}
                 Some(Step::Piece(piece)) => return this.send(piece),
                 Some(Step::Pause(pause)) => this.wait(pause),
+                Some(Step::Wait(gate)) => this.waiting = Some(Box::pin(async move { gate.pass().await })),
                 Some(Step::Repeat(piece)) => {
                     this.steps.push_front(Step::Repeat(piece.clone()));
                     return this.send(piece);

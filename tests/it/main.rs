@@ -11,10 +11,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod answers;
 mod bad_input;
 mod connections;
 mod harness;
+mod headers;
+mod lifetimes;
 mod matrix;
+mod metering;
 mod mock_shapes;
 mod rooms;
 mod smoke;

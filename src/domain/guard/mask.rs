@@ -2,10 +2,12 @@
 //!
 //! The client needs the reason ("messages.0.content must not be empty"), not whose key was used or where. Masked are: keys by
 //! their prefixes (`sk-…`, `AIza…`), what follows `Bearer` or `Basic`, tokens of 32 letters and digits or more, e-mail addresses,
-//! URLs, host names and IPv4 addresses, organisation, project, account and request ids, and UUIDs. Model names, parameter names
-//! and paths into the request stay. Meant for short texts: it allocates and takes no care to be fast.
+//! URLs, host names and IP addresses, organisation, project, account and request ids, and UUIDs. Model names, parameter names, file
+//! names and paths into the request stay; `host.rs` tells them from hosts. Meant for short texts: it allocates and takes no care
+//! to be fast.
 
 use super::MASK;
+use super::host::{is_host, is_ipv6};
 
 /// Prefixes of secrets; four more characters make one.
 const KEY_PREFIXES: [&str; 12] = ["sk-", "sk_", "pk-", "pk_", "rk_", "AIza", "AKIA", "ya29.", "eyJ", "xai-", "gsk_", "hf_"];
@@ -14,12 +16,10 @@ const KEY_PREFIXES: [&str; 12] = ["sk-", "sk_", "pk-", "pk_", "rk_", "AIza", "AK
 const ID_PREFIXES: [&str; 13] =
     ["org-", "org_", "proj-", "proj_", "project-", "acct_", "acct-", "account-", "user-", "user_", "req_", "req-", "key_"];
 
-/// Endings of host names. A list, because `gpt-3.5-turbo` and `messages.0.content` have dots as well.
-const HOST_ENDINGS: [&str; 14] =
-    ["com", "net", "org", "io", "ai", "dev", "app", "cloud", "co", "cn", "eu", "internal", "local", "localhost"];
-
 /// An unbroken run of letters and digits this long is a token.
 const TOKEN_CHARS: usize = 32;
+
+const ENDS_A_SENTENCE: [char; 4] = ['.', ':', '!', '?'];
 
 /// Replaces everything in the text that looks like a secret, an account or a place.
 pub fn mask_identifiers(text: &str) -> String {
@@ -34,10 +34,13 @@ pub fn mask_identifiers(text: &str) -> String {
         let is_credential = follows && word.len() >= 8 && !word.bytes().all(|b| b.is_ascii_lowercase());
         if is_credential || word.contains("://") {
             out.push_str(MASK);
+        } else if let address = word.trim_end_matches(ENDS_A_SENTENCE)
+            && is_ipv6(address)
+        {
+            out.push_str(MASK);
+            out.push_str(word.strip_prefix(address).unwrap_or_default());
         } else {
-            for part in word.split_inclusive(':') {
-                mask_word(part, &mut out);
-            }
+            word.split_inclusive(':').for_each(|part| mask_part(part, &mut out));
         }
         out.push_str(end);
     }
@@ -45,13 +48,24 @@ pub fn mask_identifiers(text: &str) -> String {
 }
 
 fn is_delimiter(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '(' | ')' | '<' | '>' | '[' | ']' | '{' | '}' | ',' | ';' | '=')
+    let quotes_or_joins =
+        matches!(c, '"' | '\'' | '`' | '“' | '”' | '‘' | '’' | '«' | '»' | ',' | ';' | '=' | '|' | '&' | '…' | '\\');
+    c.is_whitespace() || quotes_or_joins || matches!(c, '(' | ')' | '<' | '>' | '[' | ']' | '{' | '}')
 }
 
-fn mask_word(part: &str, out: &mut String) {
-    let word = part.trim_end_matches(['.', ':', '!', '?']);
+/// A part between colons; what is none as a whole may be a path that begins with a host.
+fn mask_part(part: &str, out: &mut String) {
+    let word = part.trim_end_matches(ENDS_A_SENTENCE);
     let end = part.strip_prefix(word).unwrap_or_default();
-    out.push_str(if is_identifier(word) { MASK } else { word });
+    if is_identifier(word) {
+        out.push_str(MASK);
+    } else {
+        for step in word.split_inclusive('/') {
+            let name = step.trim_end_matches('/');
+            out.push_str(if is_identifier(name) { MASK } else { name });
+            out.push_str(step.strip_prefix(name).unwrap_or_default());
+        }
+    }
     out.push_str(end);
 }
 
@@ -72,16 +86,6 @@ fn is_id(word: &str) -> bool {
 
 fn is_email(word: &str) -> bool {
     word.split_once('@').is_some_and(|(name, domain)| !name.is_empty() && domain.contains('.'))
-}
-
-fn is_host(word: &str) -> bool {
-    let mut labels = word.rsplit('.');
-    let is_ipv4 = word.parse::<std::net::Ipv4Addr>().is_ok();
-    let ends_like_a_host = labels.next().is_some_and(|last| HOST_ENDINGS.iter().any(|ending| last.eq_ignore_ascii_case(ending)));
-    let labels: Vec<&str> = labels.collect();
-    let are_labels =
-        labels.iter().all(|label| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
-    is_ipv4 || (ends_like_a_host && are_labels && !labels.is_empty())
 }
 
 fn is_uuid(word: &str) -> bool {
@@ -120,6 +124,10 @@ mod tests {
             ("no route to api.internal.example.com:443 via 10.0.0.7:3128", "no route to *****:443 via *****:3128"),
             (r#"{"key":"0123456789abcdef0123456789abcdef"}"#, r#"{"key":"*****"}"#),
             ("api_key=AIzaSyD4x9", "api_key=*****"),
+            ("served by gpu-canary-12.internal.provider.example, sorry", "served by *****, sorry"),
+            ("see api.internal.example.com/v1/models/gpt-4.1", "see *****/v1/models/gpt-4.1"),
+            ("dial tcp [2001:db8::17]:443: refused; ::1 too, 2001:db8::17.", "dial tcp [*****]:443: refused; ***** too, *****."),
+            (r#"{"message":"from “node-7.pool.provider”\nnext"}"#, r#"{"message":"from “*****”\nnext"}"#),
         ] {
             assert_eq!(mask_identifiers(text), masked);
         }
@@ -135,6 +143,11 @@ mod tests {
             "tool_use ids must match: toolu_01A09q90qw90lq917835lq9",
             "Bearer authentication is required, Basic access is not",
             "ungültige Anfrage – „x“",
+            "Unsupported value: 'temperature' with gpt-4.1, claude-3.5-sonnet, zai-glm-4.6 and meta-llama/llama-3.1-8b-instruct:free",
+            "messages.0.content.1.text, tools.0.input_schema.properties and max_tokens: 1.5 is more than 1.0",
+            "generationConfig.thinkingConfig.thinkingBudget or text.format.schema is missing... wait, e.g. i.e. U.S.A. etc.",
+            "could not read report.final.pdf or archive.tar.gz at 12:30:45",
+            "pydantic.errors.ValidationError in std::sync of version 2.10.3",
             "",
         ] {
             assert_eq!(mask_identifiers(text), text);

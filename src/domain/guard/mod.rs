@@ -7,6 +7,7 @@
 //!
 //! Keys are looked for as they are written and as JSON would escape them; other encodings (base64, percent) are not recognised.
 
+mod host;
 pub mod mask;
 
 use std::fmt;

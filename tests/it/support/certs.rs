@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -28,7 +28,21 @@ impl Authority {
 
     /// A server certificate for these names and IP addresses; offers HTTP/2 when `http2` is set.
     pub fn server(&self, names: &[&str], http2: bool) -> Tls {
-        let params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        self.sign(&Self::named(names), http2)
+    }
+
+    /// A server certificate whose time is over.
+    pub fn expired(&self, names: &[&str]) -> Tls {
+        let mut params = Self::named(names);
+        (params.not_before, params.not_after) = (date_time_ymd(2019, 1, 1), date_time_ymd(2020, 1, 1));
+        self.sign(&params, true)
+    }
+
+    fn named(names: &[&str]) -> CertificateParams {
+        CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn sign(&self, params: &CertificateParams, http2: bool) -> Tls {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Tls { cert_pem: certificate.pem(), key_pem: key.serialize_pem(), http2 }

@@ -101,6 +101,12 @@ impl Client {
         soon("the answer's head", self.open(request)).await.expect("an answer").finish().await
     }
 
+    /// Sends a request and reads what comes of its answer; `None`: the stream or the connection broke before the head. A reset
+    /// of an HTTP/2 stream may overtake the head that was written before it.
+    pub async fn attempt(&mut self, request: Request) -> Option<Answer> {
+        Some(soon("the answer's head", self.open(request)).await.ok()?.finish().await)
+    }
+
     /// Sends a request and returns as soon as the answer's head is there, or the error that came instead.
     pub async fn open(&mut self, request: Request) -> Result<Arriving, hyper::Error> {
         let mut builder = http::Request::builder().method(request.method);
@@ -193,6 +199,26 @@ impl Arriving {
             match self.chunk().await {
                 Some(Ok(_)) => {}
                 end => panic!("the body ended ({end:?}) before {text:?}"),
+            }
+        }
+    }
+
+    /// Reads until exactly these bytes have arrived, from the body's begin.
+    pub async fn until_bytes(&mut self, bytes: &[u8]) {
+        while self.chunks.concat() != bytes {
+            match self.chunk().await {
+                Some(Ok(_)) => assert!(bytes.starts_with(&self.chunks.concat()), "{:?}", self.chunks),
+                end => panic!("the body ended ({end:?}) before {:?}", String::from_utf8_lossy(bytes)),
+            }
+        }
+    }
+
+    /// Reads until this many complete events have arrived.
+    pub async fn until_events(&mut self, count: usize) {
+        while self.chunks.concat().windows(2).filter(|window| window == b"\n\n").count() < count {
+            match self.chunk().await {
+                Some(Ok(_)) => {}
+                end => panic!("the body ended ({end:?}) before event {count}"),
             }
         }
     }

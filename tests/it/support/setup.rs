@@ -20,6 +20,8 @@ pub const NAMED_KEY: &str = "sk-named-planted-0b6f2d7798ce4a1d";
 pub const ADMIN_TOKEN: &str = "admin-token-planted-93d1";
 /// The name of ohmygpt's fixed endpoint (K11); a provider that plays it needs a certificate for it.
 pub const OHMYGPT_HOST: &str = "apic1.ohmycdn.com";
+/// A name for `main` where it needs one for its certificate.
+pub const MAIN_PLACE: &str = "main.provider.test";
 
 /// Models that every setup knows, by the upstream that answers for them.
 pub const MAIN_MODEL: &str = "claude-sonnet-4-5-20250929";
