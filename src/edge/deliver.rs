@@ -5,7 +5,7 @@
 //!                     └─► guard (no key of ours leaves) ─► rewrite (only where asked for) ─► client
 //! ```
 //!
-//! Without a rewrite every byte passes as it came, at once. A stream that ends without its dialect's terminator gets an error event
+//! Without a rewrite every event passes as it came, at once. A stream that ends without its dialect's terminator gets an error event
 //! in place of a clean end.
 
 use std::mem;
@@ -21,6 +21,7 @@ use crate::domain::guard::{GuardScan, GuardStream, MASK};
 use crate::domain::json::rename::{ModelRename, RenamePath};
 use crate::domain::usage::decode::Decoder;
 use crate::domain::usage::rewrite::SseRewrite;
+use crate::domain::usage::whole::WholeEvents;
 use crate::domain::usage::{Framing, Meter, Report, Shape};
 use crate::edge::context::{Arrival, Context, Routed};
 
@@ -59,6 +60,8 @@ pub struct Passing {
 
 enum Rewrite {
     None,
+    /// Nothing changes, but half an event is kept back: it may be the last thing that comes.
+    Whole(WholeEvents),
     Sse(SseRewrite),
     Json(ModelRename),
 }
@@ -92,6 +95,7 @@ impl Delivery {
                 let rename = name.clone().map(|name| (event_path(arrival.api), name));
                 Rewrite::Sse(SseRewrite::new(routed.usage_asked_by_us, rename))
             }
+            _ if sse && ends_with_a_terminator(arrival.api) => Rewrite::Whole(WholeEvents::default()),
             _ => Rewrite::None,
         };
         let framing = if sse { Framing::Sse } else { Framing::Json };
@@ -221,7 +225,7 @@ impl Passing {
             self.observe(&bytes)?;
             let Some(guard) = &mut self.guard else { return Ok(None) };
             let safe = guard.push(bytes).map_err(|_| Refusal::LeakStopped)?;
-            if !end && safe.before.is_empty() && matches!(self.rewrite, Rewrite::None) {
+            if !end && safe.before.is_empty() && self.rewrite.passes(&safe.chunk) {
                 // Nearly every chunk of a stream: it passes as it came.
                 self.bytes += safe.chunk.len() as u64;
                 *chunk = Some(safe.chunk);
@@ -295,9 +299,19 @@ impl Passing {
 }
 
 impl Rewrite {
+    /// Whether a chunk goes on as it is.
+    fn passes(&self, chunk: &[u8]) -> bool {
+        match self {
+            Self::None => true,
+            Self::Whole(whole) => whole.passes(chunk),
+            Self::Sse(_) | Self::Json(_) => false,
+        }
+    }
+
     fn push(&mut self, bytes: Bytes, out: &mut Vec<Bytes>) {
         match self {
             Self::None => out.push(bytes),
+            Self::Whole(whole) => whole.push(bytes, out),
             Self::Sse(rewrite) => rewrite.push(bytes, out),
             Self::Json(rename) => rename.push(bytes, out),
         }
@@ -306,6 +320,7 @@ impl Rewrite {
     fn finish(self, out: &mut Vec<Bytes>) {
         match self {
             Self::None => {}
+            Self::Whole(whole) => whole.finish(out),
             Self::Sse(rewrite) => rewrite.finish(out),
             Self::Json(rename) => rename.finish(out),
         }

@@ -64,7 +64,10 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
             // Without a message of the provider's the body is known now; with one it follows when the provider's is complete.
             let known = Bytes::from(error_body(arrival.dialect, &answer, &arrival.id));
             let encoding = head.headers.get(header::CONTENT_ENCODING).cloned();
-            clear(head);
+            let keeps_advice = matches!(refusal, Refusal::UpstreamStatus { .. });
+            clear(head, |name, value| {
+                keeps_advice && headers::response::is_advice(name) && !upstream.guard.contains(value.as_bytes())
+            });
             head.set_status(answer.status)?;
             respond::write_refusal_headers(head, &answer, arrival.dialect, &arrival.id)?;
             arrival.exchange.set_tail(known);
@@ -106,9 +109,10 @@ fn keep_listed_headers(head: &mut ResponseHeader, routed: &Routed) {
     }
 }
 
-/// Removes everything but the framing that Pingora sets again.
-fn clear(head: &mut ResponseHeader) {
-    let names: Vec<HeaderName> = head.headers.keys().cloned().collect();
+/// Removes every header that is not worth keeping; Pingora sets the framing again.
+fn clear(head: &mut ResponseHeader, keeps: impl Fn(&HeaderName, &HeaderValue) -> bool) {
+    let names: Vec<HeaderName> =
+        head.headers.iter().filter(|(name, value)| !keeps(name, value)).map(|(name, _)| name.clone()).collect();
     for name in names {
         head.remove_header(&name);
     }

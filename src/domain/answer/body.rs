@@ -60,7 +60,7 @@ pub fn error_body(dialect: Dialect, answer: &Answer, id: &RequestId) -> String {
 
 /// The event that ends a stream which can't go on, in the form that the API's clients raise on.
 ///
-/// Begins with a blank line: whatever half event came before is closed and ignored by a parser, instead of swallowing ours.
+/// Begins with a blank line, so that it stands alone even behind an event that was too long to be kept back until its end.
 /// Responses clients get `response.failed` with `server_error` (Codex posts again up to six times on anything less definite).
 pub fn error_event(api: Api, answer: &Answer, id: &RequestId) -> String {
     match api {

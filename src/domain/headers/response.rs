@@ -23,6 +23,13 @@ pub fn passes_to_client(name: &HeaderName) -> bool {
     is_named(name) || (is_of_a_passing_family(name) && !names_an_account(name))
 }
 
+/// Whether a header tells a client when and whether to come back: worth keeping on an error whose body is replaced.
+pub fn is_advice(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let is_limit = name.starts_with("ratelimit") || (is_of_a_passing_family(name) && name.contains("ratelimit"));
+    matches!(name, "retry-after-ms" | "x-should-retry") || (is_limit && !names_an_account(name))
+}
+
 /// The provider's own id of this request, in either spelling.
 pub fn upstream_request_id(headers: &HeaderMap) -> Option<&str> {
     ["x-request-id", "request-id"].into_iter().find_map(|name| headers.get(name)?.to_str().ok())

@@ -17,6 +17,7 @@ pub mod decode;
 mod json;
 pub mod rewrite;
 mod sse;
+pub mod whole;
 
 #[cfg(test)]
 mod fixtures;

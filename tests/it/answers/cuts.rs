@@ -59,6 +59,28 @@ async fn o6_a_stream_that_ends_without_its_terminator_ends_in_one_error_event() 
     }
 }
 
+/// O6: half an event never reaches the client, so that the error event stands alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn o6_a_stream_that_is_cut_within_an_event_shows_whole_events_only() {
+    for up in BOTH {
+        let (setup, main) = main_that(up).await;
+        let gateway = setup.start().await;
+        for path in [CHAT, MESSAGES, RESPONSES] {
+            for cut in (1..400).step_by(37) {
+                main.push(Reply::usual().deltas(6).cut(After::Bytes(cut), How::Close));
+                // What is asked for plainly is not rewritten, so nothing else holds an event together.
+                let answer = client_that(&gateway, Speaks::Http1).await.send(ask_plainly(path, true)).await.expect(200);
+                let events = answer.events();
+                let (last, before) = events.split_last().unwrap();
+                expect_error_event(path, last);
+                for event in before {
+                    assert!(event.json().is_object(), "{path} {cut}: {event:?}");
+                }
+            }
+        }
+    }
+}
+
 /// O6, U7: the line says that the upstream cut it, and what was seen of the usage.
 #[tokio::test(flavor = "multi_thread")]
 async fn o6_the_access_line_of_a_cut_stream_says_so() {

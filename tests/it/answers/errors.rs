@@ -295,6 +295,28 @@ async fn o5_an_overload_keeps_its_wait() {
     }
 }
 
+/// O5, O7: on an error, too, a client is told when to come back and how much is left; whose account it is, is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn o5_an_error_keeps_the_providers_advice() {
+    let (setup, main) = main_that(Speaks::Http1).await;
+    let gateway = setup.start().await;
+    main.push(
+        Reply::status(429)
+            .header("retry-after-ms", "1500")
+            .header("x-should-retry", "true")
+            .header("anthropic-ratelimit-tokens-remaining", "0")
+            .header("anthropic-organization-id", "org-canary"),
+    );
+    let answer = gateway.send(ask_main(MESSAGES, false)).await.expect(429);
+    assert_eq!(answer.header("retry-after-ms"), "1500");
+    assert_eq!(answer.header("x-should-retry"), "true");
+    assert_eq!(answer.header("anthropic-ratelimit-tokens-remaining"), "0");
+    assert_eq!(answer.header("anthropic-organization-id"), "");
+    main.push(Reply::status(402).header("x-should-retry", "true"));
+    let ours = gateway.send(ask_main(MESSAGES, false)).await.expect(502);
+    assert_eq!(ours.header("x-should-retry"), "", "what is said about our key is not the client's");
+}
+
 /// M16
 #[tokio::test(flavor = "multi_thread")]
 async fn m16_a_redirect_is_neither_followed_nor_shown() {
