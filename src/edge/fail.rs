@@ -41,8 +41,19 @@ pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &Context, reused
         return error;
     }
     // A kept connection that the upstream closed while our request was under way is the network's fault, not the request's.
-    error.retry.decide_reuse(reused);
+    if reused && ctx.attempt.first_byte.is_none() && lost_connection(&error) {
+        error.set_retry(true);
+    } else {
+        error.retry.decide_reuse(reused);
+    }
     error
+}
+
+/// Whether the upstream's connection broke. Pingora marks this as worth a retry while the head is sent or awaited, but not while the
+/// body is written, which is where a closed connection shows first when the body is large.
+fn lost_connection(error: &Error) -> bool {
+    matches!(error.esource(), ErrorSource::Upstream)
+        && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed)
 }
 
 /// Answers for a failed proxying, in whatever form the client can still understand.

@@ -274,6 +274,21 @@ async fn a_kept_upstream_connection_that_was_closed_meanwhile_is_replaced_quietl
     assert_eq!(gateway.wait_for_logs(20, attempts).await.len(), 20);
 }
 
+/// T8: the same while a large body is on its way out: writing fails before anything was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_upstream_connection_that_dies_under_a_large_body_is_replaced_quietly() {
+    let (gateway, main) = place().await;
+    let mut client = gateway.client().await;
+    let body = body_of(20 * MIB);
+    for reply in [Reply::reset().early(), Reply::close().early()] {
+        client.send(Request::post(MESSAGES, &prompt(false))).await.expect(200);
+        main.push(reply);
+        let answer = client.send(Request::post_bytes(MESSAGES, body.clone())).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(main.requests().last().unwrap().body, body);
+    }
+}
+
 /// The opposite: a fresh connection that dies without an answer may have cost money already; it is not tried for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_closes_every_connection_is_a_502() {
