@@ -11,8 +11,12 @@
     reason = "a test fails by panicking"
 )]
 
+mod commands;
+mod configuration;
 mod harness;
+mod logs;
 mod mock_shapes;
 mod rooms;
+mod routing;
 mod smoke;
 mod support;
