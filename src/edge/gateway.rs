@@ -97,7 +97,7 @@ impl ProxyHttp for Gateway {
 
     /// 6 inject.
     async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
-        inject::inject(session.req_header().raw_path(), request, ctx)
+        inject::inject(session.req_header(), request, ctx)
     }
 
     async fn request_body_filter(
