@@ -232,12 +232,16 @@ async fn answer_models(session: &mut Session, ctx: &mut Context) -> Result<(), S
         return Err(Refusal::WrongMethod { allow: "GET, HEAD" }.into());
     }
     let Some(arrival) = ctx.arrival.as_ref() else { return Ok(()) };
-    let listed = arrival.settings.routing.listed().map(|model| ListedModel { id: &model.id, upstream: &model.upstream.name });
-    let path = session.req_header().uri.path();
-    let wanted = path.rsplit_once("/models/").map(|(_, id)| id);
-    let body = match wanted {
+    let routing = &arrival.settings.routing;
+    let listed = routing.listed().map(|model| ListedModel { id: &model.id, upstream: &model.upstream.name });
+    let body = match models::asked_id(session.req_header().uri.path()) {
         None => models::list(arrival.dialect, listed),
-        Some(id) => models::one(arrival.dialect, listed, id).ok_or_else(|| Refusal::ModelNotListed { model: id.to_owned() })?,
+        Some(asked) => {
+            // An alias is answered with the model that it stands for.
+            let id = routing.find(&asked).map_or(&*asked, |model| &model.id);
+            let found = models::one(arrival.dialect, listed, id);
+            found.ok_or_else(|| Refusal::ModelNotListed { model: asked.into_owned() })?
+        }
     };
     answer_json(session, ctx, body.into()).await
 }
