@@ -174,7 +174,9 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
         }
     };
     let spent = took + deciding.elapsed();
+    // With model routing off there is nothing to succeed or to fall back from (K14).
     match &routed {
+        _ if !routing.model_based() => {}
         Ok(route) => counters.routed(route.rule.is_success(), spent),
         Err(_) => counters.route_refused(spent),
     }
