@@ -135,9 +135,9 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     {
         return Err(Refusal::BodyTooLarge { limit_bytes: settings.limits.max_body_bytes }.into());
     }
-    configured(&route.upstream)?;
+    let upstream = route.upstream.clone();
     ctx.routed = Some(Box::new(Routed { route, length: None, asked_model: None, usage_asked_by_us: false }));
-    Ok(())
+    Ok(configured(&upstream)?)
 }
 
 /// Finds the client behind the request's one credential.
@@ -181,8 +181,6 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
         Err(_) => counters.route_refused(spent),
     }
     let route = routed?;
-    configured(&route.upstream)?;
-
     let mut edits = Vec::new();
     let mut asked_model = None;
     let mut usage_asked_by_us = false;
@@ -204,11 +202,12 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
     }
     let length = chunks.iter().map(Bytes::len).sum();
     arrival.exchange.keep_body(chunks);
+    let upstream = route.upstream.clone();
     ctx.routed = Some(Box::new(Routed { route, length: Some(length), asked_model, usage_asked_by_us }));
-    Ok(())
+    configured(&upstream)
 }
 
-/// An upstream that exists by name only is known before any network is touched.
+/// An upstream that exists by name only is known before any network is touched; asked last, so that the access line names it.
 fn configured(upstream: &Upstream) -> Result<(), Refusal> {
     let complete = upstream.endpoint.is_some() && !(upstream.requires_key && upstream.credentials.is_empty());
     if complete {
