@@ -80,7 +80,7 @@ pub fn arrive(gateway: &Gateway, session: &mut Session) -> Result<Arrival> {
         dialect: Dialect::of(api, path, request.headers.contains_key("anthropic-version")),
         settings: gateway.settings.load_full(),
         exchange,
-        in_flight: gateway.counters.enter(),
+        in_flight: gateway.records.counters.enter(),
     })
 }
 
@@ -153,7 +153,7 @@ fn authenticate(auth: &Auth, headers: &http::HeaderMap) -> Result<Arc<str>, Refu
 /// Routes a JSON request and prepares the body that every attempt sends.
 fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<(), Refusal> {
     let Some(arrival) = ctx.arrival.as_ref() else { return Ok(()) };
-    let (routing, counters) = (&arrival.settings.routing, &gateway.counters);
+    let (routing, counters) = (&arrival.settings.routing, &gateway.records.counters);
     let Body { mut chunks, peeked, took, permit } = read;
     let deciding = Instant::now();
     ctx.asked.body_bytes = chunks.iter().map(Bytes::len).sum();

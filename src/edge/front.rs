@@ -25,7 +25,8 @@ use crate::domain::answer::Refusal;
 use crate::domain::dialect::Dialect;
 use crate::domain::settings::{Limits, Listener, Settings};
 use crate::edge::exchange::{Exchange, Returned};
-use crate::edge::gateway::Gateway;
+use crate::edge::finish;
+use crate::edge::gateway::{Gateway, Records};
 use crate::edge::replay::{ReplaySession, expects_continue};
 use crate::edge::respond;
 use crate::ops::clock;
@@ -48,20 +49,21 @@ struct Door {
     proxy: Arc<HttpProxy<Gateway>>,
     options: HttpServerOptions,
     settings: Arc<ArcSwap<Settings>>,
+    records: Records,
 }
 
 /// Rides with a kept connection: its next head may take the idle time as well.
 struct Kept;
 
 impl Front {
-    pub fn new(proxy: HttpProxy<Gateway>, settings: Arc<ArcSwap<Settings>>) -> Self {
+    pub fn new(proxy: HttpProxy<Gateway>, settings: Arc<ArcSwap<Settings>>, records: Records) -> Self {
         let proxy = Arc::new(proxy);
         let now = settings.load();
         let door = |h2c| {
             let mut options = HttpServerOptions::default();
             options.h2c = h2c;
             options.h2_idle_timeout = Some(now.limits.keepalive);
-            Arc::new(Door { proxy: proxy.clone(), options, settings: settings.clone() })
+            Arc::new(Door { proxy: proxy.clone(), options, settings: settings.clone(), records: records.clone() })
         };
         let h2c_addrs = now.listeners.iter().filter(|l| l.h2c && l.tls.is_none()).map(|l: &Listener| l.addr).collect();
         Self { plain: door(false), h2c: door(true), h2c_addrs, settings: settings.clone() }
@@ -154,15 +156,17 @@ impl Door {
             read = timeout(limit, session.read_request()) => read,
             _ = stopping.wait_for(|stop| *stop) => return false,
         };
-        let refusal = match read {
+        let (refusal, head) = match read {
             Err(_) | Ok(Ok(false)) => {
                 session.shutdown().await;
                 return false;
             }
-            Ok(Ok(true)) if session.req_header().method == Method::CONNECT => Refusal::WrongMethod { allow: "GET, HEAD, POST" },
+            Ok(Ok(true)) if session.req_header().method == Method::CONNECT => {
+                (Refusal::WrongMethod { allow: "GET, HEAD, POST" }, Some(session.req_header().clone()))
+            }
             Ok(Ok(true)) => return true,
             Ok(Err(error)) => match bad_head(&error) {
-                Some(refusal) => refusal,
+                Some(refusal) => (refusal, None),
                 None => {
                     session.shutdown().await;
                     return false;
@@ -171,8 +175,10 @@ impl Door {
         };
         log::debug!("head refused: {refusal}");
         session.set_keepalive(None);
+        let id = clock::new_request_id();
         // Nothing better can be done for a client whose connection is already gone.
-        let _ = respond::refuse(session, &refusal.answer(), Dialect::OpenAi, &clock::new_request_id()).await;
+        let _ = respond::refuse(session, &refusal.answer(), Dialect::OpenAi, &id).await;
+        finish::finish_head(&self.records, &id, head.as_ref(), &refusal);
         session.shutdown().await;
         false
     }
