@@ -22,7 +22,7 @@ use crate::ops::health::Readiness;
 use crate::ops::resolver::Resolver;
 use crate::ops::{ca, log as program_log};
 
-pub use preflight::Obstacle;
+pub use preflight::{Obstacle, check as preflight, unfit_files};
 
 /// How long a resolved name serves before it is looked up again.
 const RESOLVED_FOR: Duration = Duration::from_secs(30);
