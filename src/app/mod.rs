@@ -22,10 +22,13 @@ use crate::ops::health::Readiness;
 use crate::ops::resolver::Resolver;
 use crate::ops::{ca, log as program_log};
 
-pub use preflight::Obstacle;
+pub use preflight::{Obstacle, check as preflight, unfit_files};
 
 /// How long a resolved name serves before it is looked up again.
 const RESOLVED_FOR: Duration = Duration::from_secs(30);
+/// After SIGTERM: how long open requests may go on, where no file says it. Pingora sleeps it whole even when nothing is open, and five
+/// minutes where it is not told.
+const GRACE_SECONDS: u64 = 10;
 /// Pingora's ceiling for the attempts of one request; the real count is `retry.max_attempts`.
 const MOST_ATTEMPTS: usize = 64;
 
@@ -38,10 +41,17 @@ pub struct Plan {
     pub opt: Opt,
 }
 
-/// Pingora's settings where no file gives any: the measured best.
+/// Pingora's settings where no file gives any: the measured best, and an end that an operator can wait for.
 pub fn default_conf() -> ServerConf {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    ServerConf { threads, work_stealing: false, upstream_keepalive_pool_size: 512, ..ServerConf::default() }
+    ServerConf {
+        threads,
+        work_stealing: false,
+        upstream_keepalive_pool_size: 512,
+        grace_period_seconds: Some(GRACE_SECONDS),
+        graceful_shutdown_timeout_seconds: Some(5),
+        ..ServerConf::default()
+    }
 }
 
 /// Runs the gateway until a signal ends it.

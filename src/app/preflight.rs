@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::domain::settings::Settings;
-use crate::ops::certificate;
+use crate::ops::{ca, certificate};
 
 /// Why the gateway does not start; says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,20 @@ pub fn check(settings: &Settings, takes_over: bool) -> Result<(), Obstacle> {
         certificate::check(&tls.cert, &tls.key).map_err(Obstacle::Unusable)?;
     }
     Ok(())
+}
+
+/// What the files that the settings name are not fit for, with the place of each in the configuration. `check` asks this without
+/// starting anything.
+pub fn unfit_files(settings: &Settings) -> Vec<(String, String)> {
+    let listeners = settings.listeners.iter().enumerate();
+    let mut unfit: Vec<_> = listeners
+        .filter_map(|(nth, listener)| {
+            let tls = listener.tls.as_ref()?;
+            Some((format!("listen[{nth}].tls"), certificate::check(&tls.cert, &tls.key).err()?))
+        })
+        .collect();
+    unfit.extend(ca::load(settings).err().map(|why| ("upstreams".to_owned(), why)));
+    unfit
 }
 
 fn free(addr: SocketAddr) -> Result<(), Obstacle> {

@@ -47,6 +47,7 @@ impl BackgroundService for Reload {
             }
         }
         self.readiness.set_draining();
+        log::info!("draining: open requests may go on for the grace period, new connections are not taken");
     }
 }
 
@@ -58,7 +59,11 @@ impl Reload {
         };
         match self.swap(path) {
             Ok(()) => log::info!("reload: {} is in force", path.display()),
-            Err(faults) => log::error!("reload refused, the old configuration stays in force:\n{faults}"),
+            Err(faults) => {
+                log::error!("reload refused, the old configuration stays in force:");
+                // A line each: the log escapes line breaks.
+                faults.lines().for_each(|fault| log::error!("{fault}"));
+            }
         }
     }
 

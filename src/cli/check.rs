@@ -7,13 +7,25 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::app;
 use crate::cli::{EX_OK, EX_USAGE};
-use crate::config::{self, Faults, Loaded};
+use crate::config::{self, Fault, Faults, Loaded};
 use crate::domain::settings::Settings;
 
 /// Checks the file with the process's own environment; gives the exit code.
 pub fn run(file: &Path, json: bool, out: &mut dyn Write) -> u8 {
-    report(file, &config::load_from_machine(file), json, out)
+    report(file, &config::load_from_machine(file).and_then(|loaded| with_fit_files(file, loaded)), json, out)
+}
+
+/// Refuses what the start would refuse: certificates and keys that are there and can't be used.
+fn with_fit_files(file: &Path, loaded: Loaded) -> Result<Loaded, Faults> {
+    let unfit = app::unfit_files(&loaded.settings);
+    if unfit.is_empty() {
+        return Ok(loaded);
+    }
+    let file = file.display().to_string();
+    let fault = |(path, message)| Fault { file: file.clone(), line: None, column: None, path, message };
+    Err(Faults { faults: unfit.into_iter().map(fault).collect(), warnings: loaded.warnings })
 }
 
 /// Prints what loading gave.

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
-use pingora_core::server::configuration::Opt;
+use pingora_core::server::configuration::{Opt, ServerConf};
 
-use crate::app::{self, Plan};
-use crate::cli::{EX_SOFTWARE, EX_USAGE, run};
+use crate::app::{self, Obstacle, Plan};
+use crate::cli::{EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, run};
 use crate::config;
 use crate::ops::log as program_log;
 use crate::provider_mock::{Mock, Options};
@@ -22,9 +22,9 @@ pub fn run(listen: SocketAddr) -> u8 {
         Ok(provider) => provider,
         Err(error) => return fail(EX_SOFTWARE, &format!("the scripted provider can't start: {error}")),
     };
-    let admin = match free_port() {
-        Ok(admin) => admin,
-        Err(error) => return fail(EX_SOFTWARE, &format!("no free port for the admin listener: {error}")),
+    let (listen, admin) = match addresses(listen) {
+        Ok(addresses) => addresses,
+        Err(error) => return fail(EX_SOFTWARE, &format!("no free port: {error}")),
     };
     let text = configuration(listen, admin, provider.mock.addr());
     let variable = |name: &str| match name {
@@ -36,10 +36,21 @@ pub fn run(listen: SocketAddr) -> u8 {
         Ok(loaded) => loaded.settings,
         Err(faults) => return fail(EX_USAGE, &faults.to_string()),
     };
+    // Before the lines to copy: none of them would work.
+    match app::preflight(&settings, false) {
+        Ok(()) => {}
+        Err(Obstacle::BusyAddress { addr }) => {
+            let message = format!("{addr} is in use by another process; choose another address: trollbridge demo --listen ADDR");
+            return fail(EX_TEMPFAIL, &message);
+        }
+        Err(obstacle) => return fail(EX_USAGE, &obstacle.to_string()),
+    }
     if let Err(error) = introduce(&mut io::stdout(), listen, admin) {
         return fail(EX_SOFTWARE, &error.to_string());
     }
-    run::finish(app::run(Plan { settings, config: None, conf: app::default_conf(), opt: Opt::default() }))
+    // Nobody waits for the end of a demo.
+    let conf = ServerConf { grace_period_seconds: Some(0), graceful_shutdown_timeout_seconds: Some(1), ..app::default_conf() };
+    run::finish(app::run(Plan { settings, config: None, conf, opt: Opt::default() }))
 }
 
 /// The scripted provider on a runtime of its own, for as long as this value lives.
@@ -117,8 +128,13 @@ One line for each request follows here. Ctrl-C ends it.
     out.flush()
 }
 
-fn free_port() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+/// Where clients and operators connect; for port 0 one that is free.
+fn addresses(listen: SocketAddr) -> io::Result<(SocketAddr, SocketAddr)> {
+    // Both are held until both are known, or the kernel could give one port twice.
+    let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let clients = (listen.port() == 0).then(|| TcpListener::bind(listen)).transpose()?;
+    let listen = clients.map_or(Ok(listen), |clients| clients.local_addr())?;
+    Ok((listen, admin.local_addr()?))
 }
 
 fn fail(code: u8, message: &str) -> u8 {

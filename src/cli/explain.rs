@@ -43,7 +43,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
     let settings = match config::load_from_machine(&args.config) {
         Ok(loaded) => loaded.settings,
         Err(faults) => {
-            let _ = writeln!(out, "{faults}");
+            say(&faults.to_string());
             return EX_USAGE;
         }
     };
@@ -51,7 +51,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
         None => None,
         Some((_, Ok(body))) => Some(body),
         Some((file, Err(error))) => {
-            let _ = writeln!(out, "{}: {error}", file.display());
+            say(&format!("{}: {error}", file.display()));
             return EX_SOFTWARE;
         }
     };
@@ -60,9 +60,17 @@ pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
     EX_OK
 }
 
+fn say(text: &str) {
+    // Without a standard error there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// What the gateway would do, as one JSON object; secrets are masked.
 pub fn explain(settings: &Settings, model: Option<&str>, path: &str, client: Option<&str>, body: Option<&[u8]>) -> Value {
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    if matches!(Api::of(path), Api::Root | Api::Models) && !escapes(path) {
+        return json!({ "path": path, "client": client, "why": "the gateway itself answers this path; no upstream hears of it" });
+    }
     let (model, routed) = match body.map(peek::peek) {
         None => (model.map(str::to_owned), settings.routing.by_model(model)),
         Some(Ok(peeked)) => {

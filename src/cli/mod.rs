@@ -5,6 +5,7 @@ pub mod demo;
 pub mod explain;
 pub mod mock;
 pub mod run;
+mod server_conf;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -88,7 +89,7 @@ pub fn main() -> ExitCode {
     };
     let mut out = std::io::stdout();
     match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(args) if args.test => check::run(&args.config, false, &mut out).into(),
+        Command::Run(args) if args.test => run::test(&args, &mut out).into(),
         Command::Run(args) => run::run(&args).into(),
         Command::Check { config, json } => check::run(&config, json, &mut out).into(),
         Command::Explain(args) => explain::run(&args, &mut out).into(),

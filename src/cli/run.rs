@@ -1,12 +1,11 @@
 //! `trollbridge run`: the gateway itself.
 
 use std::io::Write;
-use std::path::Path;
 
-use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_core::server::configuration::Opt;
 
 use crate::app::{self, Obstacle, Plan};
-use crate::cli::{CONF, EX_OK, EX_TEMPFAIL, EX_USAGE, RunArgs};
+use crate::cli::{EX_OK, EX_TEMPFAIL, EX_USAGE, RunArgs, check, server_conf};
 use crate::config;
 use crate::ops::log as program_log;
 
@@ -27,7 +26,7 @@ pub fn run(args: &RunArgs) -> u8 {
     for warning in &loaded.warnings {
         log::warn!("{warning}");
     }
-    let conf = match server_conf(&args.conf) {
+    let conf = match server_conf::load(&args.conf) {
         Ok(conf) => conf,
         Err(why) => return refuse(&why),
     };
@@ -50,11 +49,13 @@ pub fn finish(outcome: Result<(), Obstacle>) -> u8 {
     }
 }
 
-fn server_conf(path: &Path) -> Result<ServerConf, String> {
-    if !path.exists() && path == Path::new(CONF) {
-        return Ok(app::default_conf());
+/// Checks both files as a start would read them, and starts nothing (`--test`); returns the exit code.
+pub fn test(args: &RunArgs, out: &mut dyn Write) -> u8 {
+    let checked = check::run(&args.config, false, out);
+    match server_conf::load(&args.conf) {
+        Ok(_) => checked,
+        Err(why) => refuse(&why),
     }
-    ServerConf::load_from_yaml(path.display().to_string()).map_err(|why| format!("{}: {why}", path.display()))
 }
 
 fn refuse(why: &str) -> u8 {

@@ -80,7 +80,7 @@ pub fn arrive(gateway: &Gateway, session: &mut Session) -> Result<Arrival> {
         dialect: Dialect::of(api, path, request.headers.contains_key("anthropic-version")),
         settings: gateway.settings.load_full(),
         exchange,
-        in_flight: gateway.counters.enter(),
+        in_flight: gateway.records.counters.enter(),
     })
 }
 
@@ -136,9 +136,9 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     {
         return Err(Refusal::BodyTooLarge { limit_bytes: settings.limits.max_body_bytes }.into());
     }
-    configured(&route.upstream)?;
+    let upstream = route.upstream.clone();
     ctx.routed = Some(Box::new(Routed { route, length: None, asked_model: None, usage_asked_by_us: false }));
-    Ok(())
+    Ok(configured(&upstream)?)
 }
 
 /// Finds the client behind the request's one credential.
@@ -154,7 +154,7 @@ fn authenticate(auth: &Auth, headers: &http::HeaderMap) -> Result<Arc<str>, Refu
 /// Routes a JSON request and prepares the body that every attempt sends.
 fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<(), Refusal> {
     let Some(arrival) = ctx.arrival.as_ref() else { return Ok(()) };
-    let (routing, counters) = (&arrival.settings.routing, &gateway.counters);
+    let (routing, counters) = (&arrival.settings.routing, &gateway.records.counters);
     let Body { mut chunks, peeked, took, permit } = read;
     let deciding = Instant::now();
     ctx.asked.body_bytes = chunks.iter().map(Bytes::len).sum();
@@ -174,13 +174,13 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
         }
     };
     let spent = took + deciding.elapsed();
+    // With model routing off there is nothing to succeed or to fall back from (K14).
     match &routed {
+        _ if !routing.model_based() => {}
         Ok(route) => counters.routed(route.rule.is_success(), spent),
         Err(_) => counters.route_refused(spent),
     }
     let route = routed?;
-    configured(&route.upstream)?;
-
     let mut edits = Vec::new();
     let mut asked_model = None;
     let mut usage_asked_by_us = false;
@@ -202,11 +202,12 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
     }
     let length = chunks.iter().map(Bytes::len).sum();
     arrival.exchange.keep_body(chunks, permit);
+    let upstream = route.upstream.clone();
     ctx.routed = Some(Box::new(Routed { route, length: Some(length), asked_model, usage_asked_by_us }));
-    Ok(())
+    configured(&upstream)
 }
 
-/// An upstream that exists by name only is known before any network is touched.
+/// An upstream that exists by name only is known before any network is touched; asked last, so that the access line names it.
 fn configured(upstream: &Upstream) -> Result<(), Refusal> {
     if upstream.missing().is_none() {
         return Ok(());
@@ -231,12 +232,16 @@ async fn answer_models(session: &mut Session, ctx: &mut Context) -> Result<(), S
         return Err(Refusal::WrongMethod { allow: "GET, HEAD" }.into());
     }
     let Some(arrival) = ctx.arrival.as_ref() else { return Ok(()) };
-    let listed = arrival.settings.routing.listed().map(|model| ListedModel { id: &model.id, upstream: &model.upstream.name });
-    let path = session.req_header().uri.path();
-    let wanted = path.rsplit_once("/models/").map(|(_, id)| id);
-    let body = match wanted {
+    let routing = &arrival.settings.routing;
+    let listed = routing.listed().map(|model| ListedModel { id: &model.id, upstream: &model.upstream.name });
+    let body = match models::asked_id(session.req_header().uri.path()) {
         None => models::list(arrival.dialect, listed),
-        Some(id) => models::one(arrival.dialect, listed, id).ok_or_else(|| Refusal::ModelNotListed { model: id.to_owned() })?,
+        Some(asked) => {
+            // An alias is answered with the model that it stands for.
+            let id = routing.find(&asked).map_or(&*asked, |model| &model.id);
+            let found = models::one(arrival.dialect, listed, id);
+            found.ok_or_else(|| Refusal::ModelNotListed { model: asked.into_owned() })?
+        }
     };
     answer_json(session, ctx, body.into()).await
 }

@@ -1,13 +1,19 @@
 //! Step 9: the request in one access line, and in the counters.
 
+use std::time::Duration;
+
 use pingora_core::Error;
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use crate::domain::answer::{Fault, Refusal};
+use crate::domain::dialect::{Api, Dialect};
+use crate::domain::id::RequestId;
 use crate::domain::usage::{Report, Source};
 use crate::edge::context::Context;
-use crate::edge::gateway::Gateway;
+use crate::edge::gateway::Records;
 use crate::ops::access_log::AccessEntry;
+use crate::ops::clock;
 
 /// How a request ended (U7).
 fn end_of(ctx: &Context, error: Option<&Error>) -> &'static str {
@@ -25,7 +31,7 @@ fn end_of(ctx: &Context, error: Option<&Error>) -> &'static str {
 }
 
 /// Writes the access line and counts the request.
-pub fn finish(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: &mut Context) {
+pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: &mut Context) {
     let Some(arrival) = &ctx.arrival else { return };
     if ctx.delivery.must_have_events() && arrival.exchange.tail_taken() {
         ctx.outcome.refusal = Some(Refusal::Cut { detail: "a stream without an event".to_owned() });
@@ -42,17 +48,17 @@ pub fn finish(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: 
     let end = end_of(ctx, error);
     let refusal = ctx.outcome.refusal.as_ref().map(Refusal::label);
 
-    gateway.counters.finished(ctx.outcome.status, end);
+    records.counters.finished(ctx.outcome.status, end);
     if let Some(label) = refusal {
-        gateway.counters.refused(label);
+        records.counters.refused(label);
     }
     if let Some(usage) = &usage {
-        gateway.counters.used(usage);
+        records.counters.used(usage);
     }
     if let Some(Report { clamped: clamped @ 1.., .. }) = report {
-        gateway.counters.usage_clamped(clamped.into());
+        records.counters.usage_clamped(clamped.into());
     }
-    gateway.access_log.write(&AccessEntry {
+    records.access_log.write(&AccessEntry {
         id: &arrival.id,
         opened_at_unix_ms: arrival.unix_ms,
         client: ctx.client.as_deref(),
@@ -82,5 +88,43 @@ pub fn finish(gateway: &Gateway, session: &Session, error: Option<&Error>, ctx: 
         connect: ctx.attempt.connect,
         first_byte: ctx.attempt.first_byte,
         total: arrival.at.elapsed(),
+    });
+}
+
+/// Writes the line of a head that was refused before it became a request, and counts it; `head` as far as it could be read.
+pub fn finish_head(records: &Records, id: &RequestId, head: Option<&RequestHeader>, dialect: Dialect, refusal: &Refusal) {
+    let (status, label, end) = (refusal.answer().status, refusal.label(), "refused");
+    records.counters.finished(status, end);
+    records.counters.refused(label);
+    records.access_log.write(&AccessEntry {
+        id,
+        opened_at_unix_ms: clock::now_unix_ms(),
+        client: None,
+        method: head.map_or("-", |head| head.method.as_str()),
+        path: head.map_or("-", |head| head.uri.path()),
+        api: Api::Unknown,
+        dialect,
+        model: None,
+        upstream_model: None,
+        rule: None,
+        upstream: None,
+        endpoint: None,
+        proxy: None,
+        key: None,
+        upstream_request_id: None,
+        attempts: 0,
+        status,
+        end,
+        refusal: Some(label),
+        stream: false,
+        source: Source::None.label(),
+        usage: None,
+        cost: None,
+        request_bytes: 0,
+        response_bytes: 0,
+        peek: None,
+        connect: None,
+        first_byte: None,
+        total: Duration::ZERO,
     });
 }

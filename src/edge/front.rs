@@ -27,7 +27,8 @@ use crate::domain::answer::Refusal;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::settings::{Limits, Listener, Settings};
 use crate::edge::exchange::{Exchange, Returned};
-use crate::edge::gateway::Gateway;
+use crate::edge::finish;
+use crate::edge::gateway::{Gateway, Records};
 use crate::edge::replay::{ReplaySession, expects_continue};
 use crate::edge::respond;
 use crate::ops::clock;
@@ -58,13 +59,17 @@ struct Door {
     proxy: Arc<HttpProxy<Gateway>>,
     options: HttpServerOptions,
     settings: Arc<ArcSwap<Settings>>,
+    records: Records,
 }
 
 /// What the wait for a head brought.
 enum Head {
     Read,
-    /// Bytes came that can't be a request of ours.
-    Refused(Refusal),
+    /// Bytes came that can't be a request of ours; whether Pingora made a head of them at all.
+    Refused {
+        refusal: Refusal,
+        was_read: bool,
+    },
     /// The client left or took too long.
     None,
 }
@@ -73,14 +78,14 @@ enum Head {
 struct Kept;
 
 impl Front {
-    pub fn new(proxy: HttpProxy<Gateway>, settings: Arc<ArcSwap<Settings>>) -> Self {
+    pub fn new(proxy: HttpProxy<Gateway>, settings: Arc<ArcSwap<Settings>>, records: Records) -> Self {
         let proxy = Arc::new(proxy);
         let now = settings.load();
         let door = |h2c| {
             let mut options = HttpServerOptions::default();
             options.h2c = h2c;
             options.h2_idle_timeout = Some(now.limits.keepalive);
-            Arc::new(Door { proxy: proxy.clone(), options, settings: settings.clone() })
+            Arc::new(Door { proxy: proxy.clone(), options, settings: settings.clone(), records: records.clone() })
         };
         let h2c_addrs = now.listeners.iter().filter(|l| l.h2c && l.tls.is_none()).map(|l: &Listener| l.addr).collect();
         Self { plain: door(false), h2c: door(true), h2c_addrs, settings: settings.clone() }
@@ -134,12 +139,13 @@ impl HttpServerApp for Door {
         let limits = self.settings.load().limits;
         match self.read_head(&mut session, &limits, shutdown).await {
             Head::Read => {}
-            Head::Refused(refusal) => {
+            Head::Refused { refusal, was_read } => {
                 log::debug!("head refused: {refusal}");
                 session.set_keepalive(None);
-                let dialect = dialect_of(&session);
+                let (id, dialect) = (clock::new_request_id(), dialect_of(&session));
                 // Nothing better can be done for a client whose connection is already gone.
-                let _ = respond::refuse_head(&mut session, &refusal.answer(), dialect, &clock::new_request_id()).await;
+                let _ = respond::refuse_head(&mut session, &refusal.answer(), dialect, &id).await;
+                finish::finish_head(&self.records, &id, was_read.then(|| session.req_header()), dialect, &refusal);
                 linger(session).await;
                 return None;
             }
@@ -195,11 +201,13 @@ impl Door {
         match read {
             Err(_) | Ok(Ok(false)) => Head::None,
             Ok(Ok(true)) if session.req_header().method == Method::CONNECT => {
-                Head::Refused(Refusal::WrongMethod { allow: "GET, HEAD, POST" })
+                Head::Refused { refusal: Refusal::WrongMethod { allow: "GET, HEAD, POST" }, was_read: true }
             }
-            Ok(Ok(true)) if has_length_beside_chunks(session) => Head::Refused(BAD_HEAD),
+            Ok(Ok(true)) if has_length_beside_chunks(session) => Head::Refused { refusal: BAD_HEAD, was_read: true },
             Ok(Ok(true)) => Head::Read,
-            Ok(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => Head::Refused(BAD_HEAD),
+            Ok(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => {
+                Head::Refused { refusal: BAD_HEAD, was_read: false }
+            }
             Ok(Err(_)) => Head::None,
         }
     }

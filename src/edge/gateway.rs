@@ -28,6 +28,12 @@ pub struct Gateway {
     pub(super) resolver: Arc<Resolver>,
     pub(super) cas: Arc<ArcSwap<CaStore>>,
     pub(super) budget: BodyBudget,
+    pub(super) records: Records,
+}
+
+/// Where finished requests are written down and counted.
+#[derive(Clone)]
+pub struct Records {
     pub(super) counters: Arc<Counters>,
     pub(super) access_log: Arc<AccessLog>,
 }
@@ -45,7 +51,12 @@ pub struct Parts {
 impl Gateway {
     pub fn new(parts: Parts) -> Self {
         let Parts { settings, cas, resolver, budget, counters, access_log } = parts;
-        Self { settings, resolver, cas, budget, counters, access_log }
+        Self { settings, resolver, cas, budget, records: Records { counters, access_log } }
+    }
+
+    /// For what is refused before it becomes a request.
+    pub(super) fn records(&self) -> Records {
+        self.records.clone()
     }
 }
 
@@ -97,7 +108,7 @@ impl ProxyHttp for Gateway {
 
     /// 6 inject.
     async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
-        inject::inject(session.req_header().raw_path(), request, ctx)
+        inject::inject(session.req_header(), request, ctx)
     }
 
     async fn request_body_filter(
@@ -144,7 +155,7 @@ impl ProxyHttp for Gateway {
 
     /// 9 finish.
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        finish::finish(self, session, error, ctx);
+        finish::finish(&self.records, session, error, ctx);
     }
 
     /// The access line and `fail` say what happened, with the request's id and without its query.

@@ -11,8 +11,8 @@ use crate::domain::upstream::{AuthHeader, Credential};
 use crate::edge::body::declared_length;
 use crate::edge::context::Context;
 
-/// Writes the head of this attempt; `path` is what the client sent, byte for byte, query included.
-pub fn inject(path: &[u8], request: &mut RequestHeader, ctx: &Context) -> Result<()> {
+/// Writes the head of this attempt; path and query are what `asked` has, byte for byte.
+pub fn inject(asked: &RequestHeader, request: &mut RequestHeader, ctx: &Context) -> Result<()> {
     let Some(routed) = ctx.routed.as_deref() else { return Ok(()) };
     let upstream = &*routed.route.upstream;
     let Some(endpoint) = &upstream.endpoint else {
@@ -22,9 +22,10 @@ pub fn inject(path: &[u8], request: &mut RequestHeader, ctx: &Context) -> Result
         request.remove_header(&name);
     }
     request.insert_header(header::HOST, endpoint.authority())?;
-    let (path, query) = match memchr::memchr(b'?', path) {
-        Some(at) => path.split_at(at),
-        None => (path, &[][..]),
+    let target = origin_form(asked);
+    let (path, query) = match memchr::memchr(b'?', target) {
+        Some(at) => target.split_at(at),
+        None => (target, &[][..]),
     };
     let path = std::str::from_utf8(path).or_err(ErrorType::InvalidHTTPHeader, "path")?;
     let mut target = join(endpoint.base_path(), path, None).into_bytes();
@@ -41,6 +42,16 @@ pub fn inject(path: &[u8], request: &mut RequestHeader, ctx: &Context) -> Result
         insert_key(upstream.auth_header, credential, request)?;
     }
     Ok(())
+}
+
+/// Path and query. Of an absolute target (`http://host/path`, RFC 9112 §3.2.2) Pingora keeps the raw bytes whole, but leaves scheme and
+/// authority out of the URI: they name a host, and that is never the client's choice (M16).
+fn origin_form(asked: &RequestHeader) -> &[u8] {
+    let raw = asked.raw_path();
+    if raw.first() == Some(&b'/') {
+        return raw;
+    }
+    asked.uri.path_and_query().map_or(b"/", |target| target.as_str().as_bytes())
 }
 
 fn insert_key(auth_header: AuthHeader, credential: &Credential, request: &mut RequestHeader) -> Result<()> {

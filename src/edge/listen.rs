@@ -22,7 +22,8 @@ const PLAIN_READ_BUFFER_BYTES: usize = 4096;
 /// The service that clients talk to, on every listener of the settings.
 pub fn clients(conf: &Arc<ServerConf>, gateway: Gateway, settings: Arc<ArcSwap<Settings>>) -> Result<Service<Front>> {
     let listeners = settings.load().listeners.clone();
-    let mut service = Service::new("clients".to_owned(), Front::new(http_proxy(conf, gateway), settings));
+    let records = gateway.records();
+    let mut service = Service::new("clients".to_owned(), Front::new(http_proxy(conf, gateway), settings, records));
     for listener in &listeners {
         service.add_listener(endpoint(listener)?);
     }

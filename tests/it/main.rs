@@ -13,13 +13,17 @@
 
 mod answers;
 mod bad_input;
+mod commands;
+mod configuration;
 mod connections;
 mod harness;
 mod headers;
 mod lifetimes;
+mod logs;
 mod matrix;
 mod metering;
 mod mock_shapes;
 mod rooms;
+mod routing;
 mod smoke;
 mod support;

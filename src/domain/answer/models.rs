@@ -3,6 +3,9 @@
 //! OpenAI: `{"object":"list","data":[{"id","object":"model","created","owned_by"}]}`; Anthropic: `{"data":[{"type":"model","id",
 //! "display_name","created_at"}],"has_more","first_id","last_id"}`. A configured model has no date of its own: both say the epoch.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use crate::domain::dialect::Dialect;
@@ -20,6 +23,14 @@ pub fn list<'a>(dialect: Dialect, models: impl Iterator<Item = ListedModel<'a>>)
         }
     }
     .to_string()
+}
+
+/// Reads the id out of `/v1/models/{id}` (or `/models/{id}`); ids may hold slashes, plain or percent-encoded. `None`: the list is asked for.
+///
+/// An encoding that is no UTF-8 names no model, whatever it is read as.
+pub fn asked_id(path: &str) -> Option<Cow<'_, str>> {
+    let id = path.strip_prefix("/v1").unwrap_or(path).strip_prefix("/models/")?;
+    Some(percent_decode_str(id).decode_utf8_lossy())
 }
 
 /// One model by its id.
@@ -59,6 +70,22 @@ mod tests {
         assert_eq!(value["last_id"], "b");
         assert_eq!(value["has_more"], false);
         assert_eq!(value["data"][1]["type"], "model");
+    }
+
+    #[test]
+    fn m14_reads_the_id_out_of_the_path() {
+        for (path, id) in [
+            ("/v1/models", None),
+            ("/models", None),
+            ("/v1/models/gpt-4", Some("gpt-4")),
+            ("/models/gpt-4", Some("gpt-4")),
+            ("/v1/models/accounts/x/models/llama", Some("accounts/x/models/llama")),
+            ("/v1/models/accounts%2Fx", Some("accounts/x")),
+            ("/v1/models/gr%C3%B6%C3%9Fer+x", Some("größer+x")),
+            ("/v1/models/50%", Some("50%")),
+        ] {
+            assert_eq!(asked_id(path).as_deref(), id, "{path}");
+        }
     }
 
     #[test]

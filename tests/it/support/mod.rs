@@ -6,6 +6,7 @@ pub mod certs;
 pub mod client;
 pub mod distrust;
 pub mod gateway;
+pub mod process;
 pub mod raw;
 pub mod request;
 pub mod setup;

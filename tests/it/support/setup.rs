@@ -40,6 +40,7 @@ pub struct Setup {
     dir: TempDir,
     tls_listener: Option<(PathBuf, PathBuf)>,
     threads: usize,
+    grace_seconds: u64,
 }
 
 /// Where a gateway listens.
@@ -72,6 +73,7 @@ impl Setup {
             dir: tempfile::tempdir().unwrap(),
             tls_listener: None,
             threads: 2,
+            grace_seconds: 1,
         };
         setup.secret_env("PROXY_API_KEY", CLIENT_KEY).secret_env("TROLLBRIDGE_ADMIN_TOKEN", ADMIN_TOKEN)
     }
@@ -168,6 +170,12 @@ impl Setup {
         self
     }
 
+    /// Drains for this many seconds after SIGTERM in place of one.
+    pub fn grace_seconds(mut self, seconds: u64) -> Self {
+        self.grace_seconds = seconds;
+        self
+    }
+
     /// Starts the gateway and waits until it accepts; a port that somebody else took meanwhile is replaced.
     pub async fn start(self) -> Gateway {
         gateway::start(self).await
@@ -210,9 +218,9 @@ impl Setup {
         self.file(
             "pingora.yaml",
             &format!(
-                "---\nversion: 1\nthreads: {}\npid_file: {dir}/pid\nupgrade_sock: {dir}/upgrade.sock\ngrace_period_seconds: 1\n\
+                "---\nversion: 1\nthreads: {}\npid_file: {dir}/pid\nupgrade_sock: {dir}/upgrade.sock\ngrace_period_seconds: {}\n\
                  graceful_shutdown_timeout_seconds: 1\n",
-                self.threads
+                self.threads, self.grace_seconds
             ),
         );
         ports

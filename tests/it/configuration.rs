@@ -1,0 +1,5 @@
+//! The configuration (K, H6) as an operator meets it: through the running binary, its exit codes, its log and its reloads.
+
+mod reload;
+mod shipped;
+mod start;
