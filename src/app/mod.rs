@@ -30,7 +30,7 @@ const RESOLVED_FOR: Duration = Duration::from_secs(30);
 /// minutes where it is not told.
 const GRACE_SECONDS: u64 = 10;
 /// Pingora's ceiling for the attempts of one request; the real count is `retry.max_attempts`.
-const MOST_ATTEMPTS: usize = 64;
+const MOST_ATTEMPTS: usize = 100;
 
 /// What a run of the gateway is made from.
 pub struct Plan {

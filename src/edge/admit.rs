@@ -136,6 +136,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     {
         return Err(Refusal::BodyTooLarge { limit_bytes: settings.limits.max_body_bytes }.into());
     }
+    exchange.expect_body_by(Instant::now() + settings.limits.body_read);
     let upstream = route.upstream.clone();
     ctx.routed = Some(Box::new(Routed { route, length: None, asked_model: None, usage_asked_by_us: false }));
     Ok(configured(&upstream)?)

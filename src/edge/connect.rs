@@ -1,6 +1,7 @@
 //! Step 5: the peer of one attempt. It comes from the configuration alone; nothing in a request can change it (M16).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use pingora_core::protocols::ALPN;
@@ -31,7 +32,7 @@ pub async fn peer(gateway: &Gateway, ctx: &mut Context) -> Result<Box<HttpPeer>>
     };
     let next = Attempt {
         number: ctx.attempt.number + 1,
-        credential: ctx.attempt.credential,
+        credential: ctx.attempt.credential + usize::from(ctx.attempt.tries_next_credential),
         began: Some(Instant::now()),
         ..Attempt::default()
     };
@@ -91,7 +92,9 @@ pub fn failed(gateway: &Gateway, peer: &HttpPeer, ctx: &mut Context, mut error: 
         gateway.resolver.failed(endpoint.host(), *address);
     }
     let retry = &arrival.settings.retry;
-    let may_retry = ctx.attempt.number < retry.max_attempts && arrival.at.elapsed() < retry.budget;
+    let has_another =
+        upstream.connect_to.is_none() && upstream.endpoint.as_ref().is_some_and(|e| e.host().parse::<IpAddr>().is_err());
+    let may_retry = has_another && ctx.attempt.number < retry.max_attempts && arrival.at.elapsed() < retry.budget;
     error.set_retry(may_retry);
     ctx.outcome.refusal = Some(Refusal::UpstreamFailed { detail: error.to_string() });
     error

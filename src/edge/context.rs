@@ -65,6 +65,8 @@ pub struct Attempt {
     pub number: u32,
     /// Which of the upstream's credentials it uses.
     pub credential: usize,
+    /// The next attempt, should there be one, uses the credential after this one.
+    pub tries_next_credential: bool,
     pub began: Option<Instant>,
     pub peer: Option<std::net::SocketAddr>,
     pub connect: Option<Duration>,

@@ -31,6 +31,8 @@ pub struct Exchange {
 struct State {
     body: Option<Kept>,
     watch: Watch,
+    /// When a body that passes through unread must be complete.
+    body_due: Option<Instant>,
     /// Written when the upstream's answer turns out to have no body of its own, and the client's must have one.
     tail: Option<Bytes>,
     tail_taken: bool,
@@ -78,6 +80,14 @@ impl Exchange {
     /// Lets the body go: an answer is on its way, so no attempt follows. A stream may live for hours, its prompt need not.
     pub fn release_body(&self) {
         self.state().body = None;
+    }
+
+    pub fn expect_body_by(&self, due: Instant) {
+        self.state().body_due = Some(due);
+    }
+
+    pub fn body_due(&self) -> Option<Instant> {
+        self.state().body_due
     }
 
     pub fn watch(&self, watch: Watch) {

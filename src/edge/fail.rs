@@ -1,5 +1,7 @@
 //! What is said when it went wrong: an answer of ours while nothing was sent, an error event within a stream, a cut otherwise.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
@@ -8,7 +10,7 @@ use crate::domain::answer::{Fault, Refusal, body::error_body, body::error_event}
 use crate::edge::context::Context;
 use crate::edge::deliver::Delivery;
 use crate::edge::judge::head_due;
-use crate::edge::replay::UPSTREAM_TOO_LATE;
+use crate::edge::replay::{BODY_TOO_SLOW, UPSTREAM_TOO_LATE};
 use crate::edge::respond;
 
 /// Answers a request that never got an upstream; the connection stays usable where its framing is sure.
@@ -27,12 +29,15 @@ pub async fn refuse(session: &mut Session, ctx: &mut Context, refusal: Refusal) 
     respond::refuse(session.as_downstream_mut(), &answer, arrival.dialect, &arrival.id).await
 }
 
+/// How soon a connection that was closed before our request shows it: a round trip, with room.
+const STALE_SHOWS_WITHIN: Duration = Duration::from_secs(1);
+
 /// Decides whether a failed attempt may be followed by another. Never once a final status went to the client, never when the body
 /// could not be sent again.
 pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &Context, reused: bool) -> Box<Error> {
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return error };
     let retry = &arrival.settings.retry;
-    let possible = session.response_written().is_none()
+    let possible = !has_begun(session)
         && routed.length.is_some()
         && ctx.attempt.number < retry.max_attempts
         && arrival.at.elapsed() < retry.budget;
@@ -40,13 +45,20 @@ pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &Context, reused
         error.set_retry(false);
         return error;
     }
-    // A kept connection that the upstream closed while our request was under way is the network's fault, not the request's.
-    if reused && ctx.attempt.first_byte.is_none() && lost_connection(&error) {
+    // A kept connection that the upstream had closed shows it at once. One that breaks later broke under the request, which the
+    // provider may have worked on: sent again, it would be paid for twice.
+    let stale = reused && ctx.attempt.began.is_some_and(|began| began.elapsed() < STALE_SHOWS_WITHIN);
+    if stale && ctx.attempt.first_byte.is_none() && lost_connection(&error) {
         error.set_retry(true);
     } else {
-        error.retry.decide_reuse(reused);
+        error.retry.decide_reuse(stale);
     }
     error
+}
+
+/// Whether a final head went to the client. An interim `100 Continue` is none.
+fn has_begun(session: &Session) -> bool {
+    session.response_written().is_some_and(|head| !head.status.is_informational())
 }
 
 /// Whether the upstream's connection broke. Pingora marks this as worth a retry while the head is sent or awaited, but not while the
@@ -66,7 +78,7 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
     arrival.exchange.close_after_answer();
-    let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
+    let begun = has_begun(session);
     if begun && ctx.delivery.has_ended() && refusal != Refusal::LeakStopped {
         // The stream said its last word before the connection broke: nothing is missing.
         let rest = ctx.delivery.rest();
@@ -106,6 +118,10 @@ fn refusal_of(error: &Error, ctx: &Context) -> Option<Refusal> {
     if let Some(known) = &ctx.outcome.refusal {
         return Some(known.clone());
     }
+    if *error.etype() == BODY_TOO_SLOW {
+        let limit = ctx.arrival.as_ref().map(|arrival| arrival.settings.limits.body_read).unwrap_or_default();
+        return Some(Refusal::BodyTooSlow { limit });
+    }
     if *error.etype() == UPSTREAM_TOO_LATE {
         return Some(match (ctx.attempt.first_byte, head_due(ctx)) {
             (None, Some((_, limit))) => Refusal::FirstByteTooLate { limit },
@@ -127,6 +143,8 @@ fn refusal_of(error: &Error, ctx: &Context) -> Option<Refusal> {
         ErrorSource::Upstream => {
             let detail = error.to_string();
             Some(match (ctx.attempt.first_byte, error.etype()) {
+                // Another credential was to be tried, and could not be.
+                (_, ErrorType::HTTPStatus(_)) => Refusal::UpstreamFailed { detail },
                 (Some(_), _) => Refusal::Cut { detail },
                 (None, ErrorType::ReadTimedout) => {
                     let limit = head_due(ctx).map(|(_, limit)| limit).unwrap_or_default();

@@ -168,7 +168,10 @@ impl HttpServerApp for Door {
         session.req_header_mut().extensions_mut().insert(exchange.clone());
         let replay = ReplaySession::new(Box::new(session), exchange.clone());
         self.proxy.process_new_http(ServerSession::new_custom(Box::new(replay)), shutdown).await;
-        Self::part(exchange.take_back()?, exchange.closes()).await
+        let (returned, closes) = (exchange.take_back()?, exchange.closes());
+        // The body and its share of the budget go now, not after the client's last byte.
+        drop(exchange);
+        Self::part(returned, closes).await
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

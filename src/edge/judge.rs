@@ -52,7 +52,7 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
             Ok(())
         }
         Verdict::NextCredential => {
-            ctx.attempt.credential += 1;
+            ctx.attempt.tries_next_credential = true;
             let mut again = Error::explain(ErrorType::HTTPStatus(head.status.as_u16()), "another credential is tried").into_up();
             again.set_retry(true);
             Err(again)

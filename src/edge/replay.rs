@@ -31,6 +31,9 @@ use crate::edge::exchange::{Exchange, Watch};
 /// The upstream did not keep a deadline of [`Watch`].
 pub const UPSTREAM_TOO_LATE: ErrorType = ErrorType::Custom("UpstreamTooLate");
 
+/// The client did not keep the deadline of a body that passes through.
+pub const BODY_TOO_SLOW: ErrorType = ErrorType::Custom("BodyTooSlow");
+
 pub struct ReplaySession {
     /// Always present until `drop` hands it back.
     real: Option<Box<ServerSession>>,
@@ -77,7 +80,8 @@ impl ReplaySession {
     /// keep-alive silently (`v1/server.rs`, `prepare_response_header`).
     async fn invite_body(&mut self) -> Result<()> {
         let ServerSession::H1(real) = self.real_mut() else { return Ok(()) };
-        if real.response_written().is_some() || !expects_continue(real.req_header()) {
+        let is_old = real.req_header().version < http::Version::HTTP_11;
+        if is_old || real.response_written().is_some() || !expects_continue(real.req_header()) {
             return Ok(());
         }
         real.set_close_on_response_before_downstream_finish(false);
@@ -300,7 +304,13 @@ impl Session for ReplaySession {
             return Ok(self.next_kept());
         }
         self.invite_body().await?;
-        self.real_mut().read_body_or_idle(false).await
+        let Some(due) = self.exchange.body_due() else {
+            return self.real_mut().read_body_or_idle(false).await;
+        };
+        match tokio::time::timeout_at(due.into(), self.real_mut().read_body_or_idle(false)).await {
+            Ok(read) => read,
+            Err(_) => Err(Error::explain(BODY_TOO_SLOW, "a passing body did not arrive in time").into_down()),
+        }
     }
 
     fn body_bytes_sent(&self) -> usize {

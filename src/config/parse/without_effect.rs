@@ -1,7 +1,7 @@
 //! Keys that are read and checked, and do nothing yet. Each is said aloud: a setting without effect must not look like one with.
 
 use crate::config::parse::Context;
-use crate::config::raw::{Config, LedgerSync};
+use crate::config::raw::{Config, LedgerSync, OnLoss};
 use crate::config::source::At;
 use crate::domain::route::table::HostPattern;
 
@@ -37,6 +37,14 @@ pub fn warn(raw: &Config, cx: &mut Context<'_, '_>) {
     for (key, is_set) in [("require_price", raw.billing.require_price), ("require_credits", raw.billing.require_credits)] {
         if is_set {
             cx.warn(&billing.key(key), "has no effect yet: client credits are not built");
+        }
+    }
+    for (key, is_changed) in [
+        ("on_client_gone", raw.billing.on_client_gone != OnLoss::Estimate),
+        ("on_upstream_cut", raw.billing.on_upstream_cut != OnLoss::Observed),
+    ] {
+        if is_changed {
+            cx.warn(&billing.key(key), "has no effect yet: the access log shows what was observed, the ledger is not built");
         }
     }
     let tests = root.key("tests");
