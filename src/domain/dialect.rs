@@ -57,6 +57,21 @@ impl Api {
         }
     }
 
+    /// Whether a path that names no API here is a known one in another spelling: escaped letters, doubled or reversed slashes, a slash
+    /// or a parameter at the end, other case. A provider may read it as the known one; metered and answered as something else it
+    /// would go unbilled.
+    pub fn is_disguised(path: &str) -> bool {
+        let Ok(decoded) = percent_encoding::percent_decode_str(path).decode_utf8() else { return true };
+        if decoded.chars().any(char::is_control) {
+            return true;
+        }
+        let decoded = decoded.to_ascii_lowercase().replace('\\', "/");
+        let plain = decoded.split([';', '?', '#']).next().unwrap_or_default();
+        let segments: Vec<&str> = plain.split('/').map(str::trim).filter(|segment| !segment.is_empty()).collect();
+        let plain = format!("/{}", segments.join("/"));
+        plain != path && !matches!(Self::of(&plain), Self::Other | Self::Unknown)
+    }
+
     /// Whether the path takes `POST` with a JSON body and nothing else.
     pub fn is_post_only(self) -> bool {
         matches!(
@@ -104,6 +119,31 @@ mod tests {
             ("", Api::Unknown),
         ] {
             assert_eq!(Api::of(path), api, "{path}");
+        }
+    }
+
+    #[test]
+    fn m15_a_known_path_in_another_spelling_is_seen_through() {
+        for path in [
+            "/v1/%63hat/completions",
+            "/v1//chat/completions",
+            "/v1/chat/completions/",
+            "/v1/%6dessages",
+            "//v1/messages",
+            "/v1/messages;x",
+            "/v1/messages%00",
+            "/v1\\messages",
+            "/v1/Messages",
+            "/v1/messages%20",
+            "/v1/a%0d%0ab",
+            "/v1/%ff",
+            "/v1/messages%3fbeta",
+            "/v1/messages%2fcount_tokens",
+        ] {
+            assert!(Api::is_disguised(path), "{path}");
+        }
+        for path in ["/v1/audio/speech", "/v1/files/a%20b", "/v1/messages/batches", "/v1/images/generations", "/v1/Files"] {
+            assert!(!Api::is_disguised(path), "{path}");
         }
     }
 

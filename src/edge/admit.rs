@@ -107,7 +107,8 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
         return answer_probe(session, ctx).await;
     }
     ctx.client = Some(authenticate(&settings.auth, &session.req_header().headers)?);
-    if join::escapes(session.req_header().uri.path()) {
+    let path = session.req_header().uri.path();
+    if join::escapes(path) || (matches!(api, Api::Other | Api::Unknown) && Api::is_disguised(path)) {
         return Err(unknown_path(session).into());
     }
     if api == Api::Models {

@@ -1,7 +1,6 @@
 //! Step 5: the peer of one attempt. It comes from the configuration alone; nothing in a request can change it (M16).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use pingora_core::protocols::ALPN;
@@ -12,6 +11,7 @@ use crate::domain::answer::Refusal;
 use crate::domain::upstream::Upstream;
 use crate::edge::context::{Attempt, Context};
 use crate::edge::exchange::Watch;
+use crate::edge::fail;
 use crate::edge::gateway::Gateway;
 
 /// Streams that share one HTTP/2 connection; Pingora's own default of 1 would make HTTP/2 a slower HTTP/1.
@@ -84,7 +84,7 @@ pub fn connected(ctx: &mut Context) {
     arrival.exchange.watch(Watch::Until { by });
 }
 
-/// A connection that did not come about: another address is tried while the budget lasts.
+/// A connection that did not come about is tried again, at another address where there is one, while the budget lasts.
 pub fn failed(gateway: &Gateway, peer: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return error };
     let upstream = &routed.route.upstream;
@@ -92,11 +92,9 @@ pub fn failed(gateway: &Gateway, peer: &HttpPeer, ctx: &mut Context, mut error: 
         gateway.resolver.failed(endpoint.host(), *address);
     }
     let retry = &arrival.settings.retry;
-    let has_another =
-        upstream.connect_to.is_none() && upstream.endpoint.as_ref().is_some_and(|e| e.host().parse::<IpAddr>().is_err());
-    let may_retry = has_another && ctx.attempt.number < retry.max_attempts && arrival.at.elapsed() < retry.budget;
+    let may_retry = ctx.attempt.number < retry.max_attempts && arrival.at.elapsed() < retry.budget;
     error.set_retry(may_retry);
-    ctx.outcome.refusal = Some(Refusal::UpstreamFailed { detail: error.to_string() });
+    ctx.outcome.refusal = Some(Refusal::UpstreamFailed { detail: fail::cause(&error, ctx) });
     error
 }
 

@@ -85,7 +85,7 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
         ctx.outcome.complete = session.as_downstream_mut().write_response_body(rest, true).await.is_ok();
         return FailToProxy { error_code: ctx.outcome.status, can_reuse_downstream: false };
     }
-    log::warn!("request {}: {refusal}; {error}", arrival.id);
+    log::warn!("request {}: {refusal}", arrival.id);
     let answer = match &mut ctx.delivery {
         // The provider's error broke off, but ours is known.
         Delivery::Replacing(replacing) => replacing.answer(arrival),
@@ -111,6 +111,18 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
     }
     ctx.outcome.refusal.get_or_insert(refusal);
     FailToProxy { error_code: ctx.outcome.status, can_reuse_downstream: false }
+}
+
+/// Pingora's account of a failure, fit for the log: it quotes a head that it could not read, raw and whole.
+pub fn cause(error: &Error, ctx: &Context) -> String {
+    const MOST_CHARS: usize = 300;
+    let text = error.to_string();
+    let unquoted = text.split(" buf: ").next().unwrap_or_default();
+    let short: String = unquoted.chars().take(MOST_CHARS).collect();
+    match ctx.routed.as_deref() {
+        Some(routed) => routed.route.upstream.guard.mask(&short),
+        None => short,
+    }
 }
 
 /// What the failure means; `None`: the client is gone and nobody is left to answer.
@@ -141,7 +153,7 @@ fn refusal_of(error: &Error, ctx: &Context) -> Option<Refusal> {
             _ => Some(Refusal::BadHead { reason: "The request could not be read." }),
         },
         ErrorSource::Upstream => {
-            let detail = error.to_string();
+            let detail = cause(error, ctx);
             Some(match (ctx.attempt.first_byte, error.etype()) {
                 // Another credential was to be tried, and could not be.
                 (_, ErrorType::HTTPStatus(_)) => Refusal::UpstreamFailed { detail },
@@ -153,6 +165,6 @@ fn refusal_of(error: &Error, ctx: &Context) -> Option<Refusal> {
                 (None, _) => Refusal::UpstreamFailed { detail },
             })
         }
-        ErrorSource::Internal | ErrorSource::Unset => Some(Refusal::Internal { detail: error.to_string() }),
+        ErrorSource::Internal | ErrorSource::Unset => Some(Refusal::Internal { detail: cause(error, ctx) }),
     }
 }

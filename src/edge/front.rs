@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::{Method, header};
+use http::{HeaderValue, Method, header};
 use pingora_core::ErrorType;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::Stream;
@@ -206,7 +206,9 @@ impl Door {
             Ok(Ok(true)) if session.req_header().method == Method::CONNECT => {
                 Head::Refused { refusal: Refusal::WrongMethod { allow: "GET, HEAD, POST" }, was_read: true }
             }
-            Ok(Ok(true)) if has_length_beside_chunks(session) => Head::Refused { refusal: BAD_HEAD, was_read: true },
+            Ok(Ok(true)) if has_length_beside_chunks(session) || has_another_coding(session) => {
+                Head::Refused { refusal: BAD_HEAD, was_read: true }
+            }
             Ok(Ok(true)) => Head::Read,
             Ok(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => {
                 Head::Refused { refusal: BAD_HEAD, was_read: false }
@@ -248,6 +250,13 @@ fn has_length_beside_chunks(session: &ServerSession) -> bool {
     let begins_with_name = |line: &[u8]| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME));
     session.req_header().headers.contains_key(header::TRANSFER_ENCODING)
         && session.to_h1_raw().split(|&byte| byte == b'\n').any(begins_with_name)
+}
+
+/// Whether the body comes in another transfer coding than `chunked` alone, said once: a list is read differently by different servers.
+fn has_another_coding(session: &ServerSession) -> bool {
+    let mut codings = session.req_header().headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    !codings.next().is_none_or(is_chunked) || codings.next().is_some()
 }
 
 /// The dialect of a head's path, as far as there is one. The summary is the only view of a head that Pingora gives without a panic

@@ -33,7 +33,10 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     ctx.attempt.first_byte = Some(arrival.at.elapsed());
     arrival.exchange.watch(Watch::Idle { limit: upstream.timeouts.idle });
 
-    ctx.attempt.upstream_request_id = headers::response::upstream_request_id(&head.headers).map(Box::from);
+    let their_id = headers::response::upstream_request_id(&head.headers);
+    ctx.attempt.upstream_request_id = their_id.filter(|id| !upstream.guard.contains(id.as_bytes())).map(Box::from);
+    // The phrase beside the status is text of the provider's as well.
+    let _ = head.set_reason_phrase(None);
     let circumstances =
         Circumstances { another_credential: may_try_another(ctx, arrival, routed), retry_after: retry_after(head) };
     match verdict::judge(head.status.as_u16(), circumstances) {
@@ -116,8 +119,6 @@ fn clear(head: &mut ResponseHeader, keeps: impl Fn(&HeaderName, &HeaderValue) ->
     for name in names {
         head.remove_header(&name);
     }
-    // The reason phrase is the provider's text as well.
-    let _ = head.set_reason_phrase(None);
 }
 
 /// `retry-after-ms`, or `Retry-After` in seconds or as a date. Fractions are what some providers send.

@@ -295,3 +295,15 @@ async fn h8_a_path_that_is_not_served_is_404_before_an_upstream_is_contacted() {
     }
     assert_eq!(main.counts().connections, 0);
 }
+
+/// H8, U6: a listed path in another spelling is not served as an unlisted one, past the meter.
+#[tokio::test(flavor = "multi_thread")]
+async fn h8_a_listed_path_in_another_spelling_is_404() {
+    let main = Mock::http().await.unwrap();
+    let gateway = Setup::new().main(&main).start().await;
+    for path in ["/v1/%63hat/completions", "/v1//chat/completions", "/v1/chat/completions/", "/v1/messages;x", "/v1/Messages"] {
+        let answer = gateway.send(Request::post(path, &json!({ "model": MAIN_MODEL }))).await;
+        assert_eq!(answer.status, 404, "{path}: {}", answer.text());
+    }
+    assert_eq!(main.counts().requests, 0);
+}

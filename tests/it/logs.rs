@@ -177,11 +177,12 @@ async fn l1_what_a_client_chose_stays_within_its_field() {
     let gateway = Setup::new().set("/log/format", json!("json")).set("/routing/unknown_model", json!("reject")).start().await;
     let model = format!("x\n{{\"opened_at\":\"forged\"}}\u{1b}[31m\u{2028}{}", "y".repeat(400));
     let answer = gateway.send(Request::post("/v1/a%0ab", &prompt(&model, false))).await.expect(404);
+    assert_eq!(access_line(&gateway, answer.header("x-request-id")).await["path"], "/v1/a%0ab");
+    let answer = gateway.send(Request::post("/v1/embeddings", &prompt(&model, false))).await.expect(404);
     let line = access_line(&gateway, answer.header("x-request-id")).await;
     assert!(line["model"].as_str().unwrap().starts_with("x\n{"), "{line}");
     assert!(line["model"].as_str().unwrap().len() < 300, "{line}");
-    assert_eq!(line["path"], "/v1/a%0ab");
-    assert_eq!(gateway.log_lines().iter().filter(|line| is_access_line(line)).count(), 1);
+    assert_eq!(gateway.log_lines().iter().filter(|line| is_access_line(line)).count(), 2);
 }
 
 async fn counters(gateway: &Gateway) -> [u64; 4] {

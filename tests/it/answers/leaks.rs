@@ -5,7 +5,7 @@ use trollbridge::provider_mock::{CANARIES, EchoKey, Encoding, Framing, Reply, Sp
 use super::{
     BOTH, CHAT, MESSAGES, RESPONSES, Speaks, access_line, ask_main, ask_plainly, client_that, expect_error, main_that, next_line,
 };
-use crate::support::request::Answer;
+use crate::support::request::{Answer, CLIENT_KEY};
 use crate::support::setup::MAIN_KEY;
 
 /// Fails unless the answer was stopped where the key would have stood.
@@ -176,4 +176,40 @@ async fn o8_half_a_key_passes() {
         main.push(Reply::raw_body(body.clone()).split(split));
         assert_eq!(gateway.send(ask_main(CHAT, false)).await.expect(200).text(), body);
     }
+}
+
+/// O8, L1: neither a reason phrase, nor a head that can't be read, nor the provider's request id carries our key to a client or a log; the
+/// gateway's own output is searched when it is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn o8_a_key_in_a_heads_odd_places_is_seen_nowhere() {
+    let (setup, main) = main_that(Speaks::Http1).await;
+    let gateway = setup.start().await;
+    let body = r#"{"choices":[],"answer":"answer-text-canary"}"#;
+    let head = |status: &str, more: &str| {
+        Reply::raw_bytes(format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{more}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        ))
+    };
+    for (reply, status) in [
+        (head(&format!("200 {MAIN_KEY}"), ""), 200),
+        (head("200 OK", &format!("x-request-id: {MAIN_KEY}\r\n")), 200),
+        (head("200 OK", &format!("bad header {MAIN_KEY}\r\n")), 502),
+    ] {
+        main.push(reply);
+        let mut client = gateway.raw().await;
+        let asked = r#"{"model":"claude-sonnet-4-5-20250929"}"#;
+        client
+            .send(format!(
+                "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {CLIENT_KEY}\r\nConnection: close\r\n\
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{asked}",
+                asked.len()
+            ))
+            .await;
+        let seen = String::from_utf8_lossy(&client.read_to_end().await).into_owned();
+        assert!(seen.starts_with(&format!("HTTP/1.1 {status} ")), "{seen}");
+        assert!(!seen.contains(MAIN_KEY), "{seen}");
+    }
+    let log = gateway.stop();
+    assert!(!log.contains(MAIN_KEY) && !log.contains("answer-text-canary"), "{log}");
 }
