@@ -1,10 +1,11 @@
 //! Plugs the parts together: the only place that knows all of them.
 
+mod last_resort;
 mod preflight;
 mod reload;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -95,7 +96,10 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         };
         server.add_service(listen::admin(addr, admin));
     }
-    server.add_service(background_service("reload", reload::Reload { config, settings, cas, budget, readiness }));
+    let (phases, log) = (server.watch_execution_phase(), access_log.clone());
+    let limit = Duration::from_secs(server.configuration.graceful_shutdown_timeout_seconds.unwrap_or(5));
+    let last_resort = Mutex::new(Some(Box::new(move || last_resort::watch(phases, limit, log)) as Box<dyn FnOnce() + Send>));
+    server.add_service(background_service("reload", reload::Reload { config, settings, cas, budget, readiness, last_resort }));
     server.run(RunArgs::default());
     access_log.close();
     Ok(())

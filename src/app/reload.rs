@@ -1,7 +1,7 @@
 //! The reload: SIGHUP reads `config.json` again and swaps it in whole, or refuses it whole and keeps the old one.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -24,11 +24,16 @@ pub struct Reload {
     pub cas: Arc<ArcSwap<CaStore>>,
     pub budget: BodyBudget,
     pub readiness: Arc<Readiness>,
+    /// Taken at the start: the last resort's thread must begin behind a fork.
+    pub last_resort: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 #[async_trait]
 impl BackgroundService for Reload {
     async fn start(&self, mut shutdown: ShutdownWatch) {
+        if let Some(begin) = self.last_resort.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            begin();
+        }
         let mut hangups = match signal(SignalKind::hangup()) {
             Ok(hangups) => hangups,
             Err(error) => {

@@ -1,0 +1,44 @@
+//! Ends the process when Pingora can't.
+//!
+//! Without work stealing, a service's accept loop that meets a runtime which is shutting down takes "accept failed" for a passing fault
+//! and tries again without a pause (pingora-core `services/listening.rs`, `run_endpoint`): the runtime's thread never ends, and
+//! neither does the process that waits for it. By then every request has had its time; what is left is to exit.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pingora_core::server::ExecutionPhase;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::ops::access_log::AccessLog;
+
+/// What Pingora may take beyond its own limit.
+const SLACK: Duration = Duration::from_millis(500);
+
+/// Waits on a thread of its own for the end of all runtimes; must be called after a fork.
+///
+/// `limit` is what a graceful end grants them, a quick one grants nothing.
+pub fn watch(mut phases: Receiver<ExecutionPhase>, limit: Duration, access_log: Arc<AccessLog>) {
+    let watching = move || {
+        let mut is_graceful = false;
+        loop {
+            match phases.blocking_recv() {
+                Ok(ExecutionPhase::ShutdownGracePeriod) => is_graceful = true,
+                Ok(ExecutionPhase::ShutdownRuntimes) => break,
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+        let until = Instant::now() + SLACK + if is_graceful { limit } else { Duration::ZERO };
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            thread::park_timeout(left);
+        }
+        access_log.close();
+        std::process::exit(0);
+    };
+    if let Err(error) = thread::Builder::new().name("last-resort".to_owned()).spawn(watching) {
+        log::warn!("no thread for the last resort, a shutdown may take its full time: {error}");
+    }
+}
