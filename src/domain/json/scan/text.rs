@@ -41,18 +41,22 @@ enum Reached<'a> {
     Long(&'a [u8]),
 }
 
-/// Most strings are keys and short words: looks at the first 32 bytes before the wide step is worth its start.
+/// Most strings are keys and short words, and some text has an escape every few bytes: the wide step is worth its start only where 24
+/// bytes in a row are plain.
 #[inline]
 fn skip_short(bytes: &[u8]) -> Reached<'_> {
-    let mut rest = bytes;
-    for _ in 0..4 {
+    let (mut rest, mut plain_blocks) = (bytes, 0);
+    while plain_blocks < 3 {
         let Some((block, after)) = rest.split_first_chunk::<8>() else { return Reached::End(skip_small(rest)) };
         match block::first_special(block) {
-            None => rest = after,
+            None => {
+                rest = after;
+                plain_blocks += 1;
+            }
             Some(at) => {
                 let stop = drop_first(rest, at);
                 match after_simple_escape(stop) {
-                    Some(after) => rest = after,
+                    Some(after) => (rest, plain_blocks) = (after, 0),
                     None => return Reached::End(stop),
                 }
             }
