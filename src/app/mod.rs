@@ -12,9 +12,12 @@ use arc_swap::ArcSwap;
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::background::background_service;
+use tokio::sync::Notify;
 
 use crate::domain::settings::Settings;
+use crate::domain::upstream::registry::Registry;
 use crate::edge::admin::Admin;
+use crate::edge::pool::HealthChecks;
 use crate::edge::{CaStore, Gateway, Parts, listen};
 use crate::ops::access_log::AccessLog;
 use crate::ops::body_budget::BodyBudget;
@@ -38,6 +41,8 @@ pub struct Plan {
     pub settings: Settings,
     /// Where a reload reads the settings again; `None`: there is nothing to reload.
     pub config: Option<PathBuf>,
+    /// Knows the keys and proxies of the settings, so that a reload keeps how they stand.
+    pub registry: Registry,
     pub conf: ServerConf,
     pub opt: Opt,
 }
@@ -57,7 +62,7 @@ pub fn default_conf() -> ServerConf {
 
 /// Runs the gateway until a signal ends it.
 pub fn run(plan: Plan) -> Result<(), Obstacle> {
-    let Plan { settings, config, mut conf, opt } = plan;
+    let Plan { settings, config, registry, mut conf, opt } = plan;
     let started = Instant::now();
     preflight::check(&settings, opt.upgrade)?;
     let cas = ca::load(&settings).map_err(Obstacle::Unusable)?;
@@ -72,12 +77,15 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let settings = Arc::new(ArcSwap::from_pointee(settings));
     let cas: Arc<ArcSwap<CaStore>> = Arc::new(ArcSwap::from_pointee(cas));
 
+    let resolver = Arc::new(Resolver::new(RESOLVED_FOR));
+    let reloaded = Arc::new(Notify::new());
+
     let mut server = Server::new_with_opt_and_conf(Some(opt), conf);
     server.bootstrap();
     let gateway = Gateway::new(Parts {
         settings: settings.clone(),
         cas: cas.clone(),
-        resolver: Arc::new(Resolver::new(RESOLVED_FOR)),
+        resolver: resolver.clone(),
         budget: budget.clone(),
         counters: counters.clone(),
         access_log: access_log.clone(),
@@ -96,10 +104,15 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         };
         server.add_service(listen::admin(addr, admin));
     }
+    let checks = HealthChecks { settings: settings.clone(), cas: cas.clone(), resolver, reloaded: reloaded.clone() };
+    server.add_service(background_service("health checks", checks));
     let (phases, log) = (server.watch_execution_phase(), access_log.clone());
     let limit = Duration::from_secs(server.configuration.graceful_shutdown_timeout_seconds.unwrap_or(5));
     let last_resort = Mutex::new(Some(Box::new(move || last_resort::watch(phases, limit, log)) as Box<dyn FnOnce() + Send>));
-    server.add_service(background_service("reload", reload::Reload { config, settings, cas, budget, readiness, last_resort }));
+    server.add_service(background_service(
+        "reload",
+        reload::Reload { config, registry, reloaded, settings, cas, budget, readiness, last_resort },
+    ));
     server.run(RunArgs::default());
     access_log.close();
     Ok(())

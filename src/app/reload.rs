@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::config;
 use crate::domain::settings::Settings;
+use crate::domain::upstream::registry::Registry;
 use crate::edge::CaStore;
 use crate::ops::body_budget::BodyBudget;
 use crate::ops::health::Readiness;
@@ -20,6 +22,9 @@ use crate::ops::{ca, log as program_log};
 pub struct Reload {
     /// `None`: settings that came from no file can't be read again.
     pub config: Option<PathBuf>,
+    pub registry: Registry,
+    /// Hears of each reload that came into force.
+    pub reloaded: Arc<Notify>,
     pub settings: Arc<ArcSwap<Settings>>,
     pub cas: Arc<ArcSwap<CaStore>>,
     pub budget: BodyBudget,
@@ -73,7 +78,7 @@ impl Reload {
     }
 
     fn swap(&self, path: &Path) -> Result<(), String> {
-        let loaded = config::load_from_machine(path).map_err(|faults| faults.to_string())?;
+        let loaded = config::load_from_machine(path, &self.registry).map_err(|faults| faults.to_string())?;
         let settings = loaded.settings;
         let fresh = ca::load(&settings)?;
         for warning in &loaded.warnings {
@@ -89,7 +94,10 @@ impl Reload {
         self.cas.store(Arc::new(cas));
         self.budget.set_limit_bytes(settings.limits.inflight_body_bytes);
         program_log::announce(&settings);
+        // The operator may have mended at the provider what the file does not show (T10).
+        settings.upstreams.iter().flat_map(|upstream| &upstream.credentials).for_each(|credential| credential.standing.revive());
         self.settings.store(Arc::new(settings));
+        self.reloaded.notify_one();
         Ok(())
     }
 }

@@ -11,10 +11,16 @@ use crate::app;
 use crate::cli::{EX_OK, EX_USAGE};
 use crate::config::{self, Fault, Faults, Loaded};
 use crate::domain::settings::Settings;
+use crate::domain::upstream::registry::Registry;
 
 /// Checks the file with the process's own environment; gives the exit code.
 pub fn run(file: &Path, json: bool, out: &mut dyn Write) -> u8 {
-    report(file, &config::load_from_machine(file).and_then(|loaded| with_fit_files(file, loaded)), json, out)
+    report(
+        file,
+        &config::load_from_machine(file, &Registry::default()).and_then(|loaded| with_fit_files(file, loaded)),
+        json,
+        out,
+    )
 }
 
 /// Refuses what the start would refuse: certificates and keys that are there and can't be used.

@@ -9,6 +9,7 @@ use pingora_core::server::configuration::{Opt, ServerConf};
 use crate::app::{self, Obstacle, Plan};
 use crate::cli::{EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, run};
 use crate::config;
+use crate::domain::upstream::registry::Registry;
 use crate::ops::log as program_log;
 use crate::provider_mock::{Mock, Options};
 
@@ -50,7 +51,7 @@ pub fn run(listen: SocketAddr) -> u8 {
     }
     // Nobody waits for the end of a demo.
     let conf = ServerConf { grace_period_seconds: Some(0), graceful_shutdown_timeout_seconds: Some(1), ..app::default_conf() };
-    run::finish(app::run(Plan { settings, config: None, conf, opt: Opt::default() }))
+    run::finish(app::run(Plan { settings, config: None, registry: Registry::default(), conf, opt: Opt::default() }))
 }
 
 /// The scripted provider on a runtime of its own, for as long as this value lives.

@@ -13,6 +13,7 @@ use crate::domain::json::peek;
 use crate::domain::route::join::{escapes, join};
 use crate::domain::route::{Route, Rule};
 use crate::domain::settings::Settings;
+use crate::domain::upstream::registry::Registry;
 use crate::domain::upstream::{AuthHeader, Upstream};
 
 /// The request in question.
@@ -40,7 +41,7 @@ pub struct Args {
 
 /// Answers the question; gives the exit code: 0, 64 for a configuration that is refused, 70 for a body that can't be read.
 pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
-    let settings = match config::load_from_machine(&args.config) {
+    let settings = match config::load_from_machine(&args.config, &Registry::default()) {
         Ok(loaded) => loaded.settings,
         Err(faults) => {
             say(&faults.to_string());

@@ -7,6 +7,7 @@ use pingora_core::server::configuration::Opt;
 use crate::app::{self, Obstacle, Plan};
 use crate::cli::{EX_OK, EX_TEMPFAIL, EX_USAGE, RunArgs, check, server_conf};
 use crate::config;
+use crate::domain::upstream::registry::Registry;
 use crate::ops::log as program_log;
 
 /// Runs until a signal ends it; returns the exit code.
@@ -19,7 +20,8 @@ pub fn run(args: &RunArgs) -> u8 {
             args.config.display()
         ));
     }
-    let loaded = match config::load_from_machine(&args.config) {
+    let registry = Registry::default();
+    let loaded = match config::load_from_machine(&args.config, &registry) {
         Ok(loaded) => loaded,
         Err(faults) => return refuse(&faults.to_string()),
     };
@@ -31,7 +33,7 @@ pub fn run(args: &RunArgs) -> u8 {
         Err(why) => return refuse(&why),
     };
     let opt = Opt { upgrade: args.upgrade, daemon: args.daemon, ..Opt::default() };
-    finish(app::run(Plan { settings: loaded.settings, config: Some(args.config.clone()), conf, opt }))
+    finish(app::run(Plan { settings: loaded.settings, config: Some(args.config.clone()), registry, conf, opt }))
 }
 
 /// Turns the outcome of a run into words and an exit code.

@@ -21,6 +21,7 @@ use fault::Report;
 pub use fault::{Fault, Faults, Warning};
 
 use crate::domain::settings::Settings;
+use crate::domain::upstream::registry::Registry;
 
 /// A file that was accepted.
 #[derive(Debug)]
@@ -31,13 +32,13 @@ pub struct Loaded {
     pub tests_passed: usize,
 }
 
-/// Loads a file with the process's own environment and files.
+/// Loads a file with the process's own environment and files. Keys and proxies that `registry` knows keep their standing (T13).
 ///
 /// # Errors
 ///
 /// All faults of the file; the settings that serve at the moment stay as they are.
-pub fn load_from_machine(path: &Path) -> Result<Loaded, Faults> {
-    load(path, &|name| std::env::var(name).ok(), &|path| std::fs::read_to_string(path))
+pub fn load_from_machine(path: &Path, registry: &Registry) -> Result<Loaded, Faults> {
+    load_known(path, &|name| std::env::var(name).ok(), &|path| std::fs::read_to_string(path), registry)
 }
 
 /// Loads a file, with `variable` as the environment and `read` for the file itself and for those that it names.
@@ -50,9 +51,18 @@ pub fn load(
     variable: &dyn Fn(&str) -> Option<String>,
     read: &dyn Fn(&Path) -> io::Result<String>,
 ) -> Result<Loaded, Faults> {
+    load_known(path, variable, read, &Registry::default())
+}
+
+fn load_known(
+    path: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+    read: &dyn Fn(&Path) -> io::Result<String>,
+    registry: &Registry,
+) -> Result<Loaded, Faults> {
     let file = path.display().to_string();
     match read(path) {
-        Ok(text) => load_text(&file, &text, variable, read),
+        Ok(text) => load_text(&file, &text, variable, read, registry),
         Err(error) => {
             let message = format!("the file can't be read: {error}; conf/examples/ holds one for each way of use");
             let fault = Fault { file, line: None, column: None, path: String::new(), message };
@@ -72,6 +82,7 @@ fn load_text(
     text: &str,
     variable: &dyn Fn(&str) -> Option<String>,
     read: &dyn Fn(&Path) -> io::Result<String>,
+    registry: &Registry,
 ) -> Result<Loaded, Faults> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut report = Report::new(file, text);
@@ -83,7 +94,7 @@ fn load_text(
             return None;
         }
         match serde_json::from_str(&root.to_json()) {
-            Ok(raw) => parse::settings(&raw, &mut parse::Context { root: &root, report: &mut report, variable, read }),
+            Ok(raw) => parse::settings(&raw, &mut parse::Context { root: &root, report: &mut report, variable, read, registry }),
             // The shape was checked, so only a gap between schema and types leads here.
             Err(error) => {
                 report.fault(0, String::new(), format!("the file can't be read: {error}"));

@@ -73,6 +73,8 @@ pub struct Limits {
 pub struct Retry {
     pub max_attempts: u32,
     pub budget: Duration,
+    /// Retries per hundred requests, of those that nothing else bounds.
+    pub max_share_percent: u32,
 }
 
 /// What is billed where the usage did not arrive (U7), and the price of models that have none.

@@ -13,6 +13,7 @@ use crate::domain::settings::Settings;
 use crate::ops::access_log::AccessLog;
 use crate::ops::admin::{self, AdminAnswer, Vitals};
 use crate::ops::body_budget::BodyBudget;
+use crate::ops::clock;
 use crate::ops::counters::Counters;
 use crate::ops::health::Readiness;
 
@@ -42,6 +43,8 @@ impl ServeHttp for Admin {
             access_lines_dropped: self.access_log.dropped(),
             version: env!("CARGO_PKG_VERSION"),
             uptime: self.started.elapsed(),
+            upstreams: &settings.upstreams,
+            now: clock::now(),
         };
         let request = session.req_header();
         let answer =

@@ -23,6 +23,7 @@ use crate::edge::context::{Arrival, Context, Routed};
 use crate::edge::exchange::Exchange;
 use crate::edge::gateway::Gateway;
 use crate::edge::respond;
+use crate::edge::rotation;
 use crate::ops::clock;
 
 /// What becomes of a request.
@@ -140,7 +141,8 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     exchange.expect_body_by(Instant::now() + settings.limits.body_read);
     let upstream = route.upstream.clone();
     ctx.routed = Some(Box::new(Routed { route, length: None, asked_model: None, usage_asked_by_us: false }));
-    Ok(configured(&upstream)?)
+    configured(&upstream)?;
+    Ok(rotation::begin(ctx)?)
 }
 
 /// Finds the client behind the request's one credential.
@@ -206,7 +208,8 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
     arrival.exchange.keep_body(chunks, permit);
     let upstream = route.upstream.clone();
     ctx.routed = Some(Box::new(Routed { route, length: Some(length), asked_model, usage_asked_by_us }));
-    configured(&upstream)
+    configured(&upstream)?;
+    rotation::begin(ctx)
 }
 
 /// An upstream that exists by name only is known before any network is touched; asked last, so that the access line names it.

@@ -8,6 +8,7 @@ use crate::domain::dialect::{Api, Dialect};
 use crate::domain::id::RequestId;
 use crate::domain::route::Route;
 use crate::domain::settings::Settings;
+use crate::domain::upstream::pool::{Pick, Tried};
 use crate::edge::deliver::Delivery;
 use crate::edge::exchange::Exchange;
 use crate::ops::counters::InFlight;
@@ -19,6 +20,7 @@ pub struct Context {
     pub client: Option<Arc<str>>,
     pub asked: Asked,
     pub routed: Option<Box<Routed>>,
+    pub rotation: Rotation,
     pub attempt: Attempt,
     pub delivery: Delivery,
     pub outcome: Outcome,
@@ -58,15 +60,21 @@ pub struct Routed {
     pub usage_asked_by_us: bool,
 }
 
+/// Between the attempts: who was tried, and who comes next.
+#[derive(Default)]
+pub struct Rotation {
+    pub tried: Tried,
+    /// Who carries the attempt to come; `None`: whoever carried the last one.
+    pub next: Option<Pick>,
+}
+
 /// Steps 5 and 6: the attempt under way.
 #[derive(Default)]
 pub struct Attempt {
     /// 1 for the first; 0 before it.
     pub number: u32,
-    /// Which of the upstream's credentials it uses.
-    pub credential: usize,
-    /// The next attempt, should there be one, uses the credential after this one.
-    pub tries_next_credential: bool,
+    /// The proxy and the credential that carry it.
+    pub pick: Pick,
     pub began: Option<Instant>,
     pub peer: Option<std::net::SocketAddr>,
     pub connect: Option<Duration>,

@@ -12,6 +12,7 @@ use crate::edge::deliver::Delivery;
 use crate::edge::judge::head_due;
 use crate::edge::replay::{BODY_TOO_SLOW, UPSTREAM_TOO_LATE};
 use crate::edge::respond;
+use crate::edge::rotation::{self, Because};
 
 /// Answers a request that never got an upstream; the connection stays usable where its framing is sure.
 pub async fn refuse(session: &mut Session, ctx: &mut Context, refusal: Refusal) -> Result<()> {
@@ -34,25 +35,20 @@ const STALE_SHOWS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Decides whether a failed attempt may be followed by another. Never once a final status went to the client, never when the body
 /// could not be sent again.
-pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &Context, reused: bool) -> Box<Error> {
-    let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return error };
-    let retry = &arrival.settings.retry;
-    let possible = !has_begun(session)
-        && routed.length.is_some()
-        && ctx.attempt.number < retry.max_attempts
-        && arrival.at.elapsed() < retry.budget;
-    if !possible {
-        error.set_retry(false);
+pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &mut Context, reused: bool) -> Box<Error> {
+    // Judged already: who comes next is known, or nobody does.
+    if matches!(error.etype(), ErrorType::HTTPStatus(_)) && ctx.rotation.next.is_some() && !has_begun(session) {
         return error;
     }
+    let is_lost = ctx.attempt.first_byte.is_none() && lost_connection(&error);
     // A kept connection that the upstream had closed shows it at once. One that breaks later broke under the request, which the
     // provider may have worked on: sent again, it would be paid for twice.
-    let stale = reused && ctx.attempt.began.is_some_and(|began| began.elapsed() < STALE_SHOWS_WITHIN);
-    if stale && ctx.attempt.first_byte.is_none() && lost_connection(&error) {
-        error.set_retry(true);
-    } else {
-        error.retry.decide_reuse(stale);
-    }
+    let stale = is_lost && reused && ctx.attempt.began.is_some_and(|began| began.elapsed() < STALE_SHOWS_WITHIN);
+    // Through a proxy it is the proxy that broke, for all we can see, and a dead proxy is nothing that a client should notice.
+    let proxy_broke = is_lost && ctx.attempt.pick.proxy.is_some();
+    let because = if stale { Because::Stale } else { Because::Proxy };
+    let retries = (stale || proxy_broke) && !has_begun(session) && rotation::turn(ctx, because).is_ok();
+    error.set_retry(retries);
     error
 }
 

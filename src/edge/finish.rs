@@ -21,8 +21,8 @@ fn end_of(ctx: &Context, error: Option<&Error>) -> &'static str {
         _ if ctx.outcome.client_gone => "client_gone",
         Some(Refusal::Cut { .. } | Refusal::LeakStopped) => "upstream_cut",
         Some(refusal) => match refusal.fault() {
-            Fault::Upstream => "upstream_error",
-            Fault::Client | Fault::Gateway => "refused",
+            Fault::Upstream if ctx.attempt.number > 0 => "upstream_error",
+            Fault::Client | Fault::Gateway | Fault::Upstream => "refused",
         },
         None if error.is_some() && !ctx.outcome.complete => "client_gone",
         None if ctx.delivery.is_sse() && ctx.delivery.report().is_some_and(|report| report.error_event) => "upstream_error",
@@ -40,8 +40,9 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
     let routed = ctx.routed.as_deref();
     let route = routed.map(|routed| &routed.route);
     let upstream = route.map(|route| &*route.upstream);
-    let credential =
-        upstream.filter(|_| ctx.attempt.number > 0).and_then(|upstream| upstream.credentials.get(ctx.attempt.credential));
+    let asked = upstream.filter(|_| ctx.attempt.number > 0);
+    let credential = asked.and_then(|upstream| upstream.credential(ctx.attempt.pick));
+    let proxy = asked.and_then(|upstream| upstream.proxy(ctx.attempt.pick));
     let report = ctx.delivery.report();
     let usage = report.as_ref().and_then(|report| report.usage);
     let cost = usage.zip(route).map(|(usage, route)| arrival.settings.price_of(route).cost(&usage));
@@ -71,7 +72,7 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
         rule: route.map(|route| route.rule.label()),
         upstream: upstream.map(|upstream| &*upstream.name),
         endpoint: upstream.and_then(|upstream| upstream.endpoint.as_ref()).map(|endpoint| endpoint.authority()),
-        proxy: None,
+        proxy: proxy.map(|proxy| &*proxy.id),
         key: credential.map(|credential| &*credential.id),
         upstream_request_id: ctx.attempt.upstream_request_id.as_deref(),
         attempts: ctx.attempt.number,

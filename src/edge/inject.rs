@@ -38,7 +38,7 @@ pub fn inject(asked: &RequestHeader, request: &mut RequestHeader, ctx: &Context)
     {
         request.insert_header(header::CONTENT_LENGTH, length)?;
     }
-    if let Some(credential) = upstream.credentials.get(ctx.attempt.credential) {
+    if let Some(credential) = upstream.credential(ctx.attempt.pick) {
         insert_key(upstream.auth_header, credential, request)?;
     }
     Ok(())

@@ -10,11 +10,14 @@ use pingora_http::ResponseHeader;
 use crate::domain::answer::Refusal;
 use crate::domain::answer::body::error_body;
 use crate::domain::headers;
-use crate::domain::upstream::verdict::{self, Circumstances, Verdict};
-use crate::edge::context::{Arrival, Context, Routed};
+use crate::domain::upstream::advice::retry_after;
+use crate::domain::upstream::proxy::Proxy;
+use crate::domain::upstream::verdict::{self, Meaning};
+use crate::edge::context::{Context, Routed};
 use crate::edge::deliver::{Delivery, cut_event};
 use crate::edge::exchange::Watch;
 use crate::edge::respond;
+use crate::edge::rotation::{self, Because};
 
 /// How long a provider may take to end the body of an error: the client waits for it.
 const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
@@ -37,50 +40,71 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     ctx.attempt.upstream_request_id = their_id.filter(|id| !upstream.guard.contains(id.as_bytes())).map(Box::from);
     // The phrase beside the status is text of the provider's as well.
     let _ = head.set_reason_phrase(None);
-    let circumstances =
-        Circumstances { another_credential: may_try_another(ctx, arrival, routed), retry_after: retry_after(head) };
-    match verdict::judge(head.status.as_u16(), circumstances) {
-        Verdict::Deliver => {
-            let delivery = Delivery::passing(head, arrival, routed)?;
-            keep_listed_headers(head, routed);
-            if delivery.changes_length() {
-                head.remove_header(&header::CONTENT_LENGTH);
-            }
-            respond::name_request(head, arrival.dialect, &arrival.id)?;
-            if delivery.must_have_events() {
-                arrival.exchange.set_tail(cut_event(arrival));
-            }
-            ctx.outcome.status = head.status.as_u16();
-            ctx.delivery = delivery;
-            Ok(())
+    let status = head.status.as_u16();
+    let from_proxy = upstream.proxy(ctx.attempt.pick).is_some_and(Proxy::speaks_http);
+    let because = match verdict::meaning(status, from_proxy) {
+        Meaning::Good => return pass(head, ctx),
+        Meaning::Key(cause) => {
+            rotation::rest(upstream, ctx.attempt.pick, cause, &head.headers);
+            Because::Key
         }
-        Verdict::NextCredential => {
-            ctx.attempt.tries_next_credential = true;
-            let mut again = Error::explain(ErrorType::HTTPStatus(head.status.as_u16()), "another credential is tried").into_up();
+        Meaning::Overloaded => Because::Overloaded,
+        Meaning::Proxy => Because::Proxy,
+        Meaning::Request | Meaning::Unusable => {
+            return replace(head, ctx, verdict::refusal(status, retry_after(&head.headers, SystemTime::now())));
+        }
+    };
+    match rotation::turn(ctx, because) {
+        Ok(()) => {
+            let mut again = Error::explain(ErrorType::HTTPStatus(status), "another key or proxy is tried").into_up();
             again.set_retry(true);
             Err(again)
         }
-        Verdict::Refuse(refusal) => {
-            let status = head.status.as_u16();
-            let shows_message = upstream.pass_client_faults && verdict::is_client_fault(status);
-            let answer = refusal.answer();
-            // Without a message of the provider's the body is known now; with one it follows when the provider's is complete.
-            let known = Bytes::from(error_body(arrival.dialect, &answer, &arrival.id));
-            let encoding = head.headers.get(header::CONTENT_ENCODING).cloned();
-            let keeps_advice = matches!(refusal, Refusal::UpstreamStatus { .. });
-            clear(head, |name, value| {
-                keeps_advice && headers::response::is_advice(name) && !upstream.guard.contains(value.as_bytes())
-            });
-            head.set_status(answer.status)?;
-            respond::write_refusal_headers(head, &answer, arrival.dialect, &arrival.id)?;
-            arrival.exchange.set_tail(known);
-            arrival.exchange.watch(Watch::Until { by: Instant::now() + upstream.timeouts.idle.min(ERROR_BODY_TIME) });
-            ctx.outcome.status = answer.status;
-            ctx.outcome.refusal = Some(refusal.clone());
-            ctx.delivery = Delivery::replacing(refusal, status, shows_message, encoding.as_ref(), routed);
-            Ok(())
+        Err(stop) => {
+            let last = verdict::refusal(status, retry_after(&head.headers, SystemTime::now()));
+            let refusal = stop.refusal(ctx, last);
+            replace(head, ctx, refusal)
         }
     }
+}
+
+/// A good answer: its head with what clients may see, its body as it comes.
+fn pass(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Ok(()) };
+    let delivery = Delivery::passing(head, arrival, routed)?;
+    keep_listed_headers(head, routed);
+    if delivery.changes_length() {
+        head.remove_header(&header::CONTENT_LENGTH);
+    }
+    respond::name_request(head, arrival.dialect, &arrival.id)?;
+    if delivery.must_have_events() {
+        arrival.exchange.set_tail(cut_event(arrival));
+    }
+    ctx.outcome.status = head.status.as_u16();
+    ctx.delivery = delivery;
+    Ok(())
+}
+
+/// Makes the head ours; the body follows when the provider's is complete, or stands already.
+fn replace(head: &mut ResponseHeader, ctx: &mut Context, refusal: Refusal) -> Result<()> {
+    let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Ok(()) };
+    let upstream = &routed.route.upstream;
+    let status = head.status.as_u16();
+    let shows_message = upstream.pass_client_faults && verdict::is_client_fault(status);
+    let answer = refusal.answer();
+    // Without a message of the provider's the body is known now; with one it follows when the provider's is complete.
+    let known = Bytes::from(error_body(arrival.dialect, &answer, &arrival.id));
+    let encoding = head.headers.get(header::CONTENT_ENCODING).cloned();
+    let keeps_advice = matches!(refusal, Refusal::UpstreamStatus { .. });
+    clear(head, |name, value| keeps_advice && headers::response::is_advice(name) && !upstream.guard.contains(value.as_bytes()));
+    head.set_status(answer.status)?;
+    respond::write_refusal_headers(head, &answer, arrival.dialect, &arrival.id)?;
+    arrival.exchange.set_tail(known);
+    arrival.exchange.watch(Watch::Until { by: Instant::now() + upstream.timeouts.idle.min(ERROR_BODY_TIME) });
+    ctx.outcome.status = answer.status;
+    ctx.outcome.refusal = Some(refusal.clone());
+    ctx.delivery = Delivery::replacing(refusal, status, shows_message, encoding.as_ref(), routed);
+    Ok(())
 }
 
 /// Why the body of this answer could not be told from the next one's; Pingora reads on to the connection's end instead.
@@ -92,14 +116,6 @@ fn unusable_framing(head: &ResponseHeader) -> Option<&'static str> {
     let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
     let known = codings.next().is_none_or(is_chunked) && codings.next().is_none();
     (!known).then_some("a transfer coding other than chunked")
-}
-
-fn may_try_another(ctx: &Context, arrival: &Arrival, routed: &Routed) -> bool {
-    let retry = &arrival.settings.retry;
-    ctx.attempt.credential + 1 < routed.route.upstream.credentials.len()
-        && ctx.attempt.number < retry.max_attempts
-        && arrival.at.elapsed() < retry.budget
-        && routed.length.is_some()
 }
 
 /// Removes what is not on the list, and what carries a key of ours (O7, O8).
@@ -118,20 +134,6 @@ fn clear(head: &mut ResponseHeader, keeps: impl Fn(&HeaderName, &HeaderValue) ->
         head.headers.iter().filter(|(name, value)| !keeps(name, value)).map(|(name, _)| name.clone()).collect();
     for name in names {
         head.remove_header(&name);
-    }
-}
-
-/// `retry-after-ms`, or `Retry-After` in seconds or as a date. Fractions are what some providers send.
-fn retry_after(head: &ResponseHeader) -> Option<Duration> {
-    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let number = |text: &str| text.parse::<f64>().ok();
-    if let Some(ms) = text("retry-after-ms").and_then(number) {
-        return Duration::try_from_secs_f64(ms / 1000.0).ok();
-    }
-    let wait = text("retry-after")?;
-    match number(wait) {
-        Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        None => httpdate::parse_http_date(wait).ok()?.duration_since(SystemTime::now()).ok(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!   client ──► front ──► gateway (the hooks, in the request's order) ──► upstream
 //!                │         ├ admit    who is it, what does it ask for, where does it go      (request_filter)
+//!                │         ├ rotation which key and proxy carry the next attempt             (between the attempts)
 //!                │         ├ connect  the peer of one attempt                                (upstream_peer)
 //!                │         ├ inject   our key in, the client's out                           (upstream_request_filter)
 //!                │         ├ judge    what the answer's head means                           (upstream_response_filter)
@@ -28,8 +29,12 @@ mod gateway;
 mod inject;
 mod judge;
 pub mod listen;
+mod peer;
+pub mod pool;
 mod replay;
 mod respond;
+mod rotation;
+pub mod tunnel;
 
 pub use crate::ops::ca::CaStore;
 pub use front::Front;

@@ -1,13 +1,17 @@
 //! What the admin listener answers (L5): health and metrics to whoever reaches it, anything else with the token only.
 //!
-//! Paths: `/health` (the document of L3), `/livez`, `/readyz`, `/metrics`. The edge binds the listener and writes the answer.
+//! Paths: `/health` (the document of L3), `/livez`, `/readyz`, `/metrics`; with the token `/status.json`. The edge binds the listener and writes the answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
 
 use crate::domain::headers::presented_key;
+use crate::domain::moment::Moment;
 use crate::domain::secret::Secret;
+use crate::domain::upstream::Upstream;
+use crate::domain::upstream::status::UpstreamStatus;
 use crate::ops::body_budget::BodyBudget;
 use crate::ops::counters::Counters;
 use crate::ops::health::{self, Health, Ready};
@@ -27,6 +31,8 @@ pub struct Vitals<'a> {
     pub access_lines_dropped: u64,
     pub version: &'static str,
     pub uptime: Duration,
+    pub upstreams: &'a [Arc<Upstream>],
+    pub now: Moment,
 }
 
 /// An answer to write as it stands; for `HEAD` without its body.
@@ -41,7 +47,7 @@ pub struct AdminAnswer {
 
 /// Answers one request of the admin listener; `token` is the configured one.
 pub fn answer(method: &str, path: &str, headers: &HeaderMap, token: Option<&Secret>, vitals: &Vitals<'_>) -> AdminAnswer {
-    let Some(page) = Page::of(path) else { return answer_with_token(headers, token) };
+    let Some(page) = Page::of(path) else { return answer_with_token(method, path, headers, token, vitals) };
     if !matches!(method, "GET" | "HEAD") {
         return AdminAnswer { header: Some(("allow", "GET, HEAD")), ..error(405, "this page takes GET and HEAD only") };
     }
@@ -82,17 +88,35 @@ impl Page {
 }
 
 /// Everything else: whether a page exists is told to the token's owner only.
-fn answer_with_token(headers: &HeaderMap, token: Option<&Secret>) -> AdminAnswer {
+fn answer_with_token(method: &str, path: &str, headers: &HeaderMap, token: Option<&Secret>, vitals: &Vitals<'_>) -> AdminAnswer {
     let Some(token) = token else {
         return error(403, "without admin.token in the configuration this listener answers health and metrics only");
     };
-    match presented_key(headers) {
-        Ok(Some(presented)) if token.matches(presented) => error(404, "there is no such page"),
-        _ => AdminAnswer {
+    if !matches!(presented_key(headers), Ok(Some(presented)) if token.matches(presented)) {
+        return AdminAnswer {
             header: Some(("www-authenticate", "Bearer")),
             ..error(401, "send the admin token as `Authorization: Bearer TOKEN`")
-        },
+        };
     }
+    match (path, method) {
+        ("/status.json", "GET" | "HEAD") => status(vitals),
+        ("/status.json", _) => {
+            AdminAnswer { header: Some(("allow", "GET, HEAD")), ..error(405, "this page takes GET and HEAD only") }
+        }
+        _ => error(404, "there is no such page"),
+    }
+}
+
+/// Who of the pools is out, why, and until when.
+fn status(vitals: &Vitals<'_>) -> AdminAnswer {
+    let upstreams: Vec<_> = vitals.upstreams.iter().map(|upstream| UpstreamStatus::of(upstream, vitals.now)).collect();
+    let document = serde_json::json!({
+        "version": vitals.version,
+        "uptime_s": vitals.uptime.as_secs(),
+        "requests_in_flight": vitals.counters.snapshot().in_flight,
+        "upstreams": upstreams,
+    });
+    json(200, format!("{document:#}\n"))
 }
 
 fn json(status: u16, body: String) -> AdminAnswer {
@@ -124,6 +148,8 @@ mod tests {
             access_lines_dropped: 0,
             version: "1.2.3",
             uptime: Duration::ZERO,
+            upstreams: &[],
+            now: Moment::default(),
         };
         answer(method, path, &headers, token.and_then(Secret::new).as_ref(), &vitals)
     }
@@ -153,6 +179,8 @@ mod tests {
             (Some("Basic t-1"), Some("t-1"), 401),
             (Some("Bearer t-1"), Some("t-1"), 404),
         ] {
+            let of_status = if status == 404 { 200 } else { status };
+            assert_eq!(ask("GET", "/status.json", presented, token, Ready::Yes).status, of_status, "{presented:?} {token:?}");
             for path in ["/", "/clients", "/metrics/", "/health/../clients"] {
                 assert_eq!(ask("GET", path, presented, token, Ready::Yes).status, status, "{path} {presented:?} {token:?}");
             }

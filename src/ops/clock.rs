@@ -1,14 +1,23 @@
-//! The time of day and the randomness of request ids: the two things that the domain takes as arguments.
+//! The time of day, a clock that never steps, and the randomness of request ids: what the domain takes as arguments.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::domain::id::RequestId;
+use crate::domain::moment::Moment;
 
 /// Milliseconds since the Unix epoch; 0 on a clock that stands before it.
 pub fn now_unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// This moment, by the clock that cooldowns are counted in.
+pub fn now() -> Moment {
+    static START: LazyLock<(Instant, Moment)> = LazyLock::new(|| (Instant::now(), Moment::from_millis(now_unix_ms())));
+    let (began, at) = *START;
+    at.after(began.elapsed())
 }
 
 /// Makes the id of a request that arrives now.

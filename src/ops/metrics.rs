@@ -1,11 +1,12 @@
 //! The metrics page: Prometheus' text format, version 0.0.4, of the counters that exist so far.
 //!
-//! Labels hold words of the program only, never a value from a request or the configuration. Histograms and the state of upstreams
-//! come with the operating work; the names here stay.
+//! Labels hold words of the program, and the names that the configuration gives to upstreams, keys and proxies: never a value from a
+//! request. Histograms come with the operating work; the names here stay.
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
 use std::fmt::{Display, Write};
 
+use crate::domain::upstream::status::UpstreamStatus;
 use crate::ops::admin::Vitals;
 use crate::ops::counters::{ENDS, STATUS_CLASSES};
 
@@ -46,6 +47,8 @@ pub fn page(vitals: &Vitals<'_>) -> String {
     );
     page.single("usage_clamped_total", "counter", "Reported token counts that were absurd.", seen.usage_clamped);
 
+    rotation(&mut page, vitals);
+
     page.single("request_body_bytes", "gauge", "Memory that request bodies in flight take.", vitals.body_budget.taken_bytes());
     page.single("request_body_bytes_limit", "gauge", "Memory that they may take.", vitals.body_budget.limit_bytes());
     page.single("access_lines_dropped_total", "counter", "Access lines that were not written.", vitals.access_lines_dropped);
@@ -53,6 +56,50 @@ pub fn page(vitals: &Vitals<'_>) -> String {
     page.family("build_info", "gauge", "The running version; always 1.");
     page.labelled("build_info", "version", [(vitals.version, 1)]);
     page.0
+}
+
+/// How keys and proxies stand, of the upstreams that have something to rotate.
+fn rotation(page: &mut Page, vitals: &Vitals<'_>) {
+    let rotating = vitals.upstreams.iter().filter(|upstream| upstream.rotates());
+    let statuses: Vec<_> = rotating.map(|upstream| UpstreamStatus::of(upstream, vitals.now)).collect();
+    let keys = || statuses.iter().flat_map(|of| of.keys.iter().map(|key| (&of.name, &key.id, key)));
+    let proxies = || statuses.iter().flat_map(|of| of.proxies.iter().map(|proxy| (&of.name, &proxy.id, proxy)));
+
+    page.family("key_state", "gauge", "1 for the state that an upstream's key is in: ready, cooling or dead.");
+    for (upstream, id, key) in keys() {
+        for state in ["ready", "cooling", "dead"] {
+            page.named("key_state", &[("upstream", upstream), ("key", id), ("state", state)], u64::from(key.state == state));
+        }
+    }
+    page.family("key_ready_in_seconds", "gauge", "Seconds until a cooling key is used again; 0 for one that is not cooling.");
+    for (upstream, id, key) in keys() {
+        page.named("key_ready_in_seconds", &[("upstream", upstream), ("key", id)], key.ready_in_s.unwrap_or(0));
+    }
+    page.family("key_attempts_total", "counter", "Attempts that carried the key.");
+    for (upstream, id, key) in keys() {
+        page.named("key_attempts_total", &[("upstream", upstream), ("key", id)], key.attempts);
+    }
+    page.family("key_rests_total", "counter", "Answers that sent the key to rest.");
+    for (upstream, id, key) in keys() {
+        page.named("key_rests_total", &[("upstream", upstream), ("key", id)], key.rests);
+    }
+    page.family("proxy_up", "gauge", "1 while checks and connections say that the proxy can be reached.");
+    for (upstream, id, proxy) in proxies() {
+        page.named("proxy_up", &[("upstream", upstream), ("proxy", id)], u64::from(proxy.health == "up"));
+    }
+    page.family("proxy_ready", "gauge", "1 while the proxy is up and one of its keys is ready.");
+    for (upstream, id, proxy) in proxies() {
+        let ready = proxy.health == "up" && proxy.quota == "ready";
+        page.named("proxy_ready", &[("upstream", upstream), ("proxy", id)], u64::from(ready));
+    }
+    page.family("proxy_attempts_total", "counter", "Attempts that went through the proxy.");
+    for (upstream, id, proxy) in proxies() {
+        page.named("proxy_attempts_total", &[("upstream", upstream), ("proxy", id)], proxy.attempts);
+    }
+    page.family("proxy_connect_failures_total", "counter", "Of those, the ones whose connection did not come about.");
+    for (upstream, id, proxy) in proxies() {
+        page.named("proxy_connect_failures_total", &[("upstream", upstream), ("proxy", id)], proxy.connect_failures);
+    }
 }
 
 /// Writing to a `String` cannot fail, so the results of `write!` are dropped.
@@ -70,6 +117,17 @@ impl Page {
     fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, value);
+    }
+
+    /// A sample whose labels hold names of the configuration.
+    fn named(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        let _ = write!(self.0, "trollbridge_{name}{{");
+        for (nth, (label, text)) in labels.iter().enumerate() {
+            let comma = if nth == 0 { "" } else { "," };
+            let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.0, "{comma}{label}=\"{escaped}\"");
+        }
+        let _ = writeln!(self.0, "}} {value}");
     }
 
     fn labelled<'l>(&mut self, name: &str, label: &str, samples: impl IntoIterator<Item = (&'l str, u64)>) {
@@ -102,6 +160,8 @@ mod tests {
             access_lines_dropped: 7,
             version: "1.2.3",
             uptime: Duration::from_secs(9),
+            upstreams: &[],
+            now: Default::default(),
         })
     }
 

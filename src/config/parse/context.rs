@@ -8,12 +8,14 @@ use crate::config::fault::Report;
 use crate::config::raw;
 use crate::config::source::{At, Node, Value};
 use crate::domain::secret::Secret;
+use crate::domain::upstream::registry::Registry;
 
 pub struct Context<'a, 't> {
     pub root: &'a Node,
     pub report: &'a mut Report<'t>,
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
+    pub registry: &'a Registry,
 }
 
 impl Context<'_, '_> {

@@ -6,6 +6,7 @@
 mod context;
 mod golden;
 mod listen;
+mod pool;
 mod price;
 mod routes;
 mod upstreams;
@@ -42,7 +43,11 @@ pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usi
         routing,
         upstreams: catalog.into_upstreams(),
         limits: limits?,
-        retry: Retry { max_attempts: raw.retry.max_attempts, budget: Duration::from_millis(raw.retry.budget_ms) },
+        retry: Retry {
+            max_attempts: raw.retry.max_attempts,
+            budget: Duration::from_millis(raw.retry.budget_ms),
+            max_share_percent: raw.retry.max_share_percent,
+        },
         billing: Billing {
             on_client_gone: on_loss(raw.billing.on_client_gone),
             on_upstream_cut: on_loss(raw.billing.on_upstream_cut),

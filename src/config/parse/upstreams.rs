@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::fault::nearest;
-use crate::config::parse::Context;
+use crate::config::parse::{Context, pool};
 use crate::config::raw::{self, Config};
 use crate::config::source::At;
 use crate::domain::guard::{KeyGuard, MIN_KEY_BYTES};
-use crate::domain::secret::Secret;
+use crate::domain::upstream::advice::Cooldowns;
+use crate::domain::upstream::retry_budget::RetryBudget;
 use crate::domain::upstream::{AuthHeader, Credential, Endpoint, Timeouts, Upstream};
 
 const OHMYGPT: &str = "https://apic1.ohmycdn.com/api/v1/ai/openai/cc-omg";
@@ -43,6 +44,7 @@ struct Common<'r> {
     http2: Option<bool>,
     timeouts: Option<&'r raw::TimeoutsOverride>,
     pass_client_faults: Option<bool>,
+    cooldown: Option<&'r raw::Cooldown>,
 }
 
 impl Catalog {
@@ -145,8 +147,8 @@ impl Catalog {
             Some(url) => endpoint(url, Some("MAIN_TARGET_SERVER"), at, cx),
             None => raw.base_url.as_deref().and_then(|url| endpoint(url, None, at, cx)),
         };
-        let credentials = self.one_key("main", Some("MAIN_UPSTREAM_KEY"), raw, at, cx);
-        let upstream = self.upstream("main", endpoint, credentials, true, true, &common(raw), at, cx);
+        let keys = pool::keys("main", Some("MAIN_UPSTREAM_KEY"), raw.key.as_ref(), &raw.keys, at, cx);
+        let upstream = self.upstream("main", endpoint, keys.credentials, true, true, &common(raw), at, cx);
         self.add(Arc::new(upstream));
     }
 
@@ -154,9 +156,9 @@ impl Catalog {
         if cx.is_written(&at.key("base_url")) {
             cx.fault(&at.key("base_url"), "the endpoint of ohmygpt is fixed; name an upstream of your own, or use `connect_to`");
         }
-        let credentials = self.one_key("ohmygpt", Some("OHMYGPT_API_KEY"), raw, at, cx);
+        let keys = pool::keys("ohmygpt", Some("OHMYGPT_API_KEY"), raw.key.as_ref(), &raw.keys, at, cx);
         let endpoint = Endpoint::from_url(OHMYGPT).ok();
-        let upstream = self.upstream("ohmygpt", endpoint, credentials, true, false, &common(raw), at, cx);
+        let upstream = self.upstream("ohmygpt", endpoint, keys.credentials, true, false, &common(raw), at, cx);
         self.add(Arc::new(upstream));
     }
 
@@ -169,10 +171,15 @@ impl Catalog {
             http2: raw.http2,
             timeouts: raw.timeouts.as_ref(),
             pass_client_faults: raw.pass_client_faults,
+            cooldown: raw.cooldown.as_ref(),
         };
         let endpoint = common.base_url.and_then(|url| endpoint(url, None, at, cx));
-        let credentials = troll_keys(raw, at, cx);
-        let upstream = self.upstream("troll", endpoint, credentials, true, false, &common, at, cx);
+        let keys = pool::keys("troll", Some("TROLL_API_KEY"), None, &raw.keys, at, cx);
+        let connect_to = common.connect_to.and_then(|text| text.parse().ok());
+        let pool = pool::pool(raw, &keys, endpoint.as_ref(), connect_to, at, cx);
+        let mut upstream = self.upstream("troll", endpoint, keys.credentials, true, false, &common, at, cx);
+        upstream.pool = pool;
+        upstream.hides_limits = true;
         self.add(Arc::new(upstream));
     }
 
@@ -189,24 +196,9 @@ impl Catalog {
             cx.fault(at, format!("the upstream \"{name}\" has no `base_url`"));
         }
         let endpoint = raw.base_url.as_deref().and_then(|url| endpoint(url, None, at, cx));
-        let credentials = self.one_key(name, None, raw, at, cx);
-        let upstream = self.upstream(name, endpoint, credentials, false, true, &common(raw), at, cx);
+        let keys = pool::keys(name, None, raw.key.as_ref(), &raw.keys, at, cx);
+        let upstream = self.upstream(name, endpoint, keys.credentials, false, true, &common(raw), at, cx);
         self.add(Arc::new(upstream));
-    }
-
-    /// The environment's key, else the file's.
-    fn one_key(
-        &self,
-        id: &str,
-        variable: Option<&str>,
-        raw: &raw::Upstream,
-        at: &At<'_>,
-        cx: &mut Context<'_, '_>,
-    ) -> Vec<Credential> {
-        let at = at.key("key");
-        let from_environment = variable.and_then(|name| cx.secret_variable(&at, name));
-        let key = from_environment.or_else(|| cx.secret(&at, raw.key.as_ref()));
-        key.and_then(|key| Credential::new(id, key)).into_iter().collect()
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is a different fact about one upstream, and all callers stand above")]
@@ -248,6 +240,10 @@ impl Catalog {
             endpoint,
             guard: KeyGuard::new(credentials.iter().map(|credential| &credential.key)),
             credentials,
+            pool: None,
+            cooldowns: pool::cooldowns(common.cooldown),
+            retry_budget: RetryBudget::default(),
+            hides_limits: false,
             requires_key,
             auth_header: match common.auth_header {
                 None | Some(raw::AuthHeader::Authorization) => AuthHeader::Authorization,
@@ -276,6 +272,10 @@ impl Catalog {
             endpoint: Some(endpoint.clone()),
             credentials: owner.map_or_else(Vec::new, |owner| owner.credentials.clone()),
             guard: owner.map_or_else(|| KeyGuard::new(std::iter::empty()), |owner| owner.guard.clone()),
+            pool: None,
+            cooldowns: owner.map_or_else(Cooldowns::default, |owner| owner.cooldowns),
+            retry_budget: RetryBudget::default(),
+            hides_limits: false,
             requires_key: false,
             auth_header: owner.map_or(AuthHeader::Authorization, |owner| owner.auth_header),
             connect_to: owner.and_then(|owner| owner.connect_to),
@@ -301,6 +301,7 @@ fn common(raw: &raw::Upstream) -> Common<'_> {
         http2: raw.http2,
         timeouts: raw.timeouts.as_ref(),
         pass_client_faults: raw.pass_client_faults,
+        cooldown: raw.cooldown.as_ref(),
     }
 }
 
@@ -317,36 +318,4 @@ fn endpoint(url: &str, variable: Option<&str>, at: &At<'_>, cx: &mut Context<'_,
             None
         }
     }
-}
-
-/// Troll's keys in the file's order; those that are unset are left out. `TROLL_API_KEY` takes the first place (K8).
-fn troll_keys(raw: &raw::Troll, at: &At<'_>, cx: &mut Context<'_, '_>) -> Vec<Credential> {
-    let list = at.key("keys");
-    let from_environment = cx.secret_variable(&list, "TROLL_API_KEY");
-    let mut ids: HashMap<&str, usize> = HashMap::new();
-    let mut keys: Vec<Credential> = Vec::new();
-    for (nth, written) in raw.keys.iter().enumerate() {
-        let entry = list.item(nth);
-        if written.id.is_empty() {
-            cx.fault(&entry.key("id"), "a key's id must not be empty");
-        }
-        if let Some(first) = ids.insert(&written.id, nth) {
-            let first = cx.path(&list.item(first).key("id"));
-            cx.fault(&entry.key("id"), format!("\"{}\" is already taken by {first}", written.id));
-        }
-        let replaced = from_environment.clone().filter(|_| nth == 0);
-        let key = replaced.or_else(|| cx.secret(&entry.key("key"), written.key.as_ref()));
-        keys.extend(key.and_then(|key| Credential::new(&written.id, key)));
-    }
-    if raw.keys.is_empty() {
-        keys.extend(from_environment.and_then(|key| Credential::new("troll", key)));
-    }
-    // The file may name the same variable further down: a key is tried once.
-    let mut seen: Vec<Secret> = Vec::new();
-    keys.retain(|credential| {
-        let is_new = !seen.iter().any(|key| key.matches(credential.key.expose().as_bytes()));
-        seen.push(credential.key.clone());
-        is_new
-    });
-    keys
 }

@@ -6,26 +6,7 @@ use crate::config::source::At;
 use crate::domain::route::table::HostPattern;
 
 pub fn warn(raw: &Config, cx: &mut Context<'_, '_>) {
-    let (root, upstreams, billing) = (At::Root, At::Key(&At::Root, "upstreams"), At::Key(&At::Root, "billing"));
-    let troll = upstreams.key("troll");
-
-    // Going direct where the operator wants a proxy would show the wrong address to the provider: no start.
-    if !raw.upstreams.troll.proxies.is_empty() {
-        cx.fault(
-            &troll.key("proxies"),
-            "the proxy pool is not built yet, and requests must not go out without the proxies that you ask for; \
-             take the list out to connect directly",
-        );
-    }
-    let pool = [
-        ("health_check", raw.upstreams.troll.health_check.is_some()),
-        ("cooldown", raw.upstreams.troll.cooldown.is_some()),
-        ("allow_direct_when_down", raw.upstreams.troll.allow_direct_when_down),
-    ];
-    for (key, _) in pool.into_iter().filter(|(_, is_set)| *is_set) {
-        cx.warn(&troll.key(key), "has no effect yet: the proxy pool is not built");
-    }
-
+    let (root, billing) = (At::Root, At::Key(&At::Root, "billing"));
     rates(raw, cx);
     if let Some(ledger) = &raw.ledger {
         let at = root.key("ledger");

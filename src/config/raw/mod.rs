@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 
 pub use entries::Entries;
 pub use model::{Billing, Model, ModelRouting, Number, OnLoss, Routing, UnknownModel};
-pub use upstream::{AuthHeader, Secret, SecretFile, Timeouts, TimeoutsOverride, Troll, Upstream, Upstreams};
+pub use upstream::{
+    AuthHeader, Cooldown, HealthCheck, Key, Proxy, ProxyKind, Secret, SecretFile, Timeouts, TimeoutsOverride, Troll, Upstream,
+    Upstreams,
+};
 
 /// The configuration of trollbridge. String values may hold `${VAR}` and `${VAR:-default}`.
 #[derive(Deserialize, JsonSchema)]
@@ -120,8 +123,13 @@ pub struct HostRoute {
 pub struct Retry {
     #[schemars(range(min = 1, max = 100))]
     pub max_attempts: u32,
+    /// From a request's arrival: no attempt begins later.
     #[schemars(range(min = 1))]
     pub budget_ms: u64,
+    /// Retries per hundred requests of an upstream (and ten a second besides), so that an outage does not multiply the load; 0: none.
+    /// The next key after 429, 402, 401 or 403 is not counted.
+    #[schemars(range(max = 100))]
+    pub max_share_percent: u32,
 }
 
 /// What a client may use.
@@ -266,7 +274,7 @@ impl Default for Admin {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { max_attempts: 4, budget_ms: 15_000 }
+        Self { max_attempts: 4, budget_ms: 15_000, max_share_percent: 25 }
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Upstreams {
     pub named: Entries<Upstream>,
 }
 
-/// An upstream with one key.
+/// An upstream with one key, or with several that rotate.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Upstream {
@@ -26,6 +26,9 @@ pub struct Upstream {
     pub base_url: Option<String>,
     /// What is sent to the upstream; without it, no credentials at all.
     pub key: Option<Secret>,
+    /// In place of `key`: several keys, the primary first. One that is refused rests, and the next one is used.
+    pub keys: Vec<Key>,
+    pub cooldown: Option<Cooldown>,
     /// The address to connect to in place of the URL's host, as `ip:port`. Host, SNI and certificate check stay the URL's.
     pub connect_to: Option<String>,
     /// The header that carries the key.
@@ -39,15 +42,15 @@ pub struct Upstream {
     pub pass_client_faults: Option<bool>,
 }
 
-/// The upstream with several keys and, in a later version, a pool of proxies. It takes the models that name no upstream.
+/// The upstream with several keys and a pool of proxies. It takes the models that name no upstream.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Troll {
     /// `https://host[:port][/path]`
     pub base_url: Option<String>,
     /// The first one is the primary; `$TROLL_API_KEY` wins over it.
-    pub keys: Vec<TrollKey>,
-    /// The proxies of the pool.
+    pub keys: Vec<Key>,
+    /// The proxies that requests go through, in turn; without any, connections are direct.
     pub proxies: Vec<Proxy>,
     pub health_check: Option<HealthCheck>,
     pub cooldown: Option<Cooldown>,
@@ -66,10 +69,10 @@ pub struct Troll {
     pub pass_client_faults: Option<bool>,
 }
 
-/// One of troll's keys.
+/// One of several keys.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct TrollKey {
+pub struct Key {
     /// What logs and metrics call it.
     pub id: String,
     pub key: Option<Secret>,
@@ -78,17 +81,18 @@ pub struct TrollKey {
 /// A proxy of the troll pool.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "checked by its shape; read when the proxy pool is built")]
 pub struct Proxy {
     pub id: String,
     pub kind: ProxyKind,
     /// `host:port`
     pub addr: String,
+    /// For `connect` and `socks5`.
     pub username: Option<String>,
+    /// For `connect` and `socks5`.
     pub password: Option<Secret>,
     /// For a reverse proxy: speak https to it.
     pub tls: Option<ProxyTls>,
-    /// The ids of the keys that go through it, the primary first.
+    /// The ids of the keys that go through it, the primary first; all keys in their order where none is written.
     #[serde(default)]
     pub keys: Vec<String>,
 }
@@ -107,8 +111,8 @@ pub enum ProxyKind {
 /// TLS to a reverse proxy.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "checked by its shape; read when the proxy pool is built")]
 pub struct ProxyTls {
+    /// The name in the proxy's certificate.
     pub server_name: String,
 }
 
@@ -116,24 +120,38 @@ pub struct ProxyTls {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthCheck {
-    #[schemars(range(min = 1))]
+    /// From one check to the next.
+    #[schemars(range(min = 1, max = 86400))]
     pub interval_s: u64,
-    #[schemars(range(min = 1))]
+    /// For one check to pass.
+    #[schemars(range(min = 1, max = 3600))]
     pub timeout_s: u64,
+    /// In a row, of checks or of requests' connections, until the proxy is down.
     #[schemars(range(min = 1))]
     pub failures: u32,
+    /// Checks in a row until it is up again.
     #[schemars(range(min = 1))]
     pub successes: u32,
+    /// Ask the upstream for this path through the proxy, without a key; else connection and handshake are the check.
+    pub path: Option<String>,
+    /// What the answer to `path` must have; 200 where it is not written.
+    #[schemars(range(min = 100, max = 599))]
+    pub expected_status: Option<u16>,
 }
 
 /// How long a key rests after a refusal that does not say it.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cooldown {
+    /// After 429.
     #[schemars(range(min = 1))]
     pub rate_limited_s: u64,
+    /// After 402.
     #[schemars(range(min = 1))]
     pub exhausted_s: u64,
+    /// The most, whatever the provider says.
+    #[schemars(range(min = 1))]
+    pub longest_s: u64,
 }
 
 /// A secret: `${VAR}`, a file, or (with a warning) plain text.
@@ -202,12 +220,12 @@ impl Default for Timeouts {
 
 impl Default for HealthCheck {
     fn default() -> Self {
-        Self { interval_s: 30, timeout_s: 10, failures: 3, successes: 1 }
+        Self { interval_s: 30, timeout_s: 10, failures: 3, successes: 1, path: None, expected_status: None }
     }
 }
 
 impl Default for Cooldown {
     fn default() -> Self {
-        Self { rate_limited_s: 60, exhausted_s: 3_600 }
+        Self { rate_limited_s: 60, exhausted_s: 3_600, longest_s: 86_400 }
     }
 }

@@ -54,6 +54,8 @@ pub enum Refusal {
     FirstByteTooLate { limit: Duration },
     #[error("upstream answered {status}")]
     UpstreamStatus { status: u16, message: Option<String>, retry_after: Option<Duration> },
+    #[error("no key or proxy of upstream {upstream} is ready for another {wait:?}")]
+    PoolOut { upstream: String, wait: Duration },
     #[error("upstream ended the answer early: {detail}")]
     Cut { detail: String },
     #[error("an upstream sent our own key back")]
@@ -250,6 +252,13 @@ impl Refusal {
                     )
                 }
             }
+            Self::PoolOut { wait, .. } => Answer::of(
+                503,
+                K::Overloaded,
+                "overloaded",
+                "The model's provider takes no requests at the moment. Try again after the time that Retry-After gives.",
+            )
+            .after(*wait),
             Self::Cut { .. } => {
                 Answer::of(502, K::Api, "upstream_cut", "The model's provider ended the answer before it was complete.")
             }
@@ -291,6 +300,7 @@ impl Refusal {
             Self::KeyRefused { .. } => "key_refused",
             Self::FirstByteTooLate { .. } => "first_byte_too_late",
             Self::UpstreamStatus { .. } => "upstream_status",
+            Self::PoolOut { .. } => "pool_out",
             Self::Cut { .. } => "upstream_cut",
             Self::LeakStopped => "leak_stopped",
             Self::Internal { .. } => "internal",
@@ -319,6 +329,7 @@ impl Refusal {
             | Self::KeyRefused { .. }
             | Self::FirstByteTooLate { .. }
             | Self::UpstreamStatus { .. }
+            | Self::PoolOut { .. }
             | Self::Cut { .. }
             | Self::LeakStopped => Fault::Upstream,
         }

@@ -1,6 +1,15 @@
 //! Upstreams: named places that answer for models, their endpoints and the credentials we send there.
 
+pub mod advice;
 pub mod endpoint;
+pub mod forward;
+pub mod health;
+pub mod pool;
+pub mod proxy;
+pub mod registry;
+pub mod retry_budget;
+pub mod standing;
+pub mod status;
 pub mod verdict;
 
 use std::fmt;
@@ -13,6 +22,10 @@ use http::HeaderValue;
 
 use crate::domain::guard::KeyGuard;
 use crate::domain::secret::Secret;
+use crate::domain::upstream::advice::Cooldowns;
+use crate::domain::upstream::pool::Pool;
+use crate::domain::upstream::retry_budget::RetryBudget;
+use crate::domain::upstream::standing::KeyStanding;
 
 pub use endpoint::{Endpoint, Scheme};
 
@@ -25,6 +38,12 @@ pub struct Upstream {
     pub endpoint: Option<Endpoint>,
     /// Empty: requests go out without credentials. The first one is the primary.
     pub credentials: Vec<Credential>,
+    /// The proxies that requests go through; `None`: connections are direct.
+    pub pool: Option<Pool>,
+    pub cooldowns: Cooldowns,
+    pub retry_budget: RetryBudget,
+    /// Whether the limit of the last key is the pool's being out (503, troll), or the client's own 429 (O5).
+    pub hides_limits: bool,
     /// Whether a request may go out without any credential (URL targets and named upstreams), or must be refused (main, ohmygpt).
     pub requires_key: bool,
     pub auth_header: AuthHeader,
@@ -69,6 +88,11 @@ impl fmt::Display for Upstream {
             0 => f.write_str(", no key"),
             1 => f.write_str(", 1 key"),
             several => write!(f, ", {several} keys"),
+        }?;
+        match self.pool.as_ref().map_or(0, |pool| pool.proxies.len()) {
+            0 => Ok(()),
+            1 => f.write_str(", 1 proxy"),
+            several => write!(f, ", {several} proxies"),
         }
     }
 }
@@ -82,11 +106,12 @@ pub struct Credential {
     pub bearer: HeaderValue,
     /// The key alone, for `x-api-key`.
     pub plain: HeaderValue,
+    pub standing: Arc<KeyStanding>,
 }
 
 impl Credential {
     /// `None` when no header can carry the key (control characters).
-    pub fn new(id: &str, key: Secret) -> Option<Self> {
+    pub fn new(id: &str, key: Secret, standing: Arc<KeyStanding>) -> Option<Self> {
         let sensitive = |text: String| {
             let mut value = HeaderValue::try_from(text).ok()?;
             value.set_sensitive(true);
@@ -94,7 +119,7 @@ impl Credential {
         };
         let bearer = sensitive(format!("Bearer {}", key.expose()))?;
         let plain = sensitive(key.expose().to_owned())?;
-        Some(Self { id: id.into(), key, bearer, plain })
+        Some(Self { id: id.into(), key, bearer, plain, standing })
     }
 }
 

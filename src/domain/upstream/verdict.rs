@@ -1,39 +1,62 @@
-//! What an attempt's outcome means: one pure table from the upstream's status to what happens next.
+//! What an attempt's outcome means: one pure table, from the upstream's status to what happens to the key and to the request.
+//!
+//! | status | what it is about | what follows |
+//! |---|---|---|
+//! | 2xx | | delivered |
+//! | 429 | our key's rate | the key cools, the next key is tried |
+//! | 402 | our key's quota | the key cools, the next key is tried |
+//! | 401, 403 | our key | the key is dead until a reload, the next key is tried |
+//! | 503, 529 | the provider's load | the next key is tried, nothing cools |
+//! | 407, and 502 of a reverse proxy | the proxy | the next proxy is tried |
+//! | other 4xx, 5xx | this request, or the provider | refused, nothing else is tried |
+//! | 1xx, 3xx, other | nothing that we can use | refused |
+//!
+//! "Next" where there is one: `edge::rotation` looks for it, and the refusal below is what the client gets where there is none.
 
 use std::time::Duration;
 
 use crate::domain::answer::Refusal;
+use crate::domain::upstream::standing::Cause;
 
-/// What the gateway does with an answer's head.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The body goes to the client.
-    Deliver,
-    /// The client sees nothing of it: the next credential is tried.
-    NextCredential,
-    /// The client gets an answer of ours.
-    Refuse(Refusal),
+/// What a status says, and about whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    Good,
+    /// The key must rest, or is dead (401, 403).
+    Key(Cause),
+    /// The provider, or all of it that this key reaches, has too much to do.
+    Overloaded,
+    /// The proxy did not pass the request on.
+    Proxy,
+    /// This request alone failed; another key or proxy would get the same answer, and maybe the same bill.
+    Request,
+    Unusable,
 }
 
-/// What the verdict depends on besides the status.
-#[derive(Clone, Copy, Debug)]
-pub struct Circumstances {
-    /// A credential of this upstream that the request has not tried, and an attempt left to try it.
-    pub another_credential: bool,
-    pub retry_after: Option<Duration>,
+/// Reads a final status (not 1xx); `from_proxy`: it comes from a reverse proxy that may speak for itself.
+pub fn meaning(status: u16, from_proxy: bool) -> Meaning {
+    match status {
+        200..=299 => Meaning::Good,
+        401 => Meaning::Key(Cause::Unauthorized),
+        402 => Meaning::Key(Cause::Exhausted),
+        403 => Meaning::Key(Cause::Forbidden),
+        429 => Meaning::Key(Cause::RateLimited),
+        503 | 529 => Meaning::Overloaded,
+        407 | 502 if from_proxy => Meaning::Proxy,
+        400..=599 => Meaning::Request,
+        _ => Meaning::Unusable,
+    }
 }
 
-/// Judges a final status (not 1xx).
+/// What the client is told when nothing else is tried.
 ///
 /// 401, 402 and 403 are about *our* key, never about the client's (O4); a redirect is not followed and not shown (M16); all else
 /// from 400 on keeps its status with a body of ours (O3).
-pub fn judge(status: u16, circumstances: Circumstances) -> Verdict {
+pub fn refusal(status: u16, retry_after: Option<Duration>) -> Refusal {
     match status {
-        200..=299 => Verdict::Deliver,
-        401..=403 | 429 if circumstances.another_credential => Verdict::NextCredential,
-        401..=403 => Verdict::Refuse(Refusal::KeyRefused { status }),
-        400..=599 => Verdict::Refuse(Refusal::UpstreamStatus { status, message: None, retry_after: circumstances.retry_after }),
-        _ => Verdict::Refuse(Refusal::UpstreamFailed { detail: format!("status {status}") }),
+        401..=403 => Refusal::KeyRefused { status },
+        400..=599 => Refusal::UpstreamStatus { status, message: None, retry_after },
+        _ => Refusal::UpstreamFailed { detail: format!("status {status}") },
     }
 }
 
@@ -46,42 +69,64 @@ pub fn is_client_fault(status: u16) -> bool {
 mod tests {
     use super::*;
 
-    const ALONE: Circumstances = Circumstances { another_credential: false, retry_after: None };
-    const WITH_ANOTHER: Circumstances = Circumstances { another_credential: true, retry_after: None };
-
     #[test]
     fn success_is_delivered() {
-        assert_eq!(judge(200, ALONE), Verdict::Deliver);
-        assert_eq!(judge(204, WITH_ANOTHER), Verdict::Deliver);
-    }
-
-    #[test]
-    fn o4_a_refused_key_is_our_fault() {
-        for status in [401, 402, 403] {
-            assert_eq!(judge(status, ALONE), Verdict::Refuse(Refusal::KeyRefused { status }));
-            assert_eq!(judge(status, WITH_ANOTHER), Verdict::NextCredential);
+        for status in [200, 201, 204, 206, 299] {
+            assert_eq!(meaning(status, true), Meaning::Good);
         }
     }
 
     #[test]
-    fn o5_the_last_429_keeps_its_wait() {
-        let wait = Some(Duration::from_secs(7));
-        let verdict = judge(429, Circumstances { retry_after: wait, ..ALONE });
-        assert_eq!(verdict, Verdict::Refuse(Refusal::UpstreamStatus { status: 429, message: None, retry_after: wait }));
-        assert_eq!(judge(429, WITH_ANOTHER), Verdict::NextCredential);
+    fn t2_t10_four_statuses_are_about_the_key() {
+        for from_proxy in [false, true] {
+            assert_eq!(meaning(429, from_proxy), Meaning::Key(Cause::RateLimited));
+            assert_eq!(meaning(402, from_proxy), Meaning::Key(Cause::Exhausted));
+            assert_eq!(meaning(401, from_proxy), Meaning::Key(Cause::Unauthorized));
+            assert_eq!(meaning(403, from_proxy), Meaning::Key(Cause::Forbidden));
+        }
+    }
+
+    #[test]
+    fn an_overloaded_provider_is_nobodys_fault() {
+        for status in [503, 529] {
+            assert_eq!(meaning(status, false), Meaning::Overloaded);
+            assert_eq!(meaning(status, true), Meaning::Overloaded);
+        }
+    }
+
+    #[test]
+    fn only_a_reverse_proxy_speaks_for_itself() {
+        for status in [407, 502] {
+            assert_eq!(meaning(status, true), Meaning::Proxy);
+            assert_eq!(meaning(status, false), Meaning::Request);
+        }
     }
 
     #[test]
     fn a_clients_fault_never_costs_another_key() {
-        for status in [400, 404, 413, 422, 500, 503, 529] {
-            assert!(matches!(judge(status, WITH_ANOTHER), Verdict::Refuse(Refusal::UpstreamStatus { .. })), "{status}");
+        for status in [400, 404, 405, 408, 409, 413, 415, 422, 451, 500, 501, 504] {
+            assert_eq!(meaning(status, true), Meaning::Request, "{status}");
         }
     }
 
     #[test]
     fn m16_a_redirect_is_a_failure() {
         for status in [300, 301, 302, 304, 307, 308, 101, 600] {
-            assert!(matches!(judge(status, ALONE), Verdict::Refuse(Refusal::UpstreamFailed { .. })), "{status}");
+            assert_eq!(meaning(status, false), Meaning::Unusable, "{status}");
+            assert!(matches!(refusal(status, None), Refusal::UpstreamFailed { .. }), "{status}");
         }
+    }
+
+    #[test]
+    fn o4_a_refused_key_is_our_fault() {
+        for status in [401, 402, 403] {
+            assert_eq!(refusal(status, None), Refusal::KeyRefused { status });
+        }
+    }
+
+    #[test]
+    fn o5_the_last_429_keeps_its_wait() {
+        let wait = Some(Duration::from_secs(7));
+        assert_eq!(refusal(429, wait), Refusal::UpstreamStatus { status: 429, message: None, retry_after: wait });
     }
 }

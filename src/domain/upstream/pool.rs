@@ -1,0 +1,180 @@
+//! Who carries the next attempt: which proxy of the pool, and which of its keys.
+//!
+//! ```text
+//!   turn ──► p1 ──► p2 ──► p3 ──► p1 …      round-robin over the proxies that are up and have a key that is ready
+//!             │
+//!             ├─ k1  primary        429/402: cools, the same proxy's next key is tried (T2)
+//!             └─ k2  secondary      429/402: cools, the next proxy is tried (T3)
+//! ```
+//!
+//! A proxy has no quota of its own: it is exhausted while all its keys rest. A key that two proxies carry has one standing, so a rest
+//! it earned through one counts for the other. Without proxies the keys alone rotate, the primary first.
+//!
+//! Picking reads a few atomic words and takes no lock.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::domain::moment::Moment;
+use crate::domain::upstream::health::HealthCheck;
+use crate::domain::upstream::proxy::Proxy;
+use crate::domain::upstream::standing::KeyState;
+use crate::domain::upstream::{Credential, Upstream};
+
+/// The proxies of an upstream; never empty.
+#[derive(Debug)]
+pub struct Pool {
+    pub proxies: Vec<Proxy>,
+    pub check: HealthCheck,
+    /// Whether requests go out without a proxy once all of them are down.
+    pub allow_direct_when_down: bool,
+    turn: AtomicUsize,
+}
+
+/// Places in the upstream's lists of who carries an attempt. No proxy: the connection is direct. No credential: none is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pick {
+    pub proxy: Option<usize>,
+    pub credential: Option<usize>,
+}
+
+/// What a request learned from the attempts before: nobody is asked twice.
+#[derive(Debug, Default)]
+pub struct Tried {
+    keys: Vec<usize>,
+    proxies: Vec<usize>,
+    /// The proxy whose next key is to be tried first.
+    stay: Option<usize>,
+}
+
+/// Why nobody can carry the attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// Somebody will be back: the first one then.
+    Until(Moment),
+    /// The provider refused every key for good; only a reload helps.
+    KeysDead,
+}
+
+impl Tried {
+    /// The answer was about the key: the same proxy's next key is tried before another proxy.
+    pub fn key(&mut self, pick: Pick) {
+        self.keys.extend(pick.credential);
+        self.stay = pick.proxy;
+    }
+
+    /// The proxy could not be used.
+    pub fn proxy(&mut self, pick: Pick) {
+        self.proxies.extend(pick.proxy);
+        self.stay = None;
+    }
+}
+
+impl Pool {
+    pub fn new(proxies: Vec<Proxy>, check: HealthCheck, allow_direct_when_down: bool) -> Self {
+        Self { proxies, check, allow_direct_when_down, turn: AtomicUsize::new(0) }
+    }
+
+    fn pick(&self, credentials: &[Credential], tried: &Tried, now: Moment) -> Option<Pick> {
+        let of = |place: usize| self.of_proxy(place, credentials, tried, now);
+        if let Some(pick) = tried.stay.and_then(of) {
+            return Some(pick);
+        }
+        let count = self.proxies.len().max(1);
+        // Each proxy that is passed over costs a turn, so that its share goes to all the others and not to its neighbour alone.
+        let by_turn = (0..count).find_map(|_| of(self.turn.fetch_add(1, Relaxed) % count));
+        // Others take turns at the same time, so a lap may have missed the only one that is left.
+        by_turn.or_else(|| (0..count).find_map(of))
+    }
+
+    fn of_proxy(&self, place: usize, credentials: &[Credential], tried: &Tried, now: Moment) -> Option<Pick> {
+        let proxy = self.proxies.get(place)?;
+        if !proxy.health.is_up() || tried.proxies.contains(&place) {
+            return None;
+        }
+        let credential = first_ready(proxy.keys.iter().copied(), credentials, tried, now)?;
+        Some(Pick { proxy: Some(place), credential: Some(credential) })
+    }
+
+    /// Whether no proxy can be reached, as far as this request knows.
+    fn is_down(&self, tried: &Tried) -> bool {
+        self.proxies.iter().enumerate().all(|(place, proxy)| !proxy.health.is_up() || tried.proxies.contains(&place))
+    }
+
+    /// When the first proxy is back; a proxy that is down may be so after its next check.
+    fn back_at(&self, credentials: &[Credential], tried: &Tried, now: Moment) -> Option<Moment> {
+        let places = self.proxies.iter().enumerate();
+        places
+            .filter_map(|(place, proxy)| {
+                let key_at = ready_at(proxy.keys.iter().copied(), credentials, now)?;
+                let is_reachable = proxy.health.is_up() && !tried.proxies.contains(&place);
+                Some(if is_reachable { key_at } else { key_at.max(now.after(self.check.interval)) })
+            })
+            .min()
+    }
+}
+
+impl Upstream {
+    /// Chooses who carries the next attempt.
+    ///
+    /// A single key without proxies is always chosen: there is nothing to rotate to, and the provider's own answer is a better one
+    /// than ours.
+    ///
+    /// # Errors
+    ///
+    /// [`Out`] when everybody rests, is down, or was tried by this request.
+    pub fn pick(&self, tried: &Tried, now: Moment) -> Result<Pick, Out> {
+        let all = 0..self.credentials.len();
+        let direct = |credential| Pick { proxy: None, credential };
+        let (picked, back_at) = match &self.pool {
+            None if !self.rotates() && tried.keys.is_empty() => (Some(direct(all.clone().next())), None),
+            None => {
+                let picked = first_ready(all.clone(), &self.credentials, tried, now).map(|key| direct(Some(key)));
+                (picked, picked.map_or_else(|| ready_at(all, &self.credentials, now), |_| None))
+            }
+            Some(pool) => {
+                let by_proxy = pool.pick(&self.credentials, tried, now);
+                let picked = by_proxy.or_else(|| {
+                    let goes_direct = pool.allow_direct_when_down && pool.is_down(tried);
+                    let key = first_ready(all, &self.credentials, tried, now).filter(|_| goes_direct)?;
+                    Some(direct(Some(key)))
+                });
+                (picked, picked.map_or_else(|| pool.back_at(&self.credentials, tried, now), |_| None))
+            }
+        };
+        picked.ok_or_else(|| back_at.map_or(Out::KeysDead, Out::Until))
+    }
+
+    /// Whether there is anything to rotate: then a rest is kept, and requests that nobody can carry are refused beforehand.
+    pub fn rotates(&self) -> bool {
+        self.pool.is_some() || self.credentials.len() > 1
+    }
+
+    pub fn proxy(&self, pick: Pick) -> Option<&Proxy> {
+        self.pool.as_ref()?.proxies.get(pick.proxy?)
+    }
+
+    pub fn credential(&self, pick: Pick) -> Option<&Credential> {
+        self.credentials.get(pick.credential?)
+    }
+}
+
+fn first_ready(mut keys: impl Iterator<Item = usize>, credentials: &[Credential], tried: &Tried, now: Moment) -> Option<usize> {
+    keys.find(|key| {
+        let credential = credentials.get(*key);
+        credential.is_some_and(|credential| credential.standing.state(now) == KeyState::Ready) && !tried.keys.contains(key)
+    })
+}
+
+/// When the first of the keys is ready; `None`: never.
+fn ready_at(keys: impl Iterator<Item = usize>, credentials: &[Credential], now: Moment) -> Option<Moment> {
+    keys.filter_map(|key| match credentials.get(key)?.standing.state(now) {
+        KeyState::Ready => Some(now),
+        KeyState::Cooling { until, .. } => Some(until),
+        KeyState::Dead { .. } => None,
+    })
+    .min()
+}
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

@@ -1,0 +1,204 @@
+//! The health of proxies: checked in the background by Pingora's load balancer, and observed on the connections of requests.
+//!
+//! ```text
+//!   settings ──► Members (service discovery) ──► LoadBalancer: every interval, all members at once
+//!                                                   └ Check: handshake or request ──► Health of the proxy ◄── requests' connections
+//! ```
+//!
+//! Pingora's balancer has the schedule and the members. Whether a proxy is up is kept beside the proxy itself, because connections
+//! of requests count as well, and who is picked is decided in [`crate::domain::upstream::pool`]: Pingora tells its backends apart by
+//! address alone, and two proxies may share one (one gateway, several logins).
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use http::header;
+use pingora_core::connectors::http::Connector;
+use pingora_core::protocols::l4::socket::SocketAddr as BackendAddress;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::background::BackgroundService;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
+use pingora_load_balancing::discovery::ServiceDiscovery;
+use pingora_load_balancing::health_check::HealthCheck;
+use pingora_load_balancing::selection::RoundRobin;
+use pingora_load_balancing::{Backend, Backends, Extensions, LoadBalancer};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::domain::moment::Moment;
+use crate::domain::settings::Settings;
+use crate::domain::upstream::Upstream;
+use crate::domain::upstream::health::{Flip, HealthRequest};
+use crate::domain::upstream::pool::Pool;
+use crate::domain::upstream::proxy::Proxy;
+use crate::edge::peer;
+use crate::edge::tunnel::TunnelFailure;
+use crate::ops::ca::CaStore;
+use crate::ops::clock;
+use crate::ops::resolver::Resolver;
+
+/// Checks the proxies of the settings in force, and begins anew when these change.
+pub struct HealthChecks {
+    pub settings: Arc<ArcSwap<Settings>>,
+    pub cas: Arc<ArcSwap<CaStore>>,
+    pub resolver: Arc<Resolver>,
+    /// Told of each reload.
+    pub reloaded: Arc<Notify>,
+}
+
+#[async_trait]
+impl BackgroundService for HealthChecks {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        loop {
+            let reloaded = self.reloaded.notified();
+            let settings = self.settings.load_full();
+            let checked = settings.upstreams.iter().find_map(|upstream| Some((upstream, upstream.pool.as_ref()?)));
+            let stop = shutdown.clone();
+            let checks = async {
+                match checked {
+                    Some((upstream, pool)) => self.balancer(upstream, pool).run(stop, None).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = shutdown.wait_for(|stop| *stop) => return,
+                () = reloaded => {}
+                () = checks => return,
+            }
+        }
+    }
+}
+
+impl HealthChecks {
+    fn balancer(&self, upstream: &Arc<Upstream>, pool: &Pool) -> LoadBalancer<RoundRobin> {
+        let mut balancer = LoadBalancer::from_backends(Backends::new(Box::new(Members(upstream.clone()))));
+        balancer.set_health_check(Box::new(Check {
+            upstream: upstream.clone(),
+            cas: self.cas.clone(),
+            resolver: self.resolver.clone(),
+            connector: Connector::new(None),
+        }));
+        balancer.health_check_frequency = Some(pool.check.interval);
+        balancer.parallel_health_check = true;
+        balancer
+    }
+}
+
+/// The proxies of an upstream, as backends. Their addresses are places in the list and not addresses (of the range that leads nowhere,
+/// RFC 6666): names have several addresses, and two proxies may have the same.
+struct Members(Arc<Upstream>);
+
+#[derive(Clone, Copy)]
+struct Place(usize);
+
+#[async_trait]
+impl ServiceDiscovery for Members {
+    async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        let count = self.0.pool.as_ref().map_or(0, |pool| pool.proxies.len());
+        let backends = (0..count).map(|place| {
+            let mut ext = Extensions::new();
+            ext.insert(Place(place));
+            let nowhere = Ipv6Addr::from_bits(0x0100_u128 << 112 | place as u128);
+            Backend { addr: BackendAddress::Inet(SocketAddr::V6(SocketAddrV6::new(nowhere, 0, 0, 0))), weight: 1, ext }
+        });
+        Ok((backends.collect(), HashMap::new()))
+    }
+}
+
+/// One check of one proxy, by the way that requests take.
+struct Check {
+    upstream: Arc<Upstream>,
+    cas: Arc<ArcSwap<CaStore>>,
+    resolver: Arc<Resolver>,
+    connector: Connector<()>,
+}
+
+#[async_trait]
+impl HealthCheck for Check {
+    async fn check(&self, target: &Backend) -> Result<()> {
+        let place = target.ext.get::<Place>().map(|place| place.0);
+        let Some((pool, proxy)) =
+            self.upstream.pool.as_ref().zip(place).and_then(|(pool, place)| Some((pool, pool.proxies.get(place)?)))
+        else {
+            return Ok(());
+        };
+        let probed = tokio::time::timeout(pool.check.timeout, self.probe(pool, proxy)).await;
+        let result = probed.unwrap_or_else(|_| Err(Error::explain(ErrorType::ConnectTimedout, "the check took too long")));
+        match &result {
+            Ok(()) => observe_pass(&self.upstream, proxy, clock::now()),
+            Err(error) => {
+                let is_certain = matches!(TunnelFailure::of(error), Some(TunnelFailure::AuthRefused(_)));
+                observe_failure(&self.upstream, proxy, is_certain, &self.upstream.guard.mask(&error.to_string()), clock::now());
+            }
+        }
+        result
+    }
+
+    /// Never reached: whether a proxy is up is not decided by Pingora's own count.
+    fn health_threshold(&self, _success: bool) -> usize {
+        usize::MAX
+    }
+}
+
+impl Check {
+    async fn probe(&self, pool: &Pool, proxy: &Proxy) -> Result<()> {
+        let unresolved = |error| Error::because(ErrorType::ConnectError, "no address", error);
+        let address = self.resolver.pick(&proxy.host, proxy.port).await.map_err(unresolved)?;
+        if let Some(request) = &pool.check.request {
+            return self.ask(request, proxy, address).await;
+        }
+        match peer::tunnel_by(&self.upstream, proxy, address) {
+            Some(tunnel) => Ok(tunnel.probe().await?),
+            None => TcpStream::connect(address)
+                .await
+                .map(drop)
+                .map_err(|error| Error::because(ErrorType::ConnectError, "closed", error)),
+        }
+    }
+
+    /// Sends a request without credentials through the proxy to the upstream.
+    async fn ask(&self, request: &HealthRequest, proxy: &Proxy, address: SocketAddr) -> Result<()> {
+        let Some(endpoint) = &self.upstream.endpoint else { return Ok(()) };
+        let mut peer = peer::peer(&self.upstream, endpoint, Some(proxy), address, &self.cas.load())?;
+        // A connection of its own: a kept one proves nothing about the proxy.
+        peer.options.idle_timeout = Some(std::time::Duration::ZERO);
+        let (mut session, _) = self.connector.get_http_session(&peer).await?;
+        let mut head = RequestHeader::build("GET", request.path.as_bytes(), None)?;
+        head.insert_header(header::HOST, endpoint.authority())?;
+        session.write_request_header(Box::new(head)).await?;
+        session.finish_request_body().await?;
+        session.read_response_header().await?;
+        let status = session.response_header().map_or(0, |head| head.status.as_u16());
+        session.shutdown().await;
+        if status == request.expected_status {
+            return Ok(());
+        }
+        Error::e_explain(ErrorType::HTTPStatus(status), format!("the check expects status {}", request.expected_status))
+    }
+}
+
+/// Counts a failed check or connection; a line in the log where it takes the proxy down, and once a minute where only the operator
+/// can help.
+pub fn observe_failure(upstream: &Upstream, proxy: &Proxy, is_certain: bool, detail: &str, now: Moment) {
+    let Some(pool) = &upstream.pool else { return };
+    let (id, name) = (&proxy.id, &upstream.name);
+    let flip = proxy.health.failed(is_certain, &pool.check, now);
+    if is_certain {
+        if proxy.health.may_tell(now) {
+            log::error!("proxy {id} of {name} refuses our login, so it is not used: {detail}");
+        }
+    } else if flip == Some(Flip::WentDown) {
+        log::warn!("proxy {id} of {name} is down: {detail}");
+    }
+}
+
+fn observe_pass(upstream: &Upstream, proxy: &Proxy, now: Moment) {
+    let Some(pool) = &upstream.pool else { return };
+    if proxy.health.check_passed(&pool.check, now) == Some(Flip::CameUp) {
+        log::info!("proxy {} of {} is up again", proxy.id, upstream.name);
+    }
+}

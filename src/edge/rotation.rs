@@ -1,0 +1,126 @@
+//! Between two attempts: what the last one means for its key and its proxy, and who carries the next one.
+//!
+//! ```text
+//!   429 402 401 403 ─► the key rests ─┐
+//!   503 529 ──────────────────────────┼─► the same proxy's next key, else the next proxy ─┐
+//!   connect failure, 407 ─► the proxy ┼─► the next proxy ─────────────────────────────────┼─► within the limits: attempt n + 1
+//!   a kept connection was stale ──────┘                                                   └─► else: the answer of `Stop`
+//! ```
+//!
+//! The next carrier is chosen at the moment of the failure: without one there is no retry, and the client gets an answer that keeps
+//! its connection.
+
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+
+use crate::domain::answer::Refusal;
+use crate::domain::upstream::Upstream;
+use crate::domain::upstream::pool::{Out, Pick};
+use crate::domain::upstream::standing::Cause;
+use crate::domain::upstream::status::whole_seconds;
+use crate::edge::context::{Context, Rotation};
+use crate::ops::clock;
+
+/// Why an attempt is followed by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Because {
+    /// The provider refused the key, which rests now.
+    Key,
+    /// The provider has too much to do; another key may be luckier.
+    Overloaded,
+    /// The proxy can't be used.
+    Proxy,
+    /// The connection could not be opened, or not by this address.
+    Connection,
+    /// The connection had been closed before the request went out on it.
+    Stale,
+}
+
+/// Why no attempt follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Attempts, time or the share of retries are used up, or the body can't be sent again.
+    Limit,
+    /// Nobody is left.
+    Out(Out),
+}
+
+impl Stop {
+    /// What the client is told; `last`: what the last attempt alone would say.
+    pub fn refusal(self, ctx: &Context, last: Refusal) -> Refusal {
+        let Some(routed) = ctx.routed.as_deref() else { return last };
+        let upstream = &routed.route.upstream;
+        match self {
+            Self::Out(Out::Until(_)) if upstream.hides_limits && upstream.rotates() => self.beforehand(upstream),
+            Self::Out(_) | Self::Limit => last,
+        }
+    }
+
+    fn beforehand(self, upstream: &Upstream) -> Refusal {
+        match self {
+            Self::Out(Out::Until(back_at)) => {
+                let wait = Duration::from_secs(whole_seconds(clock::now(), back_at));
+                Refusal::PoolOut { upstream: upstream.name.to_string(), wait }
+            }
+            Self::Out(Out::KeysDead) | Self::Limit => Refusal::KeyRefused { status: 401 },
+        }
+    }
+}
+
+/// Chooses who carries the first attempt; refuses, before anybody is contacted, when nobody can (T4).
+pub fn begin(ctx: &mut Context) -> Result<(), Refusal> {
+    let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Ok(()) };
+    let upstream = &routed.route.upstream;
+    upstream.retry_budget.pay_in(arrival.settings.retry.max_share_percent);
+    match upstream.pick(&ctx.rotation.tried, clock::now()) {
+        Ok(pick) => {
+            ctx.rotation.next = Some(pick);
+            Ok(())
+        }
+        Err(out) => Err(Stop::Out(out).beforehand(upstream)),
+    }
+}
+
+/// Turns to whoever carries the next attempt.
+///
+/// # Errors
+/// [`Stop`] when no attempt may follow.
+pub fn turn(ctx: &mut Context, because: Because) -> Result<(), Stop> {
+    let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Err(Stop::Limit) };
+    let (upstream, retry, now) = (&routed.route.upstream, &arrival.settings.retry, clock::now());
+    let Rotation { tried, next } = &mut ctx.rotation;
+    match because {
+        Because::Key | Because::Overloaded => tried.key(ctx.attempt.pick),
+        Because::Proxy | Because::Connection | Because::Stale => tried.proxy(ctx.attempt.pick),
+    }
+    let pick = upstream.pick(tried, now).map_err(Stop::Out)?;
+    // Before a connection stands nothing of the body is sent.
+    let can_send_again = routed.length.is_some() || because == Because::Connection;
+    let within_limits = ctx.attempt.number < retry.max_attempts && arrival.at.elapsed() < retry.budget;
+    let is_free = matches!(because, Because::Key | Because::Stale);
+    if !can_send_again || !within_limits || !(is_free || upstream.retry_budget.take(retry.max_share_percent, now)) {
+        return Err(Stop::Limit);
+    }
+    *next = Some(pick);
+    Ok(())
+}
+
+/// Lets the key of a refused attempt rest. A key without another beside it stays in use: the provider's own word is the better answer.
+pub fn rest(upstream: &Upstream, pick: Pick, cause: Cause, headers: &HeaderMap) {
+    let Some(credential) = upstream.credential(pick).filter(|_| upstream.rotates()) else { return };
+    let (name, id, label) = (&upstream.name, &credential.id, cause.label());
+    match cause {
+        Cause::RateLimited | Cause::Exhausted => {
+            let wait = upstream.cooldowns.rest_of(cause, headers, SystemTime::now());
+            if !wait.is_zero() && credential.standing.cool(clock::now().after(wait), cause) {
+                log::warn!("key {id} of {name} is {label}: it cools for {wait:?}");
+            }
+        }
+        Cause::Unauthorized | Cause::Forbidden => {
+            if credential.standing.kill(cause) {
+                log::error!("key {id} of {name} is {label}: it is not used again until a reload");
+            }
+        }
+    }
+}
