@@ -30,6 +30,7 @@ mod judge;
 pub mod listen;
 mod replay;
 mod respond;
+pub mod tunnel;
 
 pub use crate::ops::ca::CaStore;
 pub use front::Front;
