@@ -23,8 +23,9 @@ pub fn load(settings: &Settings) -> Result<CaStore, String> {
     Ok(store)
 }
 
+/// Reads one file of authorities; says what is wrong with it.
 #[cfg(feature = "rustls")]
-fn read(path: &Path) -> Result<Arc<CaType>, String> {
+pub fn read(path: &Path) -> Result<Arc<CaType>, String> {
     use pingora_core::utils::tls::{WrappedX509, parse_x509};
 
     use crate::ops::certificate;
@@ -35,8 +36,9 @@ fn read(path: &Path) -> Result<Arc<CaType>, String> {
     Ok(Arc::from(wrapped))
 }
 
+/// Reads one file of authorities; says what is wrong with it.
 #[cfg(not(feature = "rustls"))]
-fn read(path: &Path) -> Result<Arc<CaType>, String> {
+pub fn read(path: &Path) -> Result<Arc<CaType>, String> {
     let pem = std::fs::read(path).map_err(|error| error.to_string())?;
     let certificates = pingora_core::tls::x509::X509::stack_from_pem(&pem).map_err(|error| error.to_string())?;
     if certificates.is_empty() {

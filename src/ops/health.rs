@@ -142,6 +142,8 @@ mod tests {
             access_lines_dropped: 0,
             version: "1.2.3",
             uptime: Duration::from_millis(5_999),
+            upstreams: &[],
+            now: Default::default(),
         };
         serde_json::to_value(Health::of(&vitals)).unwrap()
     }

@@ -28,3 +28,4 @@ mod rooms;
 mod routing;
 mod smoke;
 mod support;
+mod tunnels;

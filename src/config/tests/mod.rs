@@ -33,7 +33,7 @@ impl Machine {
 
     /// Loads a text as `config.json`.
     fn load(&self, text: &str) -> Result<Loaded, Faults> {
-        load_text("config.json", text, &|name| self.variables.get(name).cloned(), &|path| self.read(path))
+        load_text("config.json", text, &|name| self.variables.get(name).cloned(), &|path| self.read(path), &Registry::default())
     }
 
     /// Loads a file of the repository.

@@ -74,7 +74,7 @@ async fn t7_an_answer_without_end_is_bounded() {
 async fn t7_connect_reads_an_answer_in_any_pieces() {
     let (mut ours, mut proxys) = duplex(1);
     let sending = tokio::spawn(async move {
-        let mut request = [0; 57];
+        let mut request = [0; "CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\n\r\n".len()];
         proxys.read_exact(&mut request).await.unwrap();
         proxys.write_all(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n").await.unwrap();
         proxys

@@ -236,7 +236,7 @@ fn free_port(ip: Ipv4Addr) -> SocketAddr {
 ///
 /// Between [`free_port`] and the gateway's own bind, the kernel may give a port of 127.0.0.1 to any provider or client of the tests that
 /// run beside this one; what connects to it then talks to the wrong side. On an address of its own nobody else binds.
-fn own_loopback() -> Ipv4Addr {
+pub(super) fn own_loopback() -> Ipv4Addr {
     static STARTED: AtomicU32 = AtomicU32::new(0);
     let number = std::process::id().wrapping_mul(64).wrapping_add(STARTED.fetch_add(1, Ordering::Relaxed));
     // Outside 127.0.0.0/16, where the providers are, and without a last byte of 0 or 255.
