@@ -3,7 +3,6 @@
 pub mod advice;
 pub mod endpoint;
 pub mod forward;
-<<<<<<< HEAD
 pub mod health;
 pub mod pool;
 pub mod proxy;
@@ -11,8 +10,6 @@ pub mod registry;
 pub mod retry_budget;
 pub mod standing;
 pub mod status;
-=======
->>>>>>> T
 pub mod verdict;
 
 use std::fmt;
