@@ -63,7 +63,9 @@ pub fn keys(
             found.credentials.push(Credential::new(id, key.clone()?, standing)?);
             Some(found.credentials.len() - 1)
         });
-        found.places.insert(id.into(), place);
+        if !several.is_empty() {
+            found.places.insert(id.into(), place);
+        }
     }
     found
 }
@@ -213,8 +215,11 @@ fn carried(written: &raw::Proxy, keys: &Keys, at: &At<'_>, cx: &mut Context<'_, 
     for (nth, id) in written.keys.iter().enumerate() {
         match keys.places.get(&**id) {
             None => {
-                let meant = nearest(id, keys.places.keys().map(|known| &**known)).unwrap_or_default();
-                cx.fault(&list.item(nth), format!("no key of troll is called \"{id}\"; did you mean \"{meant}\"?"));
+                let meant = match nearest(id, keys.places.keys().map(|known| &**known)) {
+                    Some(meant) => format!("did you mean \"{meant}\"?"),
+                    None => "write it under `upstreams.troll.keys`".to_owned(),
+                };
+                cx.fault(&list.item(nth), format!("no key of troll is called \"{id}\"; {meant}"));
             }
             Some(Some(place)) if carried.contains(place) => {
                 cx.fault(&list.item(nth), format!("\"{id}\" stands in this list already"));

@@ -209,13 +209,61 @@ fn ohmygpt_takes_no_url() {
     );
 }
 
-/// The pool is not built: going direct would show the provider an address that the operator hides.
 #[test]
-fn a_list_of_proxies_is_refused_for_now() {
-    let with = |proxies: &str| format!(r#"{{"models": [], "upstreams": {{"troll": {{"proxies": [{proxies}]}}}}}}"#);
-    loaded(&with(""));
-    let text = faults(&with(r#"{"id": "p1", "kind": "socks5", "addr": "10.0.0.1:1080", "keys": ["k1"]}"#));
-    assert!(text.starts_with("config.json:1:51: upstreams.troll.proxies: the proxy pool is not built yet"), "{text}");
+fn each_fault_of_a_proxy_is_named_with_its_place() {
+    for (proxy, fault) in [
+        (
+            r#"{"id": "p1", "kind": "socks5", "addr": "h:1080", "keys": ["k3"]}"#,
+            "keys[0]: no key of troll is called \"k3\"; did you mean",
+        ),
+        (
+            r#"{"id": "p1", "kind": "socks5", "addr": "h:1080", "keys": ["k1", "k1"]}"#,
+            "keys[1]: \"k1\" stands in this list already",
+        ),
+        (r#"{"id": "", "kind": "socks5", "addr": "h:1080"}"#, "id: a proxy's id must not be empty"),
+        (r#"{"id": "p0", "kind": "socks5", "addr": "h:1080"}"#, "id: \"p0\" is already taken by upstreams.troll.proxies[0].id"),
+        (r#"{"id": "p1", "kind": "connect", "addr": "h"}"#, "addr: must be a host and a port"),
+        (r#"{"id": "p1", "kind": "connect", "addr": "http://h:1"}"#, "addr: must be a host and a port"),
+        (r#"{"id": "p1", "kind": "connect", "addr": "::1:3128"}"#, "addr: must be a host and a port"),
+        (r#"{"id": "p1", "kind": "connect", "addr": "h:0"}"#, "addr: must be a host and a port"),
+        (r#"{"id": "p1", "kind": "connect", "addr": "h:1", "tls": {"server_name": "h"}}"#, "tls: belongs to a `reverse` proxy"),
+        (r#"{"id": "p1", "kind": "reverse", "addr": "h:1", "tls": {"server_name": ""}}"#, "server_name: must be the name"),
+        (r#"{"id": "p1", "kind": "reverse", "addr": "h:1", "username": "u"}"#, "username: a reverse proxy takes no login"),
+        (r#"{"id": "p1", "kind": "connect", "addr": "h:1", "username": "a:b"}"#, "username: the username has a colon"),
+        (r#"{"id": "p1", "kind": "socks5", "addr": "h:1", "username": "a"}"#, "username: a SOCKS5 proxy needs a password"),
+        (r#"{"id": "p1", "kind": "connect", "addr": "h:1", "password": "canary"}"#, "password: needs a `username`"),
+    ] {
+        let text = format!(
+            r#"{{"models": [], "upstreams": {{"troll": {{"base_url": "https://llm.example.com", "keys": [{{"id": "k1", "key": "x"}}],
+               "proxies": [{{"id": "p0", "kind": "reverse", "addr": "[::1]:8080"}}, {proxy}]}}}}}}"#
+        );
+        let found = faults(&text);
+        assert!(found.contains(&format!("upstreams.troll.proxies[1].{fault}")), "{proxy}\n{found}");
+        assert!(!found.contains("canary"), "{found}");
+    }
+}
+
+#[test]
+fn a_health_check_that_can_never_pass_is_refused() {
+    let with = |check: &str| {
+        format!(
+            r#"{{"models": [], "upstreams": {{"troll": {{"base_url": "https://llm.example.com", "keys": [{{"id": "k1", "key": "x"}}],
+               "health_check": {check}, "proxies": [{{"id": "p0", "kind": "reverse", "addr": "[::1]:8080"}}]}}}}}}"#
+        )
+    };
+    loaded(&with(r#"{"path": "/health", "expected_status": 204}"#));
+    assert!(faults(&with(r#"{"expected_status": 204}"#)).contains("expected_status: belongs to a `path`"));
+    assert!(faults(&with(r#"{"path": "health"}"#)).contains("path: must begin with `/`"));
+    for (key, value) in [("interval_s", 0), ("timeout_s", 0), ("failures", 0), ("successes", 0), ("expected_status", 99)] {
+        assert!(faults(&with(&format!(r#"{{"{key}": {value}}}"#))).contains(key), "{key}");
+    }
+}
+
+#[test]
+fn one_key_and_a_list_of_keys_contradict_each_other() {
+    let text =
+        r#"{"models": [], "upstreams": {"main": {"base_url": "https://h", "key": "x", "keys": [{"id": "a", "key": "y"}]}}}"#;
+    assert!(faults(text).contains("upstreams.main.keys: \"main\" has both `key` and `keys`"));
 }
 
 /// K15
