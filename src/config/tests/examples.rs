@@ -60,7 +60,10 @@ fn every_example_is_accepted_and_tests_itself() {
     let mut names: Vec<String> =
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["local.json", "main.json", "ohmygpt.json", "tls.json", "troll-direct.json", "url-map.json"]);
+    assert_eq!(
+        names,
+        ["local.json", "main.json", "ohmygpt.json", "tls.json", "troll-direct.json", "troll-pool.json", "url-map.json"]
+    );
     for name in names {
         let loaded = machine.load_shipped(&format!("conf/examples/{name}")).unwrap_or_else(|faults| panic!("{faults}"));
         assert!(loaded.tests_passed > 0, "{name} has no tests");

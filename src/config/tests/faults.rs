@@ -227,7 +227,7 @@ fn each_fault_of_a_proxy_is_named_with_its_place() {
         (r#"{"id": "p1", "kind": "connect", "addr": "::1:3128"}"#, "addr: must be a host and a port"),
         (r#"{"id": "p1", "kind": "connect", "addr": "h:0"}"#, "addr: must be a host and a port"),
         (r#"{"id": "p1", "kind": "connect", "addr": "h:1", "tls": {"server_name": "h"}}"#, "tls: belongs to a `reverse` proxy"),
-        (r#"{"id": "p1", "kind": "reverse", "addr": "h:1", "tls": {"server_name": ""}}"#, "server_name: must be the name"),
+        (r#"{"id": "p1", "kind": "reverse", "addr": "h:1", "tls": {"server_name": ""}}"#, "tls.server_name: must be the name"),
         (r#"{"id": "p1", "kind": "reverse", "addr": "h:1", "username": "u"}"#, "username: a reverse proxy takes no login"),
         (r#"{"id": "p1", "kind": "connect", "addr": "h:1", "username": "a:b"}"#, "username: the username has a colon"),
         (r#"{"id": "p1", "kind": "socks5", "addr": "h:1", "username": "a"}"#, "username: a SOCKS5 proxy needs a password"),

@@ -18,6 +18,10 @@ fn the_documented_file_is_accepted_whole() {
     }
     let settings = &loaded.settings;
     assert_eq!(keys(upstream(settings, "troll")), [("k2", "key-two-of-troll")]);
+    let pool = upstream(settings, "troll").pool.as_ref().unwrap();
+    let carried: Vec<_> = pool.proxies.iter().map(|proxy| (&*proxy.id, proxy.kind.label(), &*proxy.host, &*proxy.keys)).collect();
+    assert_eq!(carried, [("p1", "connect", "10.0.0.11", &[0][..]), ("p2", "reverse", "10.0.0.12", &[0][..])]);
+    assert_eq!(pool.check.request.as_ref().map(|request| (&*request.path, request.expected_status)), Some(("/health", 200)));
     let openai = upstream(settings, "openai");
     assert_eq!((openai.timeouts.connect, openai.timeouts.idle), (Duration::from_millis(100), Duration::from_secs(20)));
     assert_eq!(openai.ca_file.as_deref(), Some(Path::new("/etc/ssl/own-ca.pem")));

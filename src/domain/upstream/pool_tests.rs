@@ -1,3 +1,5 @@
+//! Who is picked, by value: turns, rests, health, and what is left when nobody is.
+
 use std::sync::Arc;
 use std::time::Duration;
 
