@@ -77,7 +77,7 @@ impl Place {
 
     /// One request; whether its connection had served before.
     async fn ask(&self, peer: &HttpPeer) -> Result<bool, Box<Error>> {
-        soon("an answer through the tunnel", ask(&self.connector, peer)).await
+        soon("an answer through the tunnel", Box::pin(ask(&self.connector, peer))).await
     }
 
     async fn fails(&self, tunnel: Tunnel) -> Box<Error> {
@@ -147,7 +147,7 @@ async fn t7_plain_http_goes_through_a_tunnel_too() {
         let addr = provider.addr();
         let peer =
             Arc::new(tunnel(kind, proxy.addr(), None, &addr.ip().to_string(), addr.port())).peer(false, String::new(), None);
-        soon("an answer", ask(&Connector::new(None), &peer)).await.unwrap();
+        soon("an answer", Box::pin(ask(&Connector::new(None), &peer))).await.unwrap();
         assert_eq!(proxy.seen().targets, [addr.to_string()]);
     }
 }
