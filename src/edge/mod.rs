@@ -10,7 +10,8 @@
 //!                │         ├ deliver  the answer's bytes: guard, rewrite, meter              (response_body_filter)
 //!                │         ├ fail     what is said when it went wrong                        (fail_to_proxy)
 //!                │         └ finish   the access line, the counters                          (logging)
-//!                └ replay, exchange: the request's body, kept for every attempt
+//!                ├ replay, exchange: the request's body, kept for every attempt
+//!                └ tunnel: the connection through a forward proxy
 //! ```
 //!
 //! Hooks are thin: each takes from the context, calls one function of its own file, puts back and translates the error.

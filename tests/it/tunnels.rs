@@ -1,4 +1,7 @@
 //! Tunnels through forward proxies, by Pingora's own connector: scripted proxies between, the provider behind (T7, T10).
+//!
+//! All on one thread: a task outside the workers that takes a kept connection may find it still held by the one that watched it, on
+//! another thread, and Pingora then drops it ("failed to acquire reusable stream").
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -74,7 +77,7 @@ impl Place {
 
     /// One request; whether its connection had served before.
     async fn ask(&self, peer: &HttpPeer) -> Result<bool, Box<Error>> {
-        soon("an answer through the tunnel", ask(&self.connector, peer)).await
+        soon("an answer through the tunnel", Box::pin(ask(&self.connector, peer))).await
     }
 
     async fn fails(&self, tunnel: Tunnel) -> Box<Error> {
@@ -100,7 +103,7 @@ async fn ask(connector: &Connector, peer: &HttpPeer) -> Result<bool, Box<Error>>
     Ok(reused)
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn t7_tls_runs_end_to_end_through_either_kind_with_and_without_a_login() {
     for kind in KINDS {
         let place = Place::new().await;
@@ -121,7 +124,7 @@ async fn t7_tls_runs_end_to_end_through_either_kind_with_and_without_a_login() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn t7_names_and_addresses_reach_the_proxy_as_what_they_are() {
     for kind in KINDS {
         let place = Place::new().await;
@@ -137,19 +140,19 @@ async fn t7_names_and_addresses_reach_the_proxy_as_what_they_are() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn t7_plain_http_goes_through_a_tunnel_too() {
     for kind in KINDS {
         let (provider, proxy) = (Mock::http().await.unwrap(), proxy(kind).await);
         let addr = provider.addr();
         let peer =
             Arc::new(tunnel(kind, proxy.addr(), None, &addr.ip().to_string(), addr.port())).peer(false, String::new(), None);
-        soon("an answer", ask(&Connector::new(None), &peer)).await.unwrap();
+        soon("an answer", Box::pin(ask(&Connector::new(None), &peer))).await.unwrap();
         assert_eq!(proxy.seen().targets, [addr.to_string()]);
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn t10_a_refused_login_is_told_apart_and_never_printed() {
     for kind in KINDS {
         let place = Place::new().await;
@@ -166,7 +169,7 @@ async fn t10_a_refused_login_is_told_apart_and_never_printed() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn t10_every_way_to_fail_has_its_name() {
     for kind in KINDS {
         let place = Place::new().await;
@@ -188,7 +191,7 @@ async fn t10_every_way_to_fail_has_its_name() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn t10_a_handshake_that_hangs_ends_at_its_deadline() {
     for kind in KINDS {
         let place = Place::new().await;
@@ -201,7 +204,7 @@ async fn t10_a_handshake_that_hangs_ends_at_its_deadline() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn t7_what_the_target_sends_right_behind_the_handshake_arrives() {
     for kind in KINDS {
         let (target, proxy) = (tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), proxy(kind).await);
@@ -217,7 +220,7 @@ async fn t7_what_the_target_sends_right_behind_the_handshake_arrives() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn t7_a_proxy_can_not_pose_as_the_target() {
     for kind in KINDS {
         let place = Place::new().await;
@@ -231,7 +234,7 @@ async fn t7_a_proxy_can_not_pose_as_the_target() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn t7_a_connection_is_used_again_by_its_own_proxy_and_login_alone() {
     for kind in KINDS {
         let place = Place::new().await;
@@ -252,7 +255,7 @@ async fn t7_a_connection_is_used_again_by_its_own_proxy_and_login_alone() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn t7_a_killed_proxy_takes_its_kept_connections_along_and_serves_again_when_it_is_back() {
     for kind in KINDS {
         let place = Place::new().await;
@@ -274,7 +277,7 @@ async fn t7_a_killed_proxy_takes_its_kept_connections_along_and_serves_again_whe
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn t5_a_probe_shakes_hands_and_leaves_nothing_behind() {
     for kind in KINDS {
         let place = Place::new().await;
@@ -290,7 +293,7 @@ async fn t5_a_probe_shakes_hands_and_leaves_nothing_behind() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn t7_a_peer_with_another_address_than_the_proxys_is_refused() {
     let place = Place::new().await;
     let proxy = place.proxy(ForwardKind::Connect).await;
@@ -301,7 +304,7 @@ async fn t7_a_peer_with_another_address_than_the_proxys_is_refused() {
     assert_eq!(proxy.seen().connections, 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_scripted_proxy_resets_the_share_that_its_seed_decides() {
     let place = Place::new().await;
     let mut sequences = Vec::new();
@@ -318,4 +321,38 @@ async fn a_scripted_proxy_resets_the_share_that_its_seed_decides() {
     }
     assert_eq!(sequences[0], sequences[1]);
     assert_ne!(sequences[0], sequences[2]);
+}
+
+/// CONTRIBUTING, "A real proxy by hand": `TRY_PROXY=connect://[user:password@]ip:port`, or `socks5://…`.
+#[tokio::test]
+#[ignore = "needs a real proxy at TRY_PROXY"]
+async fn by_hand_a_real_proxy_carries_tls_and_fails_by_name() {
+    let place = std::env::var("TRY_PROXY").expect("TRY_PROXY=connect://user:password@127.0.0.1:8888");
+    let url = url::Url::parse(&place).unwrap();
+    let kind = KINDS.into_iter().find(|kind| kind.as_str() == url.scheme()).expect("connect or socks5");
+    let proxy = SocketAddr::new(url.host_str().unwrap().parse().unwrap(), url.port().unwrap());
+    let login = |password| (!url.username().is_empty()).then(|| Login::new(kind, url.username(), Secret::new(password)).unwrap());
+    let place = Place::new().await;
+    let to = |host: &str, port, password| Tunnel {
+        kind,
+        proxy,
+        login: login(password),
+        target: Target::new(host, port).unwrap(),
+        deadline: LONG,
+    };
+    let (port, password) = (place.provider.addr().port(), url.password().unwrap_or_default());
+    for host in ["127.0.0.1", "localhost"] {
+        let tunnel = to(host, port, password);
+        assert_eq!(tunnel.probe().await, Ok(()));
+        let peer = place.peer(tunnel);
+        assert!(!place.ask(&peer).await.unwrap());
+        assert!(place.ask(&peer).await.unwrap());
+    }
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let refused = to("127.0.0.1", closed, password).probe().await;
+    assert!(matches!(refused, Err(TunnelFailure::TargetRefused(_))), "{refused:?}");
+    if !password.is_empty() {
+        let wrong = to("localhost", port, "wrong-word").probe().await;
+        assert!(matches!(wrong, Err(TunnelFailure::AuthRefused(_))), "{wrong:?}");
+    }
 }

@@ -58,8 +58,9 @@ fn request(target: &Target, token: Option<&str>) -> String {
 fn judge(answer: &Response, token: Option<&str>, login: Option<&Login>) -> Result<(), TunnelFailure> {
     match answer.code.unwrap_or_default() {
         200..=299 => Ok(()),
-        407 if login.is_some() => Err(TunnelFailure::AuthRefused("it does not take this username and password")),
-        407 => Err(TunnelFailure::AuthRefused("it wants a username and password")),
+        // tinyproxy 1.11 says 407 without credentials and 401 to wrong ones.
+        401 | 407 if login.is_some() => Err(TunnelFailure::AuthRefused("it does not take this username and password")),
+        401 | 407 => Err(TunnelFailure::AuthRefused("it wants a username and password")),
         code @ 300..=599 => {
             let words = format!("{code} {}", answer.reason.unwrap_or_default());
             let (username, password) = login.map_or(("", ""), |login| (login.username(), login.expose_password()));

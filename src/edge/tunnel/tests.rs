@@ -51,8 +51,10 @@ async fn t7_connect_keeps_what_comes_right_behind_the_answer() {
 #[tokio::test]
 async fn t7_connect_tells_a_refused_login_from_a_refused_target_and_from_garbage() {
     assert_eq!(answered(b"HTTP/1.1 407 No\r\n\r\n").await, Err(TunnelFailure::AuthRefused("it wants a username and password")));
-    let wrong = asked_and_answered(Some(login("u", "p")), b"HTTP/1.1 407 No\r\n\r\n").await.0;
-    assert_eq!(wrong, Err(TunnelFailure::AuthRefused("it does not take this username and password")));
+    for answer in [b"HTTP/1.1 407 No\r\n\r\n", b"HTTP/1.1 401 No\r\n\r\n"] {
+        let wrong = asked_and_answered(Some(login("u", "p")), answer).await.0;
+        assert_eq!(wrong, Err(TunnelFailure::AuthRefused("it does not take this username and password")));
+    }
     let refused = Err(TunnelFailure::TargetRefused("502 Bad Gateway".to_owned()));
     assert_eq!(answered(b"HTTP/1.1 502 Bad Gateway\r\nServer: x\r\n\r\n<html>").await, refused);
     for garbage in [&b"SSH-2.0-OpenSSH_9"[..], b"\x05\xff", b"HTTP/1.1 20000 OK\r\n\r\n", b"HTTP/1.1 101 Hm\r\n\r\n"] {
