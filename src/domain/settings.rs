@@ -73,6 +73,8 @@ pub struct Limits {
 pub struct Retry {
     pub max_attempts: u32,
     pub budget: Duration,
+    /// How long an event stream's beginning is kept from the client while another key could still answer; zero: not at all.
+    pub hold_first_event: Duration,
 }
 
 /// What is billed where the usage did not arrive (U7), and the price of models that have none.

@@ -74,6 +74,9 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
     let Some(arrival) = &ctx.arrival else { return FailToProxy { error_code: 500, can_reuse_downstream: false } };
     let Some(refusal) = refusal else {
         ctx.outcome.client_gone = true;
+        if arrival.exchange.held_until().is_some() {
+            ctx.outcome.status = 0;
+        }
         session.as_downstream_mut().shutdown().await;
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };

@@ -14,6 +14,7 @@ use crate::domain::upstream::verdict::{self, Circumstances, Verdict};
 use crate::edge::context::{Arrival, Context, Routed};
 use crate::edge::deliver::{Delivery, cut_event};
 use crate::edge::exchange::Watch;
+use crate::edge::hold;
 use crate::edge::respond;
 
 /// How long a provider may take to end the body of an error: the client waits for it.
@@ -50,6 +51,7 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
             if delivery.must_have_events() {
                 arrival.exchange.set_tail(cut_event(arrival));
             }
+            ctx.attempt.first_event = hold::begin(&delivery, circumstances.another_credential, arrival);
             ctx.outcome.status = head.status.as_u16();
             ctx.delivery = delivery;
             Ok(())
@@ -94,7 +96,7 @@ fn unusable_framing(head: &ResponseHeader) -> Option<&'static str> {
     (!known).then_some("a transfer coding other than chunked")
 }
 
-fn may_try_another(ctx: &Context, arrival: &Arrival, routed: &Routed) -> bool {
+pub(super) fn may_try_another(ctx: &Context, arrival: &Arrival, routed: &Routed) -> bool {
     let retry = &arrival.settings.retry;
     ctx.attempt.credential + 1 < routed.route.upstream.credentials.len()
         && ctx.attempt.number < retry.max_attempts

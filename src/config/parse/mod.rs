@@ -42,7 +42,11 @@ pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usi
         routing,
         upstreams: catalog.into_upstreams(),
         limits: limits?,
-        retry: Retry { max_attempts: raw.retry.max_attempts, budget: Duration::from_millis(raw.retry.budget_ms) },
+        retry: Retry {
+            max_attempts: raw.retry.max_attempts,
+            budget: Duration::from_millis(raw.retry.budget_ms),
+            hold_first_event: Duration::from_millis(raw.retry.hold_first_event_ms),
+        },
         billing: Billing {
             on_client_gone: on_loss(raw.billing.on_client_gone),
             on_upstream_cut: on_loss(raw.billing.on_upstream_cut),

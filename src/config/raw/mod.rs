@@ -122,6 +122,10 @@ pub struct Retry {
     pub max_attempts: u32,
     #[schemars(range(min = 1))]
     pub budget_ms: u64,
+    /// How long the beginning of an event stream is held back, at most until its first event: when that says overloaded or
+    /// rate-limited, another key is tried and the client sees nothing of it. 0: not at all.
+    #[schemars(range(max = 60000))]
+    pub hold_first_event_ms: u64,
 }
 
 /// What a client may use.
@@ -266,7 +270,7 @@ impl Default for Admin {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { max_attempts: 4, budget_ms: 15_000 }
+        Self { max_attempts: 4, budget_ms: 15_000, hold_first_event_ms: 0 }
     }
 }
 

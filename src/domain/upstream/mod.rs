@@ -1,6 +1,7 @@
 //! Upstreams: named places that answer for models, their endpoints and the credentials we send there.
 
 pub mod endpoint;
+pub mod first_event;
 pub mod verdict;
 
 use std::fmt;
