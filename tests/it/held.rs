@@ -6,7 +6,7 @@ use trollbridge::provider_mock::{After, Framing, Gate, How, Mock, Reply, Split};
 use crate::answers::{BOTH, CHAT, MESSAGES, RESPONSES, Speaks, access_line, ask, client_that, next_line};
 use crate::support::request::CLIENT_KEY;
 use crate::support::setup::{TROLL_KEY, TROLL_MODEL};
-use crate::support::{Authority, Request, Setup};
+use crate::support::{Authority, Request, Setup, soon};
 
 const SECOND_KEY: &str = "sk-troll-planted-second-77b1c0de";
 const TROLL_PLACE: &str = "troll.provider.test";
@@ -15,7 +15,8 @@ const FOR_EVER_MS: u64 = 60_000;
 
 const PING: &str = "event: ping\ndata: {\"type\": \"ping\"}\n\n";
 const COMMENT: &str = ": still thinking\n\n";
-const OVERLOADED: &str = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
+const OVERLOADED: &str =
+    "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
 const START: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n";
 
 /// `troll` with two keys as a provider that speaks this protocol, in a setup whose access lines are JSON.
@@ -153,7 +154,8 @@ async fn t9_an_error_event_that_no_other_key_may_answer_passes_unchanged() {
     let at_once = texts(&[PING, OVERLOADED]);
     let everybodys = texts(&["event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"invalid_request_error\"}}\n\n"]);
     let one_attempt: fn(Setup) -> Setup = |setup| setup.set("/retry/max_attempts", json!(1));
-    let one_key: fn(Setup) -> Setup = |setup| setup.set("/upstreams/troll/keys", json!([{ "id": "k2", "key": "${TROLL_SECOND}" }]));
+    let one_key: fn(Setup) -> Setup =
+        |setup| setup.set("/upstreams/troll/keys", json!([{ "id": "k2", "key": "${TROLL_SECOND}" }]));
     for (case, hold_ms, change, events) in [
         ("second event", FOR_EVER_MS, None, &later),
         ("hold off", 0, None, &at_once),
@@ -249,7 +251,7 @@ async fn o2_a_json_answer_is_not_held() {
         let gate = Gate::closed();
         let body = json!({ "error": { "type": "overloaded_error", "message": "x".repeat(4000) } });
         troll.forget_requests();
-        troll.push(Reply::json(body.clone()).split(Split::At(vec![2000])).gated(&gate));
+        troll.push(Reply::json(body.clone()).split(Split::At(vec![2000])).framed(Framing::Chunked).gated(&gate));
         let mut client = client_that(&gateway, down).await;
         gate.let_out(1);
         let mut arriving = client.open(ask(MESSAGES, TROLL_MODEL, false)).await.unwrap();
@@ -267,24 +269,22 @@ async fn t12_a_client_that_leaves_during_the_hold_ends_the_request() {
         let (setup, troll) = two_keys(up, FOR_EVER_MS).await;
         let gateway = setup.start().await;
         for (so_far, down) in BOTH.into_iter().enumerate() {
-            let gate = Gate::closed();
-            troll.forget_requests();
-            troll.push(Reply::events([PING, OVERLOADED]).gated(&gate));
-            let cancelled = troll.counts().cancelled;
+            let before = troll.counts();
+            troll.push(Reply::events([PING, OVERLOADED]).cut(After::Events(1), How::Stall));
             let mut client = client_that(&gateway, down).await;
             {
                 let opening = client.open(ask_troll(MESSAGES));
                 tokio::pin!(opening);
                 tokio::select! {
                     _ = &mut opening => panic!("an answer that should be held"),
-                    _ = troll.wait_for(1) => gate.let_out(1),
+                    _ = troll.wait_for(before.requests + 1) => {}
                 }
             }
             client.abort();
-            troll.wait_until(|counts| counts.cancelled > cancelled).await;
+            soon("the cancellation", troll.wait_until(|counts| counts.cancelled > before.cancelled)).await;
             let line = next_line(&gateway, so_far).await;
             assert_eq!((&line["end"], &line["attempts"]), (&"client_gone".into(), &1.into()), "{up:?} {down:?}: {line}");
-            assert_eq!(troll.requests().len(), 1, "{up:?} {down:?}");
+            assert_eq!(troll.counts().requests, before.requests + 1, "{up:?} {down:?}");
         }
     }
 }
@@ -299,7 +299,7 @@ async fn o6_an_upstream_that_dies_during_the_hold_is_an_error_with_a_status() {
             for how in [How::Close, How::Reset, How::Clean, How::Stall] {
                 let place = format!("{up:?} {down:?} {how:?}");
                 troll.forget_requests();
-                troll.push(Reply::events([PING, &OVERLOADED[..40]]).cut(After::Events(2), how));
+                troll.push(Reply::events([PING, &START[..40]]).cut(After::Events(2), how));
                 let answer = client_that(&gateway, down).await.send(ask_troll(MESSAGES)).await.expect(502);
                 assert_eq!(answer.json()["error"]["type"], "api_error", "{place}");
                 let line = access_line(&gateway, &answer).await;
@@ -349,7 +349,8 @@ async fn t9_a_client_that_expects_100_continue_gets_the_other_keys_stream() {
     let (setup, troll) = two_keys(Speaks::Http1, FOR_EVER_MS).await;
     let gateway = setup.start().await;
     troll.push(Reply::events([PING, OVERLOADED]));
-    let body: Value = json!({ "model": TROLL_MODEL, "max_tokens": 9, "stream": true, "messages": [{ "role": "user", "content": "hi" }] });
+    let body: Value =
+        json!({ "model": TROLL_MODEL, "max_tokens": 9, "stream": true, "messages": [{ "role": "user", "content": "hi" }] });
     let text = body.to_string();
     let mut client = gateway.raw().await;
     client

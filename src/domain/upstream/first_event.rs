@@ -137,7 +137,8 @@ mod tests {
         FirstEvent::default().push(stream.as_bytes())
     }
 
-    const OVERLOADED: &str = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
+    const OVERLOADED: &str =
+        "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
 
     #[test]
     fn t9_a_failure_that_another_key_could_cure_is_known_by_its_code() {
