@@ -75,6 +75,8 @@ pub struct Retry {
     pub budget: Duration,
     /// Retries per hundred requests, of those that nothing else bounds.
     pub max_share_percent: u32,
+    /// How long an event stream's beginning is kept from the client while another key could still answer; zero: not at all.
+    pub hold_first_event: Duration,
 }
 
 /// What is billed where the usage did not arrive (U7), and the price of models that have none.

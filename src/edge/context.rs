@@ -8,6 +8,7 @@ use crate::domain::dialect::{Api, Dialect};
 use crate::domain::id::RequestId;
 use crate::domain::route::Route;
 use crate::domain::settings::Settings;
+use crate::domain::upstream::first_event::FirstEvent;
 use crate::domain::upstream::pool::{Pick, Tried};
 use crate::edge::deliver::Delivery;
 use crate::edge::exchange::Exchange;
@@ -79,6 +80,8 @@ pub struct Attempt {
     pub peer: Option<std::net::SocketAddr>,
     pub connect: Option<Duration>,
     pub first_byte: Option<Duration>,
+    /// Reads the beginning of an answer that is held.
+    pub first_event: Option<Box<FirstEvent>>,
     /// The provider's own id of the request, for the log alone.
     pub upstream_request_id: Option<Box<str>>,
 }

@@ -240,7 +240,7 @@ impl Passing {
             self.release(&mut out);
             if let Some(detail) = self.short_of(&self.meter.report()) {
                 let refusal = Refusal::Cut { detail: detail.to_owned() };
-                if !self.takes_events() {
+                if !self.takes_events() || arrival.exchange.held_until().is_some() {
                     return Err(refusal);
                 }
                 out.push(cut_event(arrival));

@@ -36,6 +36,8 @@ struct State {
     /// Written when the upstream's answer turns out to have no body of its own, and the client's must have one.
     tail: Option<Bytes>,
     tail_taken: bool,
+    /// The answer's beginning is kept from the client, at most until then.
+    hold_until: Option<Instant>,
     returned: Option<Returned>,
 }
 
@@ -112,6 +114,27 @@ impl Exchange {
     /// Whether the answer that the client got had the tail as its body.
     pub fn tail_taken(&self) -> bool {
         self.state().tail_taken
+    }
+
+    /// Keeps the answer's beginning from the client until [`Exchange::end_hold`], at most until `due`.
+    pub fn hold_until(&self, due: Instant) {
+        self.state().hold_until = Some(due);
+    }
+
+    /// When the hold ends by itself; `None`: nothing is held.
+    pub fn held_until(&self) -> Option<Instant> {
+        self.state().hold_until
+    }
+
+    /// What is held may go to the client, and what follows.
+    pub fn end_hold(&self) {
+        self.state().hold_until = None;
+    }
+
+    /// Forgets what was prepared for the answer of an attempt of which the client sees nothing.
+    pub fn forget_answer(&self) {
+        let mut state = self.state();
+        (state.hold_until, state.tail) = (None, None);
     }
 
     /// Makes the coming answer the connection's last one.

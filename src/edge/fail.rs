@@ -43,11 +43,19 @@ pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &mut Context, re
     let is_lost = ctx.attempt.first_byte.is_none() && lost_connection(&error);
     // A kept connection that the upstream had closed shows it at once. One that breaks later broke under the request, which the
     // provider may have worked on: sent again, it would be paid for twice.
-    let stale = is_lost && reused && ctx.attempt.began.is_some_and(|began| began.elapsed() < STALE_SHOWS_WITHIN);
-    // Through a proxy it is the proxy that broke, for all we can see, and a dead proxy is nothing that a client should notice.
-    let proxy_broke = is_lost && ctx.attempt.pick.proxy.is_some();
-    let because = if stale { Because::Stale } else { Because::Proxy };
-    let retries = (stale || proxy_broke) && !has_begun(session) && rotation::turn(ctx, because).is_ok();
+    let shows_at_once = reused && ctx.attempt.began.is_some_and(|began| began.elapsed() < STALE_SHOWS_WITHIN);
+    error.retry.decide_reuse(shows_at_once);
+    let because = if (is_lost && shows_at_once) || error.retry() {
+        // Pingora's own reasons too: a stream that HTTP/2 refused, a protocol that the peer does not speak after all.
+        Because::Stale
+    } else if is_lost && ctx.attempt.pick.proxy.is_some() {
+        // It is the proxy that broke, for all we can see, and a dead proxy is nothing that a client should notice.
+        Because::Proxy
+    } else {
+        error.set_retry(false);
+        return error;
+    };
+    let retries = !has_begun(session) && rotation::turn(ctx, because).is_ok();
     error.set_retry(retries);
     error
 }
@@ -70,6 +78,9 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
     let Some(arrival) = &ctx.arrival else { return FailToProxy { error_code: 500, can_reuse_downstream: false } };
     let Some(refusal) = refusal else {
         ctx.outcome.client_gone = true;
+        if arrival.exchange.held_until().is_some() {
+            ctx.outcome.status = 0;
+        }
         session.as_downstream_mut().shutdown().await;
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };

@@ -15,7 +15,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use crate::domain::settings::Settings;
 use crate::edge::admit::{self, Admission};
 use crate::edge::context::Context;
-use crate::edge::{body, connect, deliver, fail, finish, inject, judge};
+use crate::edge::{body, connect, deliver, fail, finish, hold, inject, judge};
 use crate::ops::access_log::AccessLog;
 use crate::ops::body_budget::BodyBudget;
 use crate::ops::ca::CaStore;
@@ -113,12 +113,13 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         chunk: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut Context,
     ) -> Result<()> {
-        body::count_passing(chunk.as_ref(), ctx)
+        body::count_passing(chunk.as_ref(), ctx)?;
+        hold::release_due(session, chunk.as_ref(), end).await
     }
 
     /// 7 judge.
@@ -134,6 +135,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
+        hold::look(chunk.as_ref(), ctx)?;
         deliver::deliver(chunk, end, ctx)?;
         Ok(None)
     }

@@ -16,6 +16,7 @@ use crate::domain::upstream::verdict::{self, Meaning};
 use crate::edge::context::{Context, Routed};
 use crate::edge::deliver::{Delivery, cut_event};
 use crate::edge::exchange::Watch;
+use crate::edge::hold;
 use crate::edge::respond;
 use crate::edge::rotation::{self, Because};
 
@@ -81,6 +82,7 @@ fn pass(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
         arrival.exchange.set_tail(cut_event(arrival));
     }
     ctx.outcome.status = head.status.as_u16();
+    ctx.attempt.first_event = hold::begin(&delivery, ctx);
     ctx.delivery = delivery;
     Ok(())
 }

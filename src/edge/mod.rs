@@ -7,6 +7,7 @@
 //!                │         ├ connect  the peer of one attempt                                (upstream_peer)
 //!                │         ├ inject   our key in, the client's out                           (upstream_request_filter)
 //!                │         ├ judge    what the answer's head means                           (upstream_response_filter)
+//!                │         ├ hold     the first event, while another key could still answer    (response_body_filter)
 //!                │         ├ deliver  the answer's bytes: guard, rewrite, meter              (response_body_filter)
 //!                │         ├ fail     what is said when it went wrong                        (fail_to_proxy)
 //!                │         └ finish   the access line, the counters                          (logging)
@@ -27,6 +28,7 @@ mod fail;
 mod finish;
 mod front;
 mod gateway;
+mod hold;
 mod inject;
 mod judge;
 pub mod listen;

@@ -7,8 +7,13 @@
 //! It also holds the upstream to its deadlines: Pingora polls [`Session::read_body_or_idle`] for as long as it waits for the
 //! upstream, so this is where a total deadline for the head and an idle deadline for the body can end the wait.
 //!
+//! And it holds an answer's beginning back while the [`Exchange`] says so (`edge::hold`). A wait may be dropped at any moment, a write
+//! must not be: when the hold's time is up, the wait ends with an empty piece of the request's body, which Pingora hands to the body's
+//! filter and sends nowhere, and the filter writes what is held.
+//!
 //! The trait is `#[doc(hidden)]` in Pingora 0.9.1; `tests/it/matrix.rs` shows at once what an upgrade moved.
 
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +47,10 @@ pub struct ReplaySession {
     finished: bool,
     last_progress: Instant,
     timer: Option<Pin<Box<Sleep>>>,
+    /// The answer's beginning, of which the client has seen nothing: its head first.
+    held: Vec<HttpTask>,
+    /// The wait was ended by an empty piece that is not the body's.
+    woke: bool,
 }
 
 /// Where the request's body comes from.
@@ -54,7 +63,16 @@ enum Body {
 
 impl ReplaySession {
     pub fn new(real: Box<ServerSession>, exchange: Arc<Exchange>) -> Self {
-        Self { real: Some(real), exchange, body: Body::Live, finished: false, last_progress: Instant::now(), timer: None }
+        Self {
+            real: Some(real),
+            exchange,
+            body: Body::Live,
+            finished: false,
+            last_progress: Instant::now(),
+            timer: None,
+            held: Vec::new(),
+            woke: false,
+        }
     }
 
     #[expect(clippy::expect_used, reason = "the session leaves in drop alone, after which nobody can call")]
@@ -72,6 +90,11 @@ impl ReplaySession {
         let chunk = chunks.get(*next)?.clone();
         *next += 1;
         Some(chunk)
+    }
+
+    /// Whether Pingora has taken every piece of a kept body.
+    fn body_is_out(&self) -> bool {
+        matches!(&self.body, Body::Kept { chunks, next } if *next >= chunks.len())
     }
 
     /// Answers `Expect: 100-continue` before the first byte is asked for.
@@ -99,10 +122,15 @@ impl ReplaySession {
         }
     }
 
-    /// Waits for the client to leave or for the upstream's deadline, whichever comes first.
+    /// The instant at which what is held goes out, whatever it is.
+    fn hold_due(&self) -> Option<Instant> {
+        if self.held.is_empty() { None } else { self.exchange.held_until() }
+    }
+
+    /// Waits for the client to leave, for the upstream's deadline or for the end of the hold, whichever comes first.
     async fn idle(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let Some(due) = self.due() else {
+            let Some(due) = self.due().into_iter().chain(self.hold_due()).min() else {
                 return self.real_mut().read_body_or_idle(true).await;
             };
             let (Some(real), timer) = (self.real.as_deref_mut(), armed(&mut self.timer, due)) else {
@@ -114,7 +142,13 @@ impl ReplaySession {
                 () = timer => {}
             }
             // The timer may have been set for an earlier deadline: look again before giving up.
-            if self.due().is_some_and(|due| Instant::now() >= due) {
+            let now = Instant::now();
+            if self.hold_due().is_some_and(|due| now >= due) {
+                self.timer = None;
+                self.woke = true;
+                return Ok(Some(Bytes::new()));
+            }
+            if self.due().is_some_and(|due| now >= due) {
                 return Err(Error::explain(UPSTREAM_TOO_LATE, "the upstream kept the client waiting for too long").into_up());
             }
             self.timer = None;
@@ -131,6 +165,31 @@ impl ReplaySession {
             self.body = Body::Kept { chunks: Arc::default(), next: 0 };
             self.exchange.release_body();
         }
+    }
+
+    /// Keeps the answer's beginning while it is to be held; gives back what may be written now.
+    ///
+    /// # Errors
+    /// When the upstream failed while the client had seen nothing: what came of it is dropped, so that a whole answer can follow.
+    fn hold(&mut self, mut tasks: Vec<HttpTask>) -> Result<Vec<HttpTask>> {
+        if !matches!(tasks.first(), Some(HttpTask::Header(..))) {
+            return Ok(tasks);
+        }
+        let Some(until) = self.exchange.held_until() else { return Ok(tasks) };
+        if matches!(tasks.last(), Some(HttpTask::Failed(_)))
+            && let Some(HttpTask::Failed(error)) = tasks.pop()
+        {
+            return Err(error);
+        }
+        let now = Instant::now();
+        // While Pingora still waits for room to send the request's body, nobody waits for the hold's end.
+        if tasks.iter().any(HttpTask::is_end) || now >= until || !self.body_is_out() {
+            self.exchange.end_hold();
+            return Ok(tasks);
+        }
+        self.held = tasks;
+        self.last_progress = now;
+        Ok(Vec::new())
     }
 
     /// Gives a head that came without a body the one that stands ready for this case, where HTTP allows one.
@@ -205,11 +264,13 @@ impl Session for ReplaySession {
     }
 
     async fn write_response_header(&mut self, resp: Box<ResponseHeader>, _end: bool) -> Result<()> {
+        self.held.clear();
         self.close_if_told();
         self.real_mut().write_response_header(resp).await
     }
 
     async fn write_response_header_ref(&mut self, resp: &ResponseHeader, _end: bool) -> Result<()> {
+        self.held.clear();
         self.close_if_told();
         self.real_mut().write_response_header_ref(resp).await
     }
@@ -224,14 +285,19 @@ impl Session for ReplaySession {
         self.real_mut().write_response_trailers(trailers).await
     }
 
+    /// Writes what is held first. Without a task of its own it writes what is due.
     async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        if !self.held.is_empty() {
+            tasks = mem::take(&mut self.held).into_iter().chain(tasks).collect();
+        }
         if matches!(tasks.first(), Some(HttpTask::Header(..))) {
             self.close_if_told();
             tasks.retain(|task| !is_interim(task));
-            if tasks.is_empty() {
-                return Ok(false);
-            }
+            tasks = self.hold(tasks)?;
             self.append_tail(&mut tasks)?;
+        }
+        if tasks.is_empty() {
+            return Ok(false);
         }
         let written = self.real_mut().response_duplex_vec(tasks).await;
         self.release_sent_body();
@@ -276,9 +342,12 @@ impl Session for ReplaySession {
     }
 
     fn is_body_done(&mut self) -> bool {
+        if mem::take(&mut self.woke) {
+            return false;
+        }
         match &self.body {
             Body::Live => self.real_mut().is_body_done(),
-            Body::Kept { chunks, next } => *next >= chunks.len(),
+            Body::Kept { .. } => self.body_is_out(),
         }
     }
 
@@ -343,6 +412,7 @@ impl Session for ReplaySession {
 
     /// Called once at the start of every attempt: the place to rewind.
     fn enable_retry_buffering(&mut self) {
+        self.held.clear();
         if let Some(chunks) = self.exchange.body() {
             self.body = Body::Kept { chunks, next: 0 };
         }

@@ -19,7 +19,7 @@ use crate::domain::upstream::Upstream;
 use crate::domain::upstream::pool::{Out, Pick};
 use crate::domain::upstream::standing::Cause;
 use crate::domain::upstream::status::whole_seconds;
-use crate::edge::context::{Context, Rotation};
+use crate::edge::context::{Arrival, Context, Rotation};
 use crate::ops::clock;
 
 /// Why an attempt is followed by another.
@@ -33,7 +33,7 @@ pub enum Because {
     Proxy,
     /// The connection could not be opened, or not by this address.
     Connection,
-    /// The connection had been closed before the request went out on it.
+    /// The connection had been closed before the request went out on it, or could not carry it.
     Stale,
 }
 
@@ -89,21 +89,43 @@ pub fn begin(ctx: &mut Context) -> Result<(), Refusal> {
 pub fn turn(ctx: &mut Context, because: Because) -> Result<(), Stop> {
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Err(Stop::Limit) };
     let (upstream, retry, now) = (&routed.route.upstream, &arrival.settings.retry, clock::now());
+    let within_limits = is_within_limits(ctx, arrival);
     let Rotation { tried, next } = &mut ctx.rotation;
+    let before = tried.clone();
     match because {
         Because::Key | Because::Overloaded => tried.key(ctx.attempt.pick),
         Because::Proxy | Because::Connection | Because::Stale => tried.proxy(ctx.attempt.pick),
     }
-    let pick = upstream.pick(tried, now).map_err(Stop::Out)?;
+    let pick = match upstream.pick(tried, now) {
+        Ok(pick) => pick,
+        // The connection was at fault, not who carried it: where nobody else is left, a new one will do.
+        Err(_) if because == Because::Stale => {
+            *tried = before;
+            ctx.attempt.pick
+        }
+        Err(out) => return Err(Stop::Out(out)),
+    };
     // Before a connection stands nothing of the body is sent.
     let can_send_again = routed.length.is_some() || because == Because::Connection;
-    let within_limits = ctx.attempt.number < retry.max_attempts && arrival.at.elapsed() < retry.budget;
     let is_free = matches!(because, Because::Key | Because::Stale);
     if !can_send_again || !within_limits || !(is_free || upstream.retry_budget.take(retry.max_share_percent, now)) {
         return Err(Stop::Limit);
     }
     *next = Some(pick);
     Ok(())
+}
+
+/// Whether another key could carry the request, were this attempt to fail; nobody is chosen yet.
+pub fn could_turn(ctx: &Context) -> bool {
+    let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return false };
+    let mut tried = ctx.rotation.tried.clone();
+    tried.key(ctx.attempt.pick);
+    is_within_limits(ctx, arrival) && routed.length.is_some() && routed.route.upstream.has_another(&tried, clock::now())
+}
+
+fn is_within_limits(ctx: &Context, arrival: &Arrival) -> bool {
+    let retry = &arrival.settings.retry;
+    ctx.attempt.number < retry.max_attempts && arrival.at.elapsed() < retry.budget
 }
 
 /// Lets the key of a refused attempt rest. A key without another beside it stays in use: the provider's own word is the better answer.

@@ -47,6 +47,7 @@ pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usi
             max_attempts: raw.retry.max_attempts,
             budget: Duration::from_millis(raw.retry.budget_ms),
             max_share_percent: raw.retry.max_share_percent,
+            hold_first_event: Duration::from_millis(raw.retry.hold_first_event_ms),
         },
         billing: Billing {
             on_client_gone: on_loss(raw.billing.on_client_gone),

@@ -130,6 +130,10 @@ pub struct Retry {
     /// The next key after 429, 402, 401 or 403 is not counted.
     #[schemars(range(max = 100))]
     pub max_share_percent: u32,
+    /// How long the beginning of an event stream is held back, at most until its first event: when that says overloaded or
+    /// rate-limited, another key is tried and the client sees nothing of it. 0: not at all.
+    #[schemars(range(max = 60000))]
+    pub hold_first_event_ms: u64,
 }
 
 /// What a client may use.
@@ -274,7 +278,7 @@ impl Default for Admin {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { max_attempts: 4, budget_ms: 15_000, max_share_percent: 25 }
+        Self { max_attempts: 4, budget_ms: 15_000, max_share_percent: 25, hold_first_event_ms: 0 }
     }
 }
 

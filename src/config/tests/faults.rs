@@ -47,6 +47,7 @@ fn one_fault_each() {
         (r#"{"models": [], "listen": []}"#, "1:26: listen: the list needs at least 1 item"),
         (r#"{"models": [], "retry": {"max_attempts": 4294967296}}"#, "1:42: retry.max_attempts: must be at most 100"),
         (r#"{"models": [], "retry": {"max_attempts": 1.5}}"#, "1:42: retry.max_attempts: expected a whole number"),
+        (r#"{"models": [], "retry": {"hold_first_event_ms": 60001}}"#, "1:49: retry.hold_first_event_ms: must be at most 60000"),
         (r#"{"models": [], "timeouts": {"idle_s": -1}}"#, "1:39: timeouts.idle_s: must be at least 1"),
         (r#"{"models": [], "log": {"format": null}}"#, "1:34: log.format: expected a string, found null"),
         (

@@ -38,6 +38,7 @@ fn the_least_file_has_good_defaults() {
     assert_eq!(settings.admin.addr.unwrap().to_string(), "127.0.0.1:9090");
     assert_eq!((settings.limits.max_body_bytes, settings.limits.inflight_body_bytes), (32 << 20, 1 << 30));
     assert_eq!((settings.retry.max_attempts, settings.retry.budget), (4, Duration::from_secs(15)));
+    assert_eq!(settings.retry.hold_first_event, Duration::ZERO);
     assert_eq!((settings.log_format, settings.inject_include_usage), (LogFormat::Text, true));
     assert_eq!((settings.billing.on_client_gone, settings.billing.on_upstream_cut), (OnLoss::Estimate, OnLoss::Observed));
     assert_eq!(settings.upstreams.iter().map(|upstream| &*upstream.name).collect::<Vec<_>>(), ["main", "troll", "ohmygpt"]);

@@ -2,6 +2,7 @@
 
 pub mod advice;
 pub mod endpoint;
+pub mod first_event;
 pub mod forward;
 pub mod health;
 pub mod pool;

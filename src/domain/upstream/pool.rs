@@ -38,7 +38,7 @@ pub struct Pick {
 }
 
 /// What a request learned from the attempts before: nobody is asked twice.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tried {
     keys: Vec<usize>,
     proxies: Vec<usize>,
@@ -142,6 +142,14 @@ impl Upstream {
             }
         };
         picked.ok_or_else(|| back_at.map_or(Out::KeysDead, Out::Until))
+    }
+
+    /// Whether anybody is left to carry an attempt; costs nobody a turn.
+    pub fn has_another(&self, tried: &Tried, now: Moment) -> bool {
+        match &self.pool {
+            Some(pool) => (0..pool.proxies.len()).any(|place| pool.of_proxy(place, &self.credentials, tried, now).is_some()),
+            None => first_ready(0..self.credentials.len(), &self.credentials, tried, now).is_some(),
+        }
     }
 
     /// Whether there is anything to rotate: then a rest is kept, and requests that nobody can carry are refused beforehand.

@@ -16,7 +16,7 @@ mod counts;
 pub mod decode;
 mod json;
 pub mod rewrite;
-mod sse;
+pub(in crate::domain) mod sse;
 pub mod whole;
 
 #[cfg(test)]

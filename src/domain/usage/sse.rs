@@ -11,7 +11,7 @@ use memchr::memchr2;
 
 /// What the splitter found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub(in crate::domain) enum Piece<'a> {
     /// The complete data of an event of one data line; no [`Piece::End`] follows.
     Whole(&'a [u8]),
     /// More data of the event in progress; a line feed stands between two data lines.
@@ -22,7 +22,7 @@ pub(super) enum Piece<'a> {
 
 /// Where in the stream the splitter stands.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lines {
+pub(in crate::domain) struct Lines {
     at: At,
     /// The last byte was a carriage return: a line feed that follows belongs to it.
     after_cr: bool,
@@ -48,12 +48,12 @@ const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
 const NAME: [u8; 4] = *b"data";
 
 impl Lines {
-    pub(super) fn new() -> Self {
+    pub(in crate::domain) fn new() -> Self {
         Self { at: At::Bom(0), after_cr: false, has_data: false }
     }
 
     /// Splits the next bytes of the stream.
-    pub(super) fn push(&mut self, chunk: &[u8], mut sink: impl FnMut(Piece<'_>)) {
+    pub(in crate::domain) fn push(&mut self, chunk: &[u8], mut sink: impl FnMut(Piece<'_>)) {
         let mut rest = self.skip_bom(chunk);
         while !rest.is_empty() {
             if std::mem::take(&mut self.after_cr)
