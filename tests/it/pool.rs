@@ -95,12 +95,12 @@ impl Pool {
         lists.iter().enumerate().fold(setup, |setup, (nth, list)| setup.set(&at(nth), json!(list)))
     }
 
-    /// Starts the gateway and waits until each proxy was checked, so that what follows comes from requests alone.
+    /// Starts the gateway and waits until each proxy has passed its check, so that what follows comes from requests alone.
     async fn start(&self, setup: Setup) -> Gateway {
         let gateway = setup.start().await;
         for way in &self.ways {
             match &way.proxy {
-                Some(proxy) => drop(proxy.wait_until(|seen| seen.connections >= 1 && seen.standing == 0).await),
+                Some(proxy) => drop(proxy.wait_until(|seen| seen.tunnels >= 1 && seen.standing == 0).await),
                 None => drop(way.provider.wait_until(|counts| counts.connections >= 1).await),
             }
         }

@@ -97,7 +97,7 @@ async fn t10_a_proxy_that_refuses_our_login_is_not_asked_again() {
             .set("/upstreams/troll/proxies/0/username", json!("planted-username-88fe"))
             .set("/upstreams/troll/proxies/0/password", json!("${P1_PASSWORD}"));
         pool.ways[0].proxy().require("planted-username-88fe", "another-password");
-        let gateway = pool.start(setup).await;
+        let gateway = setup.start().await;
         until_health(&gateway, "p1", "down").await;
         let connections = pool.ways[0].proxy().seen().connections;
         assert_eq!(connections, 1, "{kind:?}");

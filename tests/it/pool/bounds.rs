@@ -3,7 +3,7 @@
 use super::Kind::{Connect, Reverse, Socks5};
 use super::*;
 use crate::answers::{CHAT, MESSAGES, expect_error};
-use crate::support::Act;
+use crate::support::{Act, Client};
 
 /// Sends `each` requests by each of `clients` connections at once; the statuses of the answers, which are errors of ours or good.
 async fn load(gateway: &Gateway, clients: usize, each: usize) -> Vec<u16> {
@@ -21,7 +21,7 @@ async fn load(gateway: &Gateway, clients: usize, each: usize) -> Vec<u16> {
                 }
                 statuses.push(answer.status.as_u16());
                 if !client.is_reusable().await {
-                    client = crate::support::Client::http1(addr, distrust.clone()).await;
+                    client = Client::http1(addr, distrust.clone()).await;
                 }
             }
             statuses

@@ -9,7 +9,7 @@ async fn t5_without_proxies_the_keys_rotate_on_direct_connections() {
     for (path, stream) in [(CHAT, false), (MESSAGES, true)] {
         let troll = Mock::http().await.unwrap();
         let gateway = with_keys(Setup::new().troll(&troll), "troll", 3).set("/log/format", json!("json")).start().await;
-        troll.push(Reply::status(429));
+        troll.push(Reply::status(429).header("retry-after", "60"));
         troll.push(Reply::status(402));
         let answer = gateway.send(ask_troll(path, stream)).await.expect(200);
         assert_eq!(keys_at(&troll), ["k1", "k2", "k3"]);

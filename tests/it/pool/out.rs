@@ -94,12 +94,11 @@ async fn t5_with_all_proxies_down_nothing_goes_direct_and_the_next_check_is_the_
     let setup = pool.setup(2).set("/upstreams/troll/health_check", json!({ "interval_s": 1234, "failures": 1 }));
     let gateway = pool.start(setup).await;
     kill_all(&mut pool).await;
-    let mut client = gateway.client().await;
-    let answer = expect_out(MESSAGES, client.send(ask_troll(MESSAGES, true)).await);
+    let answer = expect_out(MESSAGES, gateway.send(ask_troll(MESSAGES, true)).await);
     assert_eq!(answer.header("retry-after"), "1234");
     let line = access_line(&gateway, &answer).await;
     assert_eq!((&line["attempts"], &line["proxy"]), (&json!(2), &json!("p2")), "{line}");
-    expect_refused_unasked(&pool, &gateway, &mut client, "1234").await;
+    expect_refused_unasked(&pool, &gateway, &mut gateway.client().await, "1234").await;
     for id in ["k1", "k2"] {
         assert_eq!(key_status(&gateway, id).await["state"], "ready");
     }

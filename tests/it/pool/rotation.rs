@@ -124,7 +124,6 @@ async fn t12_no_attempt_begins_when_the_time_is_over() {
     assert_eq!(access_line(&gateway, &answer).await["attempts"], 1);
 
     // A proxy that hangs takes the time as well.
-    pool.ways[1].proxy().push(Act::Hang);
     let setup = pool.setup(2).set("/retry/budget_ms", json!(200)).set("/timeouts/connect_ms", json!(400));
     drop(gateway);
     pool.ways[1].proxy().always(Act::Hang);
@@ -157,18 +156,21 @@ async fn t12_a_client_that_leaves_during_an_attempt_ends_the_attempts() {
 /// While a connection is opened nobody looks at the client's; before another attempt somebody must.
 #[tokio::test(flavor = "multi_thread")]
 async fn t12_a_client_that_leaves_while_a_proxy_hangs_ends_the_attempts() {
-    let pool = Pool::of(&[Connect, Socks5]).await;
-    let gateway = pool.start(pool.setup(2).set("/timeouts/connect_ms", json!(1000))).await;
-    pool.ways[0].proxy().push(Act::Hang);
-    let before = pool.ways[0].proxy().seen().connections;
-    let mut client = gateway.client().await;
-    let left = tokio::select! {
-        _ = client.open(ask_troll(CHAT, true)) => false,
-        _ = pool.ways[0].proxy().wait_until(|seen| seen.connections > before) => true,
-    };
-    assert!(left, "an answer came");
-    client.abort();
-    let line = next_line(&gateway, 0).await;
-    assert_eq!((&line["attempts"], &line["end"]), (&json!(1), &json!("client_gone")), "{line}");
-    assert_eq!(pool.requests(), 0);
+    for over_http2 in [false, true] {
+        let pool = Pool::of(&[Connect, Socks5]).await;
+        let gateway = pool.start(pool.setup(2).set("/timeouts/connect_ms", json!(1000))).await;
+        let hanging = pool.ways[0].proxy();
+        hanging.push(Act::Hang);
+        let before = hanging.seen().connections;
+        let mut client = if over_http2 { gateway.h2c_client().await } else { gateway.client().await };
+        let left = tokio::select! {
+            _ = client.open(ask_troll(CHAT, true)) => false,
+            _ = hanging.wait_until(|seen| seen.connections > before) => true,
+        };
+        assert!(left, "an answer came");
+        client.abort();
+        let line = next_line(&gateway, 0).await;
+        assert_eq!((&line["attempts"], &line["end"]), (&json!(1), &json!("client_gone")), "{line}");
+        assert_eq!(pool.requests(), 0);
+    }
 }

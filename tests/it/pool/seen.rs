@@ -3,7 +3,7 @@
 use super::Kind::{Connect, Reverse};
 use super::*;
 use crate::answers::{CHAT, MESSAGES, access_line};
-use crate::support::Act;
+use crate::support::{Act, Client, Distrust};
 
 const USERNAME: &str = "planted-username-e1b7";
 const PASSWORD: &str = "planted-password-7a29";
@@ -72,9 +72,8 @@ async fn ids_states_and_counts_are_shown_and_no_secret_is() {
     ] {
         assert!(page.contains(&format!("trollbridge_{line}\n")), "no {line} in\n{page}");
     }
-    // What was asked of whom is told to nobody without the token.
-    let unknown = crate::support::Client::http1(gateway.admin_addr(), gateway.distrust()).await;
-    let mut unknown = unknown;
+    // Nobody without the token is told.
+    let mut unknown = Client::http1(gateway.admin_addr(), Distrust::nothing()).await;
     assert_eq!(unknown.send(Request::get("/status.json").bearer("wrong")).await.status, 401);
 }
 
