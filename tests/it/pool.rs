@@ -32,6 +32,11 @@ use crate::support::request::Answer;
 use crate::support::setup::{TROLL_KEY, TROLL_MODEL};
 use crate::support::{Gateway, Request, ScriptedProxy, Setup, soon};
 
+/// A check at the start and no more. Two would bring a proxy up: what this one finds can't undo what a request finds meanwhile.
+const CHECKED_ONCE: &str = r#"{ "interval_s": 3600, "successes": 2 }"#;
+/// The shortest interval.
+const CHECKED_EACH_SECOND: &str = r#"{ "interval_s": 1 }"#;
+
 /// The keys of troll: ids and texts.
 const KEYS: [(&str, &str); 4] = [
     ("k1", TROLL_KEY),
@@ -84,7 +89,7 @@ impl Pool {
     fn setup(&self, keys: usize) -> Setup {
         with_keys(Setup::new().troll(&self.own), "troll", keys)
             .set("/log/format", json!("json"))
-            .set("/upstreams/troll/health_check", json!({ "interval_s": 3600 }))
+            .set("/upstreams/troll/health_check", CHECKED_ONCE.parse().unwrap())
             .set("/upstreams/troll/proxies", self.ways.iter().map(Way::config).collect())
     }
 

@@ -40,7 +40,7 @@ async fn attempts(gateway: &Gateway) -> u64 {
 async fn a_brown_out_of_one_proxy_is_hidden_from_the_clients_and_hardly_adds_to_the_load() {
     const REQUESTS: u64 = 3_000;
     let pool = Pool::of(&[Connect; 3]).await;
-    let gateway = pool.start(pool.setup(2).set("/upstreams/troll/health_check/interval_s", json!(1))).await;
+    let gateway = pool.start(pool.setup(2).set("/upstreams/troll/health_check", CHECKED_EACH_SECOND.parse().unwrap())).await;
     for way in &pool.ways {
         way.provider.always(Reply::usual().header("connection", "close"));
     }

@@ -6,7 +6,7 @@ use crate::answers::{CHAT, access_line};
 use crate::support::Act;
 
 fn every_second(setup: Setup) -> Setup {
-    setup.set("/upstreams/troll/health_check/interval_s", json!(1))
+    setup.set("/upstreams/troll/health_check", CHECKED_EACH_SECOND.parse().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

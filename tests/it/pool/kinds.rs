@@ -1,5 +1,7 @@
 //! T7: the three kinds of proxy, end to end, and connections that are kept for their own proxy alone.
 
+use std::collections::HashSet;
+
 use trollbridge::provider_mock::Recorded;
 
 use super::Kind::{Connect, Socks5};
@@ -9,6 +11,8 @@ use crate::support::Authority;
 
 const HOST: &str = "llm.provider.test";
 const PROXY_NAME: &str = "edge.proxy.test";
+/// Requests of a test that looks for kept connections.
+const MANY: usize = 12;
 const USERNAME: &str = "planted-username-3d4e";
 const PASSWORD: &str = "planted-password-c02b";
 
@@ -52,23 +56,22 @@ async fn t7_forward_proxies_carry_tls_end_to_end_with_and_without_a_login() {
             }
             let gateway = troll_at_host(&authority, json!([config])).start().await;
             proxy.wait_until(|seen| seen.tunnels >= 1 && seen.standing == 0).await;
-            for stream in [true, false, true] {
-                let answer = gateway.send(ask_troll(MESSAGES, stream)).await.expect(200);
+            for nth in 0..MANY {
+                let answer = gateway.send(ask_troll(MESSAGES, nth % 2 == 0)).await.expect(200);
                 let line = access_line(&gateway, &answer).await;
                 assert_eq!((&line["proxy"], &line["attempts"]), (&json!("p1"), &json!(1)), "{what}: {line}");
             }
             let seen = proxy.seen();
-            // One for the check, one that all three requests shared.
-            assert_eq!((seen.connections, seen.tunnels), (2, 2), "{what}");
-            assert_eq!(seen.targets, [format!("{HOST}:443"), format!("{HOST}:443")], "{what}");
+            let tunnels = usize::try_from(seen.tunnels).unwrap();
+            assert_eq!(seen.targets, vec![format!("{HOST}:443"); tunnels], "{what}");
             let login = (USERNAME.to_owned(), PASSWORD.to_owned());
-            assert_eq!(seen.logins, vec![login; if logs_in { 2 } else { 0 }], "{what}");
+            assert_eq!(seen.logins, vec![login; if logs_in { tunnels } else { 0 }], "{what}");
             let arrived = provider.requests();
-            assert_eq!(arrived.len(), 3, "{what}");
-            for request in &arrived {
-                expect_troll(request, Some(HOST));
-                assert_eq!(request.connection, arrived[0].connection, "{what}");
-            }
+            assert_eq!(arrived.len(), MANY, "{what}");
+            arrived.iter().for_each(|request| expect_troll(request, Some(HOST)));
+            expect_reuse(arrived.iter());
+            // One tunnel was for the check.
+            assert_eq!(connections(arrived.iter()).len(), tunnels - 1, "{what}");
         }
     }
 }
@@ -105,16 +108,14 @@ async fn t7_a_reverse_proxy_speaks_http_or_https_by_a_name_of_its_own() {
             (proxy, config)
         };
         let gateway = troll_at_host(&authority, json!([config])).start().await;
-        for stream in [true, false, true] {
-            let answer = gateway.send(ask_troll(MESSAGES, stream)).await.expect(200);
+        for nth in 0..MANY {
+            let answer = gateway.send(ask_troll(MESSAGES, nth % 2 == 0)).await.expect(200);
             assert_eq!(access_line(&gateway, &answer).await["proxy"], "p1");
         }
         let arrived = proxy.requests();
-        assert_eq!(arrived.len(), 3);
-        for request in &arrived {
-            expect_troll(request, with_tls.then_some(PROXY_NAME));
-            assert_eq!(request.connection, arrived[0].connection);
-        }
+        assert_eq!(arrived.len(), MANY);
+        arrived.iter().for_each(|request| expect_troll(request, with_tls.then_some(PROXY_NAME)));
+        expect_reuse(arrived.iter());
     }
 }
 
@@ -146,8 +147,7 @@ async fn t7_connections_are_kept_for_each_proxy_and_never_shared() {
     for proxy in [&first, &second] {
         proxy.wait_until(|seen| seen.tunnels >= 1 && seen.standing == 0).await;
     }
-    expect_alternating(&gateway, &provider).await;
-    assert_eq!((first.seen().tunnels, second.seen().tunnels), (2, 2));
+    expect_turns_apart(&gateway, &provider).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,19 +161,35 @@ async fn t7_two_logins_at_one_address_are_two_proxies() {
     let gateway = troll_at_host(&authority, json!([by("p1", "account-1"), by("p2", "account-2")])).start().await;
     let checked = proxy.wait_until(|seen| seen.tunnels >= 2 && seen.standing == 0).await;
     assert_eq!(checked.tunnels, 2, "both are checked");
-    expect_alternating(&gateway, &provider).await;
-    let logins: Vec<_> = proxy.seen().logins.split_off(2).into_iter().map(|(username, _)| username).collect();
-    assert_eq!(logins, ["account-1", "account-2"], "one tunnel each");
-    assert_eq!(proxy.seen().tunnels, 4);
+    expect_turns_apart(&gateway, &provider).await;
+    let logins = proxy.seen().logins.split_off(2);
+    for account in ["account-1", "account-2"] {
+        let tunnels = logins.iter().filter(|(username, _)| username == account).count();
+        assert!((1..=MANY / 2).contains(&tunnels), "{logins:?}");
+    }
 }
 
-/// Six requests: by turns, on two connections.
-async fn expect_alternating(gateway: &Gateway, provider: &Mock) {
-    for nth in 0..6 {
+/// Requests by turns; those of one proxy share connections, and none with the other's.
+async fn expect_turns_apart(gateway: &Gateway, provider: &Mock) {
+    for nth in 0..MANY {
         let answer = gateway.send(ask_troll(CHAT, nth % 3 == 0)).await.expect(200);
         assert_eq!(access_line(gateway, &answer).await["proxy"], ["p1", "p2"][nth % 2]);
     }
-    let connections: Vec<_> = provider.requests().iter().map(|request| request.connection).collect();
-    assert_ne!(connections[0], connections[1]);
-    assert_eq!(connections, [connections[0], connections[1]].repeat(3));
+    let arrived = provider.requests();
+    assert_eq!(arrived.len(), MANY);
+    let of = |turn: usize| arrived.iter().skip(turn).step_by(2);
+    expect_reuse(of(0));
+    expect_reuse(of(1));
+    assert!(connections(of(0)).is_disjoint(&connections(of(1))));
+}
+
+fn connections<'a>(arrived: impl Iterator<Item = &'a Recorded>) -> HashSet<u64> {
+    arrived.map(|request| request.connection).collect()
+}
+
+/// A client that is quick asks again before the connection is back in Pingora's pool; many requests need far fewer connections.
+#[track_caller]
+fn expect_reuse<'a>(arrived: impl Iterator<Item = &'a Recorded> + Clone) {
+    let (requests, connections) = (arrived.clone().count(), connections(arrived).len());
+    assert!(connections <= requests / 2, "{connections} connections for {requests} requests");
 }

@@ -91,7 +91,7 @@ async fn expect_refused_unasked(pool: &Pool, gateway: &Gateway, client: &mut Cli
 #[tokio::test(flavor = "multi_thread")]
 async fn t5_with_all_proxies_down_nothing_goes_direct_and_the_next_check_is_the_time_to_come_back() {
     let mut pool = Pool::of(&[Connect, Socks5]).await;
-    let setup = pool.setup(2).set("/upstreams/troll/health_check", json!({ "interval_s": 1234, "failures": 1 }));
+    let setup = pool.setup(2).set("/upstreams/troll/health_check", json!({ "interval_s": 1234, "failures": 1, "successes": 2 }));
     let gateway = pool.start(setup).await;
     kill_all(&mut pool).await;
     let answer = expect_out(MESSAGES, gateway.send(ask_troll(MESSAGES, true)).await);

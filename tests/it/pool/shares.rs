@@ -56,7 +56,7 @@ async fn t1_a_proxy_that_dies_under_load_is_noticed_by_no_client_and_takes_its_s
     const CLIENTS: u64 = 50;
     const MUCH: u64 = 300;
     let mut pool = Pool::of(&[Connect; 3]).await;
-    let gateway = pool.start(pool.setup(2).set("/upstreams/troll/health_check/interval_s", json!(1))).await;
+    let gateway = pool.start(pool.setup(2).set("/upstreams/troll/health_check", CHECKED_EACH_SECOND.parse().unwrap())).await;
     let enough = Arc::new(AtomicBool::new(false));
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..CLIENTS {
