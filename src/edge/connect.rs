@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::{Error, ErrorType, Result};
+use pingora_proxy::Session;
 
 use crate::domain::answer::Refusal;
 use crate::domain::upstream::Upstream;
@@ -25,7 +26,8 @@ use crate::ops::resolver::Resolver;
 const PIPE_BYTES: usize = 8 * 1024;
 
 /// Begins the next attempt, and finds the address that carries it.
-pub async fn peer(gateway: &Gateway, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    look_for_client(session, ctx).await?;
     loop {
         begin(ctx);
         let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else {
@@ -59,6 +61,25 @@ pub async fn peer(gateway: &Gateway, ctx: &mut Context) -> Result<Box<HttpPeer>>
         peer.options.write_timeout = (!fits_the_pipe).then_some(upstream.timeouts.idle);
         return Ok(Box::new(peer));
     }
+}
+
+/// Ends the attempts of a client that has left (T12): Pingora looks at its connection while it waits for an answer, but not while it
+/// opens a connection, which a proxy may draw out.
+async fn look_for_client(session: &mut Session, ctx: &mut Context) -> Result<()> {
+    let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Ok(()) };
+    // What comes from the client is its leaving only once its body was read to the end.
+    if ctx.attempt.number == 0 || routed.length.is_none() {
+        return Ok(());
+    }
+    arrival.exchange.watch(Watch::Off);
+    let left = tokio::select! {
+        biased;
+        read = session.as_downstream_mut().read_body_or_idle(true) => read.err(),
+        () = std::future::ready(()) => None,
+    };
+    let Some(left) = left else { return Ok(()) };
+    ctx.outcome.refusal = None;
+    Err(left.into_down())
 }
 
 /// Forgets what the attempt before left behind, and counts this one.

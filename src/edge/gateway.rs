@@ -85,8 +85,8 @@ impl ProxyHttp for Gateway {
     }
 
     /// 5 pick.
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        connect::peer(self, ctx).await
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        connect::peer(self, session, ctx).await
     }
 
     async fn connected_to_upstream(

@@ -24,6 +24,7 @@ mod logs;
 mod matrix;
 mod metering;
 mod mock_shapes;
+mod pool;
 mod retries;
 mod rooms;
 mod routing;
