@@ -37,7 +37,9 @@ async fn two_keys(speaks: Speaks, hold_ms: u64) -> (Setup, Mock) {
     let setup = setup
         .secret_env("TROLL_SECOND", SECOND_KEY)
         .set("/upstreams/troll/keys/-", json!({ "id": "k2", "key": "${TROLL_SECOND}" }))
-        .set("/retry/hold_first_event_ms", json!(hold_ms));
+        .set("/retry/hold_first_event_ms", json!(hold_ms))
+        // Every request of these tests needs a second attempt.
+        .set("/retry/max_share_percent", json!(100));
     (setup, troll)
 }
 
@@ -66,7 +68,7 @@ fn streams() -> [(&'static str, Vec<String>, Vec<String>); 3] {
             CHAT,
             texts(&[
                 COMMENT,
-                "data: {\"error\":{\"message\":\"m\",\"type\":\"requests\",\"code\":\"rate_limit_exceeded\"}}\n\n",
+                "data: {\"error\":{\"message\":\"m\",\"type\":\"server_error\",\"code\":\"server_is_overloaded\"}}\n\n",
                 "data: [DONE]\n\n",
             ]),
             texts(&[
@@ -122,6 +124,23 @@ async fn t9_a_stream_that_fails_with_its_first_event_goes_to_another_key() {
                 }
             }
         }
+    }
+}
+
+/// T11: a rate limit within the stream rests the key as one by status does: the next request does not try it.
+#[tokio::test(flavor = "multi_thread")]
+async fn t11_a_rate_limit_as_the_first_event_rests_the_key() {
+    let (setup, troll) = two_keys(Speaks::Http1, FOR_EVER_MS).await;
+    let gateway = setup.start().await;
+    let [_, (path, _, good), _] = streams();
+    let limited = "data: {\"error\":{\"message\":\"m\",\"type\":\"requests\",\"code\":\"rate_limit_exceeded\"}}\n\n";
+    troll.push(Reply::events(texts(&[limited])));
+    for attempts in [2, 1] {
+        troll.push(Reply::events(good.clone()));
+        let answer = gateway.send(ask_troll(path)).await.expect(200);
+        assert_eq!(answer.text(), good.concat());
+        let line = access_line(&gateway, &answer).await;
+        assert_eq!((&line["attempts"], &line["key"]), (&attempts.into(), &"k2".into()), "{line}");
     }
 }
 
