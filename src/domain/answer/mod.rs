@@ -9,6 +9,7 @@ pub mod models;
 
 use std::time::Duration;
 
+use crate::domain::billing::NanoUsd;
 use crate::domain::json::peek::PeekError;
 
 /// Why a request gets an answer of ours. Never holds a secret, an upstream's host or an account's text in its public half.
@@ -18,6 +19,18 @@ pub enum Refusal {
     NoKey,
     #[error("unknown client key")]
     WrongKey,
+    #[error("the client's key is revoked")]
+    KeyRevoked,
+    #[error("the client's key has expired")]
+    KeyExpired,
+    #[error("model {model:?} is not among the client's models")]
+    ModelNotAllowed { model: Option<String> },
+    #[error("{missing} USD of credit missing")]
+    NoCredit { missing: NanoUsd },
+    #[error("the client has no balance, and billing.require_credits asks for one")]
+    NoBalance,
+    #[error("model {model:?} has no price, and billing.require_price asks for one")]
+    NoPrice { model: Option<String> },
     #[error("two credentials in one request")]
     TwoCredentials,
     #[error("path not served: {path}")]
@@ -129,6 +142,67 @@ impl Refusal {
                 "invalid_api_key",
                 "This API key is not known here. Use a key that the operator of this gateway gave you.",
             ),
+            Self::KeyRevoked => Answer::of(
+                403,
+                K::Permission,
+                "api_key_revoked",
+                "This API key was revoked. Ask the operator of this gateway for another one.",
+            ),
+            Self::KeyExpired => Answer::of(
+                403,
+                K::Permission,
+                "api_key_expired",
+                "This API key has expired. Ask the operator of this gateway for another one.",
+            ),
+            Self::ModelNotAllowed { model } => Answer {
+                param: Some("model"),
+                ..Answer::of(
+                    403,
+                    K::Permission,
+                    "model_not_allowed",
+                    match model {
+                        Some(model) => {
+                            format!("This API key may not use the model {}. GET /v1/models lists what it may use.", shown(model))
+                        }
+                        None => "This API key may use certain models only, and the request names none that can be checked. Set \
+                                 `model`; GET /v1/models lists what it may use."
+                            .to_owned(),
+                    },
+                )
+            },
+            Self::NoCredit { missing } => Answer::of(
+                402,
+                K::Billing,
+                "insufficient_credit",
+                format!(
+                    "The credit of this API key does not cover the request: {missing} USD are missing. A lower limit of output tokens \
+                     needs less; the operator of this gateway can add credit."
+                ),
+            )
+            .retry_is_useless(),
+            Self::NoBalance => Answer::of(
+                402,
+                K::Billing,
+                "no_balance",
+                "This gateway serves API keys with credit only, and this one has none. Ask the operator of this gateway.",
+            )
+            .retry_is_useless(),
+            Self::NoPrice { model } => Answer {
+                param: Some("model"),
+                ..Answer::of(
+                    404,
+                    K::NotFound,
+                    "model_without_price",
+                    match model {
+                        Some(model) => format!(
+                            "The model {} is not served here: it has no price. GET /v1/models lists what is served.",
+                            shown(model)
+                        ),
+                        None => "The request names no model that has a price here. Set `model`; GET /v1/models lists what is served."
+                            .to_owned(),
+                    },
+                )
+            },
             Self::TwoCredentials => Answer::of(
                 400,
                 K::InvalidRequest,
@@ -273,6 +347,12 @@ impl Refusal {
         match self {
             Self::NoKey => "no_key",
             Self::WrongKey => "wrong_key",
+            Self::KeyRevoked => "key_revoked",
+            Self::KeyExpired => "key_expired",
+            Self::ModelNotAllowed { .. } => "model_not_allowed",
+            Self::NoCredit { .. } => "no_credit",
+            Self::NoBalance => "no_balance",
+            Self::NoPrice { .. } => "no_price",
             Self::TwoCredentials => "two_credentials",
             Self::UnknownPath { .. } => "unknown_path",
             Self::NotJson => "not_json",
@@ -302,6 +382,12 @@ impl Refusal {
         match self {
             Self::NoKey
             | Self::WrongKey
+            | Self::KeyRevoked
+            | Self::KeyExpired
+            | Self::ModelNotAllowed { .. }
+            | Self::NoCredit { .. }
+            | Self::NoBalance
+            | Self::NoPrice { .. }
             | Self::TwoCredentials
             | Self::UnknownPath { .. }
             | Self::NotJson

@@ -146,6 +146,14 @@ impl Price {
         self.multiplier
     }
 
+    /// The cost of this much input, whatever class it is billed in, and of this much output.
+    pub fn cost_at_most(&self, input_tokens: u64, output_tokens: u64) -> NanoUsd {
+        let Rates { input, cache_write, cache_write_1h, cache_read, .. } = self.rates;
+        let dearest = input.max(cache_write).max(cache_write_1h).max(cache_read);
+        let price = Self { rates: Rates { input: dearest, ..self.rates }, ..*self };
+        price.cost(&Usage { input_tokens, output_tokens, ..Usage::default() })
+    }
+
     /// The cost of one request's usage, rounded once, half up; beyond what 64 bits hold it stays at the largest amount.
     pub fn cost(&self, usage: &Usage) -> NanoUsd {
         let Rates { input, output, cache_write, cache_write_1h, cache_read } = self.rates;
