@@ -4,6 +4,7 @@ mod last_resort;
 mod preflight;
 mod reload;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use crate::edge::admin::Admin;
 use crate::edge::{CaStore, Gateway, Parts, listen};
 use crate::ops::access_log::AccessLog;
 use crate::ops::body_budget::BodyBudget;
+use crate::ops::clients::Directory;
 use crate::ops::counters::Counters;
 use crate::ops::health::Readiness;
 use crate::ops::resolver::Resolver;
@@ -61,6 +63,9 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let started = Instant::now();
     preflight::check(&settings, opt.upgrade)?;
     let cas = ca::load(&settings).map_err(Obstacle::Unusable)?;
+    // What the ledger's roll-ups hold for each client comes in here; without a ledger nothing was spent.
+    let directory = Directory::load(&settings.state_dir, &HashMap::new()).map_err(Obstacle::of_store)?;
+    let directory = Arc::new(directory);
     conf.max_retries = MOST_ATTEMPTS;
     program_log::announce(&settings);
 
@@ -79,6 +84,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         cas: cas.clone(),
         resolver: Arc::new(Resolver::new(RESOLVED_FOR)),
         budget: budget.clone(),
+        directory: directory.clone(),
         counters: counters.clone(),
         access_log: access_log.clone(),
     });
@@ -92,14 +98,19 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
             budget: budget.clone(),
             access_log: access_log.clone(),
             readiness: readiness.clone(),
+            directory: directory.clone(),
             started,
         };
         server.add_service(listen::admin(addr, admin));
     }
     let (phases, log) = (server.watch_execution_phase(), access_log.clone());
     let limit = Duration::from_secs(server.configuration.graceful_shutdown_timeout_seconds.unwrap_or(5));
-    let last_resort = Mutex::new(Some(Box::new(move || last_resort::watch(phases, limit, log)) as Box<dyn FnOnce() + Send>));
-    server.add_service(background_service("reload", reload::Reload { config, settings, cas, budget, readiness, last_resort }));
+    let begin = move || {
+        last_resort::watch(phases, limit, log);
+        directory.watch();
+    };
+    let behind_fork = Mutex::new(Some(Box::new(begin) as Box<dyn FnOnce() + Send>));
+    server.add_service(background_service("reload", reload::Reload { config, settings, cas, budget, readiness, behind_fork }));
     server.run(RunArgs::default());
     access_log.close();
     Ok(())

@@ -131,9 +131,11 @@ fn models(raw: &Config, catalog: &Catalog, default_price: Price, cx: &mut Contex
         models.push((
             Model {
                 id: model.id.as_str().into(),
+                aliases: Vec::new(),
                 upstream,
                 upstream_model_id: model.upstream_model_id.as_deref().map(Arc::from),
                 price,
+                max_output_tokens: model.max_output_tokens,
             },
             aliases,
         ));

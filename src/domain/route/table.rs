@@ -91,8 +91,9 @@ impl RoutingTable {
         let mut by_name = HashMap::with_capacity(models.len());
         let mut listed = Vec::with_capacity(models.len());
         for (model, aliases) in models {
+            let model = Model { aliases, ..model };
             let model = Arc::new(if model_based { model } else { sent_to_troll(model, &troll) });
-            for name in std::iter::once(&model.id).chain(&aliases) {
+            for name in std::iter::once(&model.id).chain(&model.aliases) {
                 by_name.entry(name.clone()).or_insert_with(|| model.clone());
             }
             listed.push(model);
@@ -107,9 +108,11 @@ impl RoutingTable {
                     if enabled && model_based && !by_name.contains_key(&name) {
                         listed.push(Arc::new(Model {
                             id: name.clone(),
+                            aliases: Vec::new(),
                             upstream: upstream.clone(),
                             upstream_model_id: None,
                             price: None,
+                            max_output_tokens: None,
                         }));
                     }
                     exact.entry(name).or_insert(upstream);
