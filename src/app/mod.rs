@@ -14,7 +14,7 @@ use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::background::background_service;
 
-use crate::domain::settings::Settings;
+use crate::domain::settings::{Auth, Settings};
 use crate::edge::admin::Admin;
 use crate::edge::{CaStore, Gateway, Parts, listen};
 use crate::ops::access_log::AccessLog;
@@ -65,6 +65,11 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let cas = ca::load(&settings).map_err(Obstacle::Unusable)?;
     // What the ledger's roll-ups hold for each client comes in here; without a ledger nothing was spent.
     let directory = Directory::load(&settings.state_dir, &HashMap::new()).map_err(Obstacle::of_store)?;
+    if matches!(settings.auth, Auth::Keys { static_key: None }) && directory.is_empty() {
+        log::warn!(
+            "no client key is known, so every request is answered with 401: trollbridge client add NAME (in force at once)"
+        );
+    }
     let directory = Arc::new(directory);
     conf.max_retries = MOST_ATTEMPTS;
     program_log::announce(&settings);

@@ -31,6 +31,7 @@ pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usi
     let default_price = price::default_price(raw, cx);
     let plan = routes::plan(raw, &mut catalog, default_price, cx)?;
     routes::warn_about_gaps(&plan, cx);
+    routes::warn_about_prices(raw, &plan, cx);
     let routing = RoutingTable::new(plan);
     let limits = limits(&raw.limits, cx);
     without_effect::warn(raw, cx);

@@ -6,7 +6,7 @@ pub mod price;
 
 use std::fmt;
 
-pub use price::{Decimal, DecimalError, Price, Rates};
+pub use price::{Decimal, DecimalError, Line, Price, Rates, exact_usd};
 
 /// An amount of money: billionths of a US dollar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

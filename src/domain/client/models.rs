@@ -5,7 +5,6 @@
 //! that told them apart would only make a client fail on the day its operator renames a model.
 
 use std::fmt;
-use std::sync::Arc;
 
 use crate::domain::route::table::NamePattern;
 
@@ -73,11 +72,7 @@ impl ModelPattern {
 
 impl fmt::Display for ModelPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (text, star): (&Arc<str>, _) = match &self.0 {
-            NamePattern::Exact(exact) => (exact, ""),
-            NamePattern::Prefix(prefix) => (prefix, "*"),
-        };
-        write!(f, "{text}{star}")
+        self.0.fmt(f)
     }
 }
 

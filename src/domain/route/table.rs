@@ -6,6 +6,7 @@
 //! reaches, one per label of a host. None of them grows with the number of models, prefixes of equal length, or hosts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::answer::Refusal;
@@ -242,6 +243,16 @@ impl NamePattern {
             None => Ok(Self::Exact(text.into())),
             Some((prefix, "")) => Ok(Self::Prefix(prefix.into())),
             Some(_) => Err("`*` may stand once, at the end of a name (`gemini-*`)"),
+        }
+    }
+}
+
+/// Prints the pattern as it was written.
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
         }
     }
 }

@@ -83,6 +83,10 @@ impl Directory {
         self.snapshot.load().get(&KeyHash::of(presented)).cloned()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.snapshot.load().is_empty()
+    }
+
     /// The account of a client; `None` for one that is not limited and for strangers.
     pub fn account(&self, name: &str) -> Option<Arc<Account>> {
         let name = ClientName::parse(name).ok()?;
