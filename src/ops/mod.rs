@@ -1,4 +1,4 @@
-//! Touches the machine: clock, names of hosts, logs, counters, the memory budget for bodies. One job per file.
+//! Touches the machine: clock, names of hosts, the database and the clients in it, logs, counters, the memory budget for bodies. One job per file.
 //!
 //! May use `domain`, `config` and tokio; never the proxy engine. Nothing here decides about a request.
 

@@ -473,3 +473,49 @@ fn shown(text: &str) -> String {
     }
     format!("`{out}`")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::dialect::Dialect;
+    use crate::domain::id::RequestId;
+
+    fn body(refusal: &Refusal, dialect: Dialect) -> Value {
+        let id = RequestId::new(1_700_000_000_000, [0; 10]);
+        serde_json::from_str(&body::error_body(dialect, &refusal.answer(), &id)).unwrap()
+    }
+
+    /// G4: 402 in both dialects, with what is missing, and no retry.
+    #[test]
+    fn g4_missing_credit_is_told_in_both_dialects() {
+        let refusal = Refusal::NoCredit { missing: NanoUsd::from_nanos(11_808_000) };
+        let answer = refusal.answer();
+        assert_eq!((answer.status, answer.retry_helps, refusal.fault()), (402, false, Fault::Client));
+        let openai = &body(&refusal, Dialect::OpenAi)["error"];
+        assert_eq!((&openai["type"], &openai["code"]), (&json!("insufficient_quota"), &json!("insufficient_credit")));
+        assert!(openai["message"].as_str().unwrap().contains("0.011808 USD are missing"), "{openai}");
+        let anthropic = &body(&refusal, Dialect::Anthropic)["error"];
+        assert_eq!((&anthropic["type"], &anthropic["message"]), (&json!("billing_error"), &openai["message"]));
+    }
+
+    /// H5, M14, U1: each says what is wrong with whom.
+    #[test]
+    fn h5_a_key_that_has_ended_and_a_model_that_is_not_allowed_are_told_apart() {
+        let model = || Some("gpt-4\n".to_owned());
+        for (refusal, status, code, part) in [
+            (Refusal::KeyRevoked, 403, "api_key_revoked", "revoked"),
+            (Refusal::KeyExpired, 403, "api_key_expired", "expired"),
+            (Refusal::ModelNotAllowed { model: model() }, 403, "model_not_allowed", "`gpt-4`"),
+            (Refusal::ModelNotAllowed { model: None }, 403, "model_not_allowed", "Set `model`"),
+            (Refusal::NoPrice { model: model() }, 404, "model_without_price", "`gpt-4`"),
+            (Refusal::NoPrice { model: None }, 404, "model_without_price", "no model"),
+            (Refusal::NoBalance, 402, "no_balance", "credit"),
+        ] {
+            let answer = refusal.answer();
+            assert_eq!((answer.status, answer.code, refusal.fault()), (status, code, Fault::Client), "{refusal}");
+            assert!(answer.message.contains(part), "{}", answer.message);
+        }
+    }
+}
