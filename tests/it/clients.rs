@@ -273,7 +273,7 @@ async fn l5_clients_on_the_admin_listener_need_its_token() {
     Client::http1(gateway.admin_addr(), gateway.distrust()).await.send(chunked).await.expect(413);
     admin(&gateway, Method::PUT, "/clients", Some(ADMIN_TOKEN), &json!({})).await.expect(405);
     admin(&gateway, Method::GET, "/clients/nobody", Some(ADMIN_TOKEN), &json!({})).await.expect(404);
-    assert_eq!(gateway.health().await["status"].as_str().is_some(), true);
+    assert!(gateway.health().await["status"].is_string(), "the listener still answers");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,11 +21,14 @@ pub fn read(sample: &[u8]) -> Result<Report, String> {
             None => metered(shape, Framing::Json, &[br#"{"usage":"#, sample, b"}"].concat()),
         });
     }
-    let shape = String::from_utf8_lossy(sample)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data:")?).ok())
-        .find_map(|event| Some(shape_of_event(event.get("type").and_then(Value::as_str), event.is_object())))
-        .ok_or("neither JSON nor an event stream")?;
+    let text = String::from_utf8_lossy(sample);
+    let mut events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data:")?).ok());
+    let first = events.find(Value::is_object).ok_or("neither JSON nor an event stream")?;
+    let shape = match first.get("type").and_then(Value::as_str) {
+        Some(kind) if kind.starts_with("response.") => Shape::Responses,
+        Some(_) => Shape::Anthropic,
+        None => Shape::OpenAiChat,
+    };
     Ok(metered(shape, Framing::Sse, sample))
 }
 
@@ -53,14 +56,6 @@ fn shape_of(value: &Value) -> Shape {
         Shape::Responses
     } else {
         Shape::Anthropic
-    }
-}
-
-fn shape_of_event(kind: Option<&str>, is_object: bool) -> Shape {
-    match kind {
-        Some(kind) if kind.starts_with("response.") => Shape::Responses,
-        Some(_) if is_object => Shape::Anthropic,
-        _ => Shape::OpenAiChat,
     }
 }
 
@@ -98,7 +93,7 @@ mod tests {
 
     #[test]
     fn u3_recorded_streams_give_their_totals() {
-        assert_eq!(usage(include_str!("../../../tests/fixtures/usage/messages_split.sse")).cache_write_1h_tokens > 0, true);
+        assert!(usage(include_str!("../../../tests/fixtures/usage/messages_split.sse")).cache_write_1h_tokens > 0);
         assert!(usage(include_str!("../../../tests/fixtures/usage/chat_plain.sse")).output_tokens > 0);
         assert!(usage(include_str!("../../../tests/fixtures/usage/responses_completed.sse")).output_tokens > 0);
     }
