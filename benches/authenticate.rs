@@ -37,7 +37,7 @@ fn client(nth: u64) -> Client {
     }
 }
 
-fn directory(clients: u64) -> Directory {
+fn filled(clients: u64) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("a store");
     // The benchmark is about memory: no wait for the disk while it is filled.
@@ -45,13 +45,22 @@ fn directory(clients: u64) -> Directory {
     for nth in 0..clients {
         store.with(|conn| rows::add(conn, &client(nth))).expect("a client is added");
     }
+    dir
+}
+
+/// Reads all clients as a start does, and a gateway whose clients have changed.
+fn directory(dir: &tempfile::TempDir) -> Directory {
     Directory::load(dir.path(), &HashMap::new()).expect("a directory of clients")
 }
 
 fn authenticate(c: &mut Criterion) {
     let mut group = c.benchmark_group("authenticate");
     for clients in [10, 1_000, 100_000] {
-        let directory = directory(clients);
+        let dir = filled(clients);
+        group.sample_size(10);
+        group.bench_function(BenchmarkId::new("load", clients), |b| b.iter(|| directory(&dir)));
+        group.sample_size(100);
+        let directory = directory(&dir);
         let keys: Vec<ClientKey> = (0..1_024).map(|nth| key(nth * 97 % clients)).collect();
         let mut next = keys.iter().cycle();
         group.bench_function(BenchmarkId::new("known", clients), |b| {
@@ -66,7 +75,7 @@ fn authenticate(c: &mut Criterion) {
             b.iter(|| directory.find(black_box(stranger.reveal().as_bytes())).is_none());
         });
     }
-    let directory = directory(10);
+    let directory = directory(&filled(10));
     group.bench_function("wrong_length", |b| b.iter(|| directory.find(black_box(b"sk-something-else")).is_none()));
     group.finish();
 

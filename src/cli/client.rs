@@ -158,14 +158,25 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<(), Failure> {
         tpm: args.tpm,
         note: args.note.clone(),
     };
-    let store = Store::open(&args.state.state_dir().map_err(Failure::Usage)?)?;
+    let state_dir = args.state.state_dir().map_err(Failure::Usage)?;
+    let is_new = !Store::exists(&state_dir);
+    let store = Store::open(&state_dir)?;
     let (client, key) = operations::add(&store, &asked)?;
     if args.json {
         writeln!(out, "{}", operations::new_as_json(&client, &key))?;
     } else {
         writeln!(out, "client {} ({}), its key, which is shown this once:\n{}", client.name, client.id, key.reveal())?;
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    if is_new {
+        // An operator's shell seldom has the variables of the gateway's service.
+        let dir = state_dir.display();
+        let _ = writeln!(
+            io::stderr(),
+            "note: made a new database in {dir}; a gateway whose state_dir is another one will not see this client"
+        );
+    }
+    Ok(())
 }
 
 fn list(json: bool, state: &StateArgs, out: &mut dyn Write) -> Result<(), Failure> {

@@ -192,10 +192,10 @@ async fn the_client_commands_print_what_they_did() {
     let nowhere = run(&["list"]).await.expect(64);
     assert!(nowhere.err.contains("There is no here/trollbridge.db") && !dir.path().join("here").exists(), "{nowhere:?}");
 
-    let said = run(&["add", "alice", "--credits", "1.50", "--models", "a,b*", "--expires", "2030-12-31", "--rpm", "5"])
-        .await
-        .expect(0)
-        .out;
+    let said =
+        run(&["add", "alice", "--credits", "1.50", "--models", "a,b*", "--expires", "2030-12-31", "--rpm", "5"]).await.expect(0);
+    assert!(said.err.contains("made a new database in here"), "{said:?}");
+    let said = said.out;
     let key = said.lines().nth(1).unwrap();
     assert!(key.starts_with("tb-") && key.len() == 67 && said.starts_with("client alice (c-"), "{said}");
     let again = run(&["add", "alice"]).await.expect(64);

@@ -58,6 +58,11 @@ impl Store {
         Self::connect(path)
     }
 
+    /// Whether there is a database under this directory.
+    pub fn exists(state_dir: &Path) -> bool {
+        state_dir.join(FILE).exists()
+    }
+
     /// Opens the database that must be there already: a command in the wrong directory must not answer with an empty one.
     ///
     /// # Errors
@@ -65,7 +70,7 @@ impl Store {
     /// As [`Store::open`], and [`StoreError::Missing`].
     pub fn open_existing(state_dir: &Path) -> Result<Self, StoreError> {
         let path = state_dir.join(FILE);
-        if !path.exists() {
+        if !Self::exists(state_dir) {
             return Err(StoreError::Missing { path });
         }
         Self::connect(path)
