@@ -4,6 +4,7 @@ mod last_resort;
 mod preflight;
 mod reload;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,13 +15,14 @@ use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::background::background_service;
 use tokio::sync::Notify;
 
-use crate::domain::settings::Settings;
+use crate::domain::settings::{Auth, Settings};
 use crate::domain::upstream::registry::Registry;
 use crate::edge::admin::Admin;
 use crate::edge::pool::HealthChecks;
 use crate::edge::{CaStore, Gateway, Parts, listen};
 use crate::ops::access_log::AccessLog;
 use crate::ops::body_budget::BodyBudget;
+use crate::ops::clients::Directory;
 use crate::ops::counters::Counters;
 use crate::ops::health::Readiness;
 use crate::ops::resolver::Resolver;
@@ -66,6 +68,14 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let started = Instant::now();
     preflight::check(&settings, opt.upgrade)?;
     let cas = ca::load(&settings).map_err(Obstacle::Unusable)?;
+    // What the ledger's roll-ups hold for each client comes in here; without a ledger nothing was spent.
+    let directory = Directory::load(&settings.state_dir, &HashMap::new()).map_err(Obstacle::of_store)?;
+    if matches!(settings.auth, Auth::Keys { static_key: None }) && directory.is_empty() {
+        log::warn!(
+            "no client key is known, so every request is answered with 401: trollbridge client add NAME (in force at once)"
+        );
+    }
+    let directory = Arc::new(directory);
     conf.max_retries = MOST_ATTEMPTS;
     program_log::announce(&settings);
 
@@ -87,6 +97,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         cas: cas.clone(),
         resolver: resolver.clone(),
         budget: budget.clone(),
+        directory: directory.clone(),
         counters: counters.clone(),
         access_log: access_log.clone(),
     });
@@ -100,6 +111,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
             budget: budget.clone(),
             access_log: access_log.clone(),
             readiness: readiness.clone(),
+            directory: directory.clone(),
             started,
         };
         server.add_service(listen::admin(addr, admin));
@@ -108,10 +120,14 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     server.add_service(background_service("health checks", checks));
     let (phases, log) = (server.watch_execution_phase(), access_log.clone());
     let limit = Duration::from_secs(server.configuration.graceful_shutdown_timeout_seconds.unwrap_or(5));
-    let last_resort = Mutex::new(Some(Box::new(move || last_resort::watch(phases, limit, log)) as Box<dyn FnOnce() + Send>));
+    let begin = move || {
+        last_resort::watch(phases, limit, log);
+        directory.watch();
+    };
+    let behind_fork = Mutex::new(Some(Box::new(begin) as Box<dyn FnOnce() + Send>));
     server.add_service(background_service(
         "reload",
-        reload::Reload { config, registry, reloaded, settings, cas, budget, readiness, last_resort },
+        reload::Reload { config, registry, reloaded, settings, cas, budget, readiness, behind_fork },
     ));
     server.run(RunArgs::default());
     access_log.close();

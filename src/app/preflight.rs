@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::domain::settings::Settings;
+use crate::ops::store::StoreError;
 use crate::ops::{ca, certificate};
 
 /// Why the gateway does not start; says what to do.
@@ -12,7 +13,19 @@ pub enum Obstacle {
     #[error("{addr} is in use by another process. Stop it, choose another address, or take it over with --upgrade.")]
     BusyAddress { addr: SocketAddr },
     #[error("{0}")]
+    TryAgain(String),
+    #[error("{0}")]
     Unusable(String),
+}
+
+impl Obstacle {
+    /// A store that is locked may be free soon.
+    pub fn of_store(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy { .. } => Self::TryAgain(error.to_string()),
+            _ => Self::Unusable(error.to_string()),
+        }
+    }
 }
 
 /// Proves that every listener can stand: its address is free (unless it is taken over) and its certificate fits its key.

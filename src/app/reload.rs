@@ -29,14 +29,14 @@ pub struct Reload {
     pub cas: Arc<ArcSwap<CaStore>>,
     pub budget: BodyBudget,
     pub readiness: Arc<Readiness>,
-    /// Taken at the start: the last resort's thread must begin behind a fork.
-    pub last_resort: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// Taken at the start: what has threads or connections of its own must begin behind a fork.
+    pub behind_fork: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 #[async_trait]
 impl BackgroundService for Reload {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        if let Some(begin) = self.last_resort.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(begin) = self.behind_fork.lock().unwrap_or_else(PoisonError::into_inner).take() {
             begin();
         }
         let mut hangups = match signal(SignalKind::hangup()) {
@@ -87,6 +87,9 @@ impl Reload {
         let old = self.settings.load();
         if old.listeners != settings.listeners || old.admin.addr != settings.admin.addr || old.log_format != settings.log_format {
             log::warn!("reload: listeners, the admin address and the log's format change with an upgrade or a restart only");
+        }
+        if old.state_dir != settings.state_dir {
+            log::warn!("reload: the state directory changes with a restart only");
         }
         // A request that began under the old settings may still look for its authority.
         let mut cas = CaStore::clone(&self.cas.load());

@@ -72,6 +72,7 @@ fn write_accepted(file: &Path, loaded: &Loaded, out: &mut dyn Write) -> io::Resu
         let default = if model.price.is_none() { " (default price)" } else { "" };
         writeln!(out, "model {} -> {}: {price}{default}", model.id, model.upstream.name)?;
     }
+    writeln!(out, "cache prices that the file does not give: write 1.25 × input, one hour 2 × input, read 0.1 × input")?;
     for warning in &loaded.warnings {
         writeln!(out, "warning: {warning}")?;
     }
@@ -151,6 +152,7 @@ mod tests {
             "model b -> troll: in 3, out 15, cache write 3.75 (1h 6), cache read 0.3 USD/Mtok (default price)",
             "config.json: accepted, 1 of its own tests passed",
             "plain text",
+            "cache prices that the file does not give: write 1.25 × input, one hour 2 × input, read 0.1 × input",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

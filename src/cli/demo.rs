@@ -1,8 +1,11 @@
-//! `trollbridge demo`: the gateway with the scripted provider behind it, on nothing but memory; prints curl lines that work when pasted.
+//! `trollbridge demo`: the gateway with the scripted provider behind it, on state that is thrown away; prints curl lines that work when
+//! pasted.
 
+use std::fs::DirBuilder;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 
 use pingora_core::server::configuration::{Opt, ServerConf};
 
@@ -27,7 +30,11 @@ pub fn run(listen: SocketAddr) -> u8 {
         Ok(addresses) => addresses,
         Err(error) => return fail(EX_SOFTWARE, &format!("no free port: {error}")),
     };
-    let text = configuration(listen, admin, provider.mock.addr());
+    let state = match State::new() {
+        Ok(state) => state,
+        Err(error) => return fail(EX_SOFTWARE, &format!("no directory for its state: {error}")),
+    };
+    let text = configuration(listen, admin, provider.mock.addr(), &state.0);
     let variable = |name: &str| match name {
         "DEMO_CLIENT_KEY" => Some(KEY.to_owned()),
         "DEMO_UPSTREAM_KEY" => Some("demo-upstream-key".to_owned()),
@@ -68,8 +75,28 @@ impl Provider {
     }
 }
 
-fn configuration(listen: SocketAddr, admin: SocketAddr, provider: SocketAddr) -> String {
+/// A directory that goes when the demo goes.
+struct State(PathBuf);
+
+impl State {
+    fn new() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("trollbridge-demo-{}", std::process::id()));
+        // One that is there already is somebody else's.
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // What is left is small, and where temporary things are.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn configuration(listen: SocketAddr, admin: SocketAddr, provider: SocketAddr, state: &Path) -> String {
     serde_json::json!({
+        "state_dir": state,
         "listen": [{ "addr": listen.to_string(), "h2c": true }],
         "admin": { "addr": admin.to_string() },
         "auth": { "mode": "keys", "static_key": "${DEMO_CLIENT_KEY}" },

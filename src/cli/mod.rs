@@ -1,11 +1,14 @@
 //! The commands: one file each. Exit codes: 0 good, 64 wrong usage or configuration, 70 internal, 75 try again.
 
 pub mod check;
+pub mod client;
 pub mod demo;
 pub mod explain;
 pub mod mock;
+pub mod price;
 pub mod run;
 mod server_conf;
+mod state;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -46,6 +49,10 @@ enum Command {
     },
     /// Say where a request would go, and why; nothing is sent
     Explain(explain::Args),
+    /// Add, list, show, revoke and credit clients; a running gateway follows within a second
+    Client(client::ClientArgs),
+    /// Say what a usage costs, line by line
+    Price(price::Args),
     /// Run the gateway with a provider of its own, on throw-away state: prints curl lines to copy
     Demo {
         /// The address to listen on
@@ -93,6 +100,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args).into(),
         Command::Check { config, json } => check::run(&config, json, &mut out).into(),
         Command::Explain(args) => explain::run(&args, &mut out).into(),
+        Command::Client(args) => client::run(&args, &mut out).into(),
+        Command::Price(args) => price::run(&args, &mut out).into(),
         Command::Demo { listen } => demo::run(listen).into(),
         Command::Mock(args) => mock::run(&args).into(),
     }

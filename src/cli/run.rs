@@ -42,7 +42,7 @@ pub fn finish(outcome: Result<(), Obstacle>) -> u8 {
         Ok(()) => EX_OK,
         Err(obstacle) => {
             let code = match obstacle {
-                Obstacle::BusyAddress { .. } => EX_TEMPFAIL,
+                Obstacle::BusyAddress { .. } | Obstacle::TryAgain(_) => EX_TEMPFAIL,
                 Obstacle::Unusable(_) => EX_USAGE,
             };
             say(&obstacle.to_string());

@@ -2,6 +2,8 @@
 
 pub mod answer;
 pub mod billing;
+pub mod client;
+pub mod credit;
 pub mod dialect;
 pub mod guard;
 pub mod headers;

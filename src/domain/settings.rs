@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::billing::Price;
+use crate::domain::billing::{NanoUsd, Price};
+use crate::domain::credit::{MostTokens, estimate};
+use crate::domain::dialect::Api;
 use crate::domain::route::{Route, RoutingTable};
 use crate::domain::secret::Secret;
 use crate::domain::upstream::Upstream;
@@ -85,6 +87,12 @@ pub struct Billing {
     pub on_client_gone: OnLoss,
     pub on_upstream_cut: OnLoss,
     pub default_price: Price,
+    /// A model without a price of its own is refused.
+    pub require_price: bool,
+    /// A caller without a balance is refused.
+    pub require_credits: bool,
+    /// What a reservation counts with at most, where the model does not say.
+    pub most_tokens: MostTokens,
 }
 
 /// Which usage counts for an answer that did not come to its end.
@@ -108,6 +116,13 @@ impl Settings {
     /// The price of a route's model; the default one where the model has none or the route has no model (U1).
     pub fn price_of<'s>(&'s self, route: &'s Route) -> &'s Price {
         route.model.as_ref().and_then(|model| model.price.as_ref()).unwrap_or(&self.billing.default_price)
+    }
+
+    /// What to reserve before a request goes out along `route` (G4): see [`estimate`].
+    pub fn reservation(&self, route: &Route, api: Api, body_bytes: usize, asked_output: Option<u64>) -> NanoUsd {
+        let of_model = route.model.as_ref().and_then(|model| model.max_output_tokens);
+        let most = MostTokens { output: of_model.unwrap_or(self.billing.most_tokens.output), ..self.billing.most_tokens };
+        estimate(self.price_of(route), api, body_bytes, asked_output, most)
     }
 
     /// What start-up logs (K12): one line per upstream, never a key, then how many models are configured.

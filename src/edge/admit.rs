@@ -12,11 +12,12 @@ use pingora_core::{Error, Result};
 use pingora_proxy::Session;
 
 use crate::domain::answer::{NotConfigured, Refusal, models};
+use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::headers;
 use crate::domain::json::splice::splice;
-use crate::domain::route::{ListedModel, join};
-use crate::domain::settings::Auth;
+use crate::domain::route::{ListedModel, Model, Route, join};
+use crate::domain::settings::{Auth, Settings};
 use crate::domain::upstream::Upstream;
 use crate::edge::body::{self, Body, Unread};
 use crate::edge::context::{Arrival, Context, Routed};
@@ -107,7 +108,12 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     if api == Api::Root {
         return answer_probe(session, ctx).await;
     }
-    ctx.client = Some(authenticate(&settings.auth, &session.req_header().headers)?);
+    let caller = authenticate(gateway, &settings.auth, &session.req_header().headers)?;
+    let caller = ctx.client.insert(caller).clone();
+    standing(&caller, arrival.unix_ms)?;
+    if settings.billing.require_credits && caller.account().is_none() && api != Api::Models {
+        return Err(Refusal::NoBalance.into());
+    }
     let path = session.req_header().uri.path();
     if join::escapes(path) || (matches!(api, Api::Other | Api::Unknown) && Api::is_disguised(path)) {
         return Err(unknown_path(session).into());
@@ -138,6 +144,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     {
         return Err(Refusal::BodyTooLarge { limit_bytes: settings.limits.max_body_bytes }.into());
     }
+    permitted(&settings, &caller, None, &route)?;
     exchange.expect_body_by(Instant::now() + settings.limits.body_read);
     let upstream = route.upstream.clone();
     ctx.routed = Some(Box::new(Routed { route, length: None, asked_model: None, usage_asked_by_us: false }));
@@ -145,14 +152,30 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     Ok(rotation::begin(ctx)?)
 }
 
-/// Finds the client behind the request's one credential.
-fn authenticate(auth: &Auth, headers: &http::HeaderMap) -> Result<Arc<str>, Refusal> {
-    let Auth::Keys { static_key } = auth else { return Ok("anonymous".into()) };
+/// Finds who holds the request's one credential.
+fn authenticate(gateway: &Gateway, auth: &Auth, headers: &http::HeaderMap) -> Result<Caller, Refusal> {
+    let Auth::Keys { static_key } = auth else { return Ok(Caller::Anonymous) };
     let presented = headers::presented_key(headers)?.ok_or(Refusal::NoKey)?;
     match static_key {
-        Some(key) if key.matches(presented) => Ok("static".into()),
-        _ => Err(Refusal::WrongKey),
+        Some(key) if key.matches(presented) => Ok(Caller::StaticKey),
+        _ => gateway.directory.find(presented).map(Caller::Client).ok_or(Refusal::WrongKey),
     }
+}
+
+/// Refuses a client whose key has ended; by now the access line has its name.
+fn standing(caller: &Caller, now_unix_ms: u64) -> Result<(), Refusal> {
+    caller.client().map_or(Ok(()), |client| client.admit(now_unix_ms))
+}
+
+/// Refuses a model that the caller may not use, or that has no price where one is required; `asked` is the name in the request.
+fn permitted(settings: &Settings, caller: &Caller, asked: Option<&str>, route: &Route) -> Result<(), Refusal> {
+    if !caller.may_use(asked.into_iter().chain(route.model.iter().flat_map(|model| model.names()))) {
+        return Err(Refusal::ModelNotAllowed { model: asked.map(str::to_owned) });
+    }
+    if settings.billing.require_price && !route.has_price() {
+        return Err(Refusal::NoPrice { model: asked.map(str::to_owned) });
+    }
+    Ok(())
 }
 
 /// Routes a JSON request and prepares the body that every attempt sends.
@@ -185,6 +208,9 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
         Err(_) => counters.route_refused(spent),
     }
     let route = routed?;
+    if let Some(caller) = &ctx.client {
+        permitted(&arrival.settings, caller, ctx.asked.model.as_deref(), &route)?;
+    }
     let mut edits = Vec::new();
     let mut asked_model = None;
     let mut usage_asked_by_us = false;
@@ -237,8 +263,12 @@ async fn answer_models(session: &mut Session, ctx: &mut Context) -> Result<(), S
         return Err(Refusal::WrongMethod { allow: "GET, HEAD" }.into());
     }
     let Some(arrival) = ctx.arrival.as_ref() else { return Ok(()) };
-    let routing = &arrival.settings.routing;
-    let listed = routing.listed().map(|model| ListedModel { id: &model.id, upstream: &model.upstream.name });
+    let (routing, needs_price) = (&arrival.settings.routing, arrival.settings.billing.require_price);
+    let caller = ctx.client.as_ref();
+    let shown = |model: &&Arc<Model>| {
+        caller.is_some_and(|caller| caller.may_use(model.names())) && (model.price.is_some() || !needs_price)
+    };
+    let listed = routing.listed().filter(shown).map(|model| ListedModel { id: &model.id, upstream: &model.upstream.name });
     let body = match models::asked_id(session.req_header().uri.path()) {
         None => models::list(arrival.dialect, listed),
         Some(asked) => {

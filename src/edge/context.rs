@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::domain::answer::Refusal;
+use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::id::RequestId;
 use crate::domain::route::Route;
@@ -18,7 +19,8 @@ use crate::ops::counters::InFlight;
 #[derive(Default)]
 pub struct Context {
     pub arrival: Option<Arrival>,
-    pub client: Option<Arc<str>>,
+    /// Step 2.
+    pub client: Option<Caller>,
     pub asked: Asked,
     pub routed: Option<Box<Routed>>,
     pub rotation: Rotation,

@@ -7,6 +7,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use crate::domain::answer::{Fault, Refusal};
+use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::id::RequestId;
 use crate::domain::usage::{Report, Source};
@@ -62,7 +63,7 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
     records.access_log.write(&AccessEntry {
         id: &arrival.id,
         opened_at_unix_ms: arrival.unix_ms,
-        client: ctx.client.as_deref(),
+        client: ctx.client.as_ref().map(Caller::name),
         method: request.method.as_str(),
         path: request.uri.path(),
         api: arrival.api,

@@ -19,6 +19,7 @@ use crate::edge::{body, connect, deliver, fail, finish, hold, inject, judge};
 use crate::ops::access_log::AccessLog;
 use crate::ops::body_budget::BodyBudget;
 use crate::ops::ca::CaStore;
+use crate::ops::clients::Directory;
 use crate::ops::counters::Counters;
 use crate::ops::resolver::Resolver;
 
@@ -28,6 +29,7 @@ pub struct Gateway {
     pub(super) resolver: Arc<Resolver>,
     pub(super) cas: Arc<ArcSwap<CaStore>>,
     pub(super) budget: BodyBudget,
+    pub(super) directory: Arc<Directory>,
     pub(super) records: Records,
 }
 
@@ -44,14 +46,15 @@ pub struct Parts {
     pub cas: Arc<ArcSwap<CaStore>>,
     pub resolver: Arc<Resolver>,
     pub budget: BodyBudget,
+    pub directory: Arc<Directory>,
     pub counters: Arc<Counters>,
     pub access_log: Arc<AccessLog>,
 }
 
 impl Gateway {
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, cas, resolver, budget, counters, access_log } = parts;
-        Self { settings, resolver, cas, budget, records: Records { counters, access_log } }
+        let Parts { settings, cas, resolver, budget, directory, counters, access_log } = parts;
+        Self { settings, resolver, cas, budget, directory, records: Records { counters, access_log } }
     }
 
     /// For what is refused before it becomes a request.

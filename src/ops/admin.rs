@@ -1,6 +1,7 @@
 //! What the admin listener answers (L5): health and metrics to whoever reaches it, anything else with the token only.
 //!
-//! Paths: `/health` (the document of L3), `/livez`, `/readyz`, `/metrics`; with the token `/status.json`. The edge binds the listener and writes the answer.
+//! Paths: `/health` (the document of L3), `/livez`, `/readyz`, `/metrics`; with the token `/status.json` and `/clients`
+//! (`ops::clients::admin`). The edge binds the listener and writes the answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,17 +50,20 @@ pub struct AdminAnswer {
 pub fn answer(method: &str, path: &str, headers: &HeaderMap, token: Option<&Secret>, vitals: &Vitals<'_>) -> AdminAnswer {
     let Some(page) = Page::of(path) else { return answer_with_token(method, path, headers, token, vitals) };
     if !matches!(method, "GET" | "HEAD") {
-        return AdminAnswer { header: Some(("allow", "GET, HEAD")), ..error(405, "this page takes GET and HEAD only") };
+        return AdminAnswer {
+            header: Some(("allow", "GET, HEAD")),
+            ..AdminAnswer::error(405, "this page takes GET and HEAD only")
+        };
     }
     match page {
         Page::Health => match serde_json::to_string(&Health::of(vitals)) {
-            Ok(body) => json(200, body),
-            Err(_) => error(500, "the health document could not be written"),
+            Ok(body) => AdminAnswer::json(200, body),
+            Err(_) => AdminAnswer::error(500, "the health document could not be written"),
         },
-        Page::Live => json(200, health::ALIVE.to_owned()),
+        Page::Live => AdminAnswer::json(200, health::ALIVE.to_owned()),
         Page::Ready => {
             let (status, body) = vitals.ready.answer();
-            json(status, body.to_owned())
+            AdminAnswer::json(status, body.to_owned())
         }
         Page::Metrics => {
             AdminAnswer { status: 200, content_type: metrics::CONTENT_TYPE, body: metrics::page(vitals), header: None }
@@ -89,21 +93,36 @@ impl Page {
 
 /// Everything else: whether a page exists is told to the token's owner only.
 fn answer_with_token(method: &str, path: &str, headers: &HeaderMap, token: Option<&Secret>, vitals: &Vitals<'_>) -> AdminAnswer {
-    let Some(token) = token else {
-        return error(403, "without admin.token in the configuration this listener answers health and metrics only");
-    };
-    if !matches!(presented_key(headers), Ok(Some(presented)) if token.matches(presented)) {
-        return AdminAnswer {
-            header: Some(("www-authenticate", "Bearer")),
-            ..error(401, "send the admin token as `Authorization: Bearer TOKEN`")
-        };
+    if let Err(refused) = permit(headers, token) {
+        return refused;
     }
     match (path, method) {
         ("/status.json", "GET" | "HEAD") => status(vitals),
         ("/status.json", _) => {
-            AdminAnswer { header: Some(("allow", "GET, HEAD")), ..error(405, "this page takes GET and HEAD only") }
+            AdminAnswer { header: Some(("allow", "GET, HEAD")), ..AdminAnswer::error(405, "this page takes GET and HEAD only") }
         }
-        _ => error(404, "there is no such page"),
+        _ => AdminAnswer::error(404, "there is no such page"),
+    }
+}
+
+/// Whether the request carries the token.
+///
+/// # Errors
+///
+/// The answer to give where it does not, or where there is no token to carry.
+pub fn permit(headers: &HeaderMap, token: Option<&Secret>) -> Result<(), AdminAnswer> {
+    let Some(token) = token else {
+        return Err(AdminAnswer::error(
+            403,
+            "without admin.token in the configuration this listener answers health and metrics only",
+        ));
+    };
+    match presented_key(headers) {
+        Ok(Some(presented)) if token.matches(presented) => Ok(()),
+        _ => Err(AdminAnswer {
+            header: Some(("www-authenticate", "Bearer")),
+            ..AdminAnswer::error(401, "send the admin token as `Authorization: Bearer TOKEN`")
+        }),
     }
 }
 
@@ -116,15 +135,17 @@ fn status(vitals: &Vitals<'_>) -> AdminAnswer {
         "requests_in_flight": vitals.counters.snapshot().in_flight,
         "upstreams": upstreams,
     });
-    json(200, format!("{document:#}\n"))
+    AdminAnswer::json(200, format!("{document:#}\n"))
 }
 
-fn json(status: u16, body: String) -> AdminAnswer {
-    AdminAnswer { status, content_type: JSON, body, header: None }
-}
+impl AdminAnswer {
+    pub fn json(status: u16, body: String) -> Self {
+        Self { status, content_type: JSON, body, header: None }
+    }
 
-fn error(status: u16, message: &str) -> AdminAnswer {
-    json(status, serde_json::json!({ "error": { "message": message } }).to_string())
+    pub fn error(status: u16, message: &str) -> Self {
+        Self::json(status, serde_json::json!({ "error": { "message": message } }).to_string())
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Touches the machine: clock, names of hosts, logs, counters, the memory budget for bodies. One job per file.
+//! Touches the machine: clock, names of hosts, the database and the clients in it, logs, counters, the memory budget for bodies. One job per file.
 //!
 //! May use `domain`, `config` and tokio; never the proxy engine. Nothing here decides about a request.
 
@@ -7,6 +7,7 @@ pub mod admin;
 pub mod body_budget;
 pub mod ca;
 pub mod certificate;
+pub mod clients;
 pub mod clock;
 pub mod counters;
 pub mod health;
@@ -14,3 +15,4 @@ pub mod line;
 pub mod log;
 pub mod metrics;
 pub mod resolver;
+pub mod store;

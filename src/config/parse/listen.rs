@@ -59,8 +59,14 @@ pub fn auth(raw: &Config, listeners: &[Listener], cx: &mut Context<'_, '_>) -> A
         AuthMode::Keys => {
             let written = cx.secret(&at, raw.auth.static_key.as_ref());
             let static_key = written.or_else(|| cx.secret_variable(&at, "PROXY_API_KEY"));
-            if static_key.is_none() && !cx.report.form_is_wrong_below("auth") {
-                cx.warn(&auth, "no client key is configured, so every request is answered with 401: set PROXY_API_KEY");
+            if static_key.is_none() && cx.is_written(&at) && !cx.report.form_is_wrong_below("auth") {
+                cx.warn(
+                    &at,
+                    "is unset, so only keys made by `trollbridge client add` are let in: set PROXY_API_KEY, or take `static_key` out",
+                );
+            }
+            if static_key.is_some() && raw.billing.require_credits {
+                cx.warn(&at, "has no balance, and billing.require_credits refuses whoever has none: its holders get 402");
             }
             Auth::Keys { static_key }
         }
@@ -71,6 +77,12 @@ pub fn auth(raw: &Config, listeners: &[Listener], cx: &mut Context<'_, '_>) -> A
                     listener.addr
                 );
                 cx.fault(&auth.key("mode"), message);
+            }
+            if raw.billing.require_credits {
+                cx.fault(
+                    &auth.key("mode"),
+                    "`none` knows no clients, so nobody has the balance that billing.require_credits asks for",
+                );
             }
             Auth::None
         }

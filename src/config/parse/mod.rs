@@ -19,6 +19,7 @@ pub use context::Context;
 
 use crate::config::raw::{self, Config};
 use crate::config::source::At;
+use crate::domain::credit::MostTokens;
 use crate::domain::route::RoutingTable;
 use crate::domain::settings::{Billing, Limits, LogFormat, OnLoss, Retry, Settings};
 
@@ -31,6 +32,7 @@ pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usi
     let default_price = price::default_price(raw, cx);
     let plan = routes::plan(raw, &mut catalog, default_price, cx)?;
     routes::warn_about_gaps(&plan, cx);
+    routes::warn_about_prices(raw, &plan, cx);
     let routing = RoutingTable::new(plan);
     let limits = limits(&raw.limits, cx);
     without_effect::warn(raw, cx);
@@ -53,6 +55,9 @@ pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usi
             on_client_gone: on_loss(raw.billing.on_client_gone),
             on_upstream_cut: on_loss(raw.billing.on_upstream_cut),
             default_price,
+            require_price: raw.billing.require_price,
+            require_credits: raw.billing.require_credits,
+            most_tokens: MostTokens { input: raw.billing.max_input_tokens, output: raw.billing.max_output_tokens },
         },
         inject_include_usage: raw.inject_include_usage,
         log_format: match raw.log.format {

@@ -72,13 +72,7 @@ pub fn warn_about_gaps(plan: &Plan, cx: &mut Context<'_, '_>) {
     }
     let map = plan.url_map.as_ref().filter(|map| map.enabled && plan.model_based);
     for (pattern, upstream) in map.into_iter().flat_map(|map| &map.targets) {
-        note(
-            upstream,
-            match pattern {
-                NamePattern::Exact(name) => name.to_string(),
-                NamePattern::Prefix(prefix) => format!("{prefix}*"),
-            },
-        );
+        note(upstream, pattern.to_string());
     }
     match map.and_then(|map| map.default_target.as_ref()) {
         Some(default) => note(default, "unknown models".to_owned()),
@@ -96,6 +90,35 @@ pub fn warn_about_gaps(plan: &Plan, cx: &mut Context<'_, '_>) {
         };
         let message = format!("\"{}\" is not configured ({missing}), but requests go there: {}", upstream.name, some_of(&names));
         cx.warn(&upstreams.key(&upstream.name), message);
+    }
+}
+
+/// Warns about targets beside `models[]`, where alone a price can stand: they are billed at the default price, or refused.
+///
+/// An operator who has written the default price has decided what they cost.
+pub fn warn_about_prices(raw: &Config, plan: &Plan, cx: &mut Context<'_, '_>) {
+    let consequence = match (raw.billing.require_price, &raw.billing.default_price) {
+        (true, _) => "refused with 404, because billing.require_price is on and only models[] has prices",
+        (false, None) => {
+            "billed at the default price of 3 / 15 USD per million tokens; write their prices into models[], or billing.default_price"
+        }
+        (false, Some(_)) => return,
+    };
+    let map = plan.url_map.as_ref().filter(|map| map.enabled && plan.model_based);
+    let mut names: Vec<String> = map.into_iter().flat_map(|map| &map.targets).map(|(pattern, _)| pattern.to_string()).collect();
+    if map.is_some_and(|map| map.default_target.is_some()) {
+        names.push("unknown models (default_target)".to_owned());
+    }
+    if !names.is_empty() {
+        cx.warn(&At::Root.key("model_routing"), format!("{consequence}: {}", some_of(&names)));
+    }
+    let unknown_go_to_troll = plan.unknown_model == UnknownModel::Troll && map.is_none_or(|map| map.default_target.is_none());
+    if unknown_go_to_troll && plan.model_based && plan.troll.missing().is_none() {
+        let message = format!("models that nothing names go to troll and are {consequence}, or \"unknown_model\": \"reject\"");
+        cx.warn(&At::Root.key("routing").key("unknown_model"), message);
+    }
+    if raw.billing.require_price && !plan.hosts.is_empty() {
+        cx.warn(&At::Root.key("host_routes"), format!("requests without a model are {consequence}"));
     }
 }
 
@@ -122,6 +145,11 @@ fn models(raw: &Config, catalog: &Catalog, default_price: Price, cx: &mut Contex
         }
         let price = price::of_model(model, default_price, &at, cx);
         if !price::is_stated(model) {
+            if raw.billing.require_price {
+                let message =
+                    format!("model \"{}\" has no price, and billing.require_price refuses models without one", model.id);
+                cx.fault(&at, message);
+            }
             unpriced.push(model.id.clone());
         }
         // K1: troll where nothing is written.
@@ -131,14 +159,16 @@ fn models(raw: &Config, catalog: &Catalog, default_price: Price, cx: &mut Contex
         models.push((
             Model {
                 id: model.id.as_str().into(),
+                aliases: Vec::new(),
                 upstream,
                 upstream_model_id: model.upstream_model_id.as_deref().map(Arc::from),
                 price,
+                max_output_tokens: model.max_output_tokens,
             },
             aliases,
         ));
     }
-    if !unpriced.is_empty() {
+    if !unpriced.is_empty() && !raw.billing.require_price {
         cx.warn(&list, format!("without prices of their own, at billing.default_price: {}", some_of(&unpriced)));
     }
     models

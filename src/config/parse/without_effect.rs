@@ -15,11 +15,6 @@ pub fn warn(raw: &Config, cx: &mut Context<'_, '_>) {
         }
         cx.warn(&at, "has no effect yet: the ledger is not built; usage stands in the access log");
     }
-    for (key, is_set) in [("require_price", raw.billing.require_price), ("require_credits", raw.billing.require_credits)] {
-        if is_set {
-            cx.warn(&billing.key(key), "has no effect yet: client credits are not built");
-        }
-    }
     for (key, is_changed) in [
         ("on_client_gone", raw.billing.on_client_gone != OnLoss::Estimate),
         ("on_upstream_cut", raw.billing.on_upstream_cut != OnLoss::Observed),
@@ -30,7 +25,10 @@ pub fn warn(raw: &Config, cx: &mut Context<'_, '_>) {
     }
     let tests = root.key("tests");
     if let Some(nth) = raw.tests.iter().position(|test| test.client.is_some()) {
-        cx.warn(&tests.item(nth).key("client"), "has no effect yet: no client has models or limits of its own");
+        cx.warn(
+            &tests.item(nth).key("client"),
+            "has no effect: clients and their models stand in the database, and these tests run without it",
+        );
     }
 }
 

@@ -51,6 +51,9 @@ pub struct Model {
     pub cache_hit_price_per_mtok: Option<Number>,
     /// What the cost is multiplied by; 1 where it is not written.
     pub billing_multiplier: Option<Number>,
+    /// The most output tokens of one answer, for the reservation of credit; `billing.max_output_tokens` where it is not written.
+    #[schemars(range(min = 1))]
+    pub max_output_tokens: Option<u64>,
 }
 
 /// Routing by a map of names.
@@ -73,10 +76,16 @@ pub struct Billing {
     pub on_client_gone: OnLoss,
     /// The usage of an answer that the upstream did not finish.
     pub on_upstream_cut: OnLoss,
-    /// Refuse models without a price.
+    /// Refuse models without a price of their own in `models`.
     pub require_price: bool,
-    /// Refuse clients without a balance.
+    /// Refuse clients without a balance; the static key has none.
     pub require_credits: bool,
+    /// The most output tokens of one answer, for models that don't say: what is reserved for a request that sets no limit itself.
+    #[schemars(range(min = 1))]
+    pub max_output_tokens: u64,
+    /// The most input tokens that a reservation counts with, whatever the size of the body (images count by their bytes).
+    #[schemars(range(min = 1))]
+    pub max_input_tokens: u64,
     /// For models without prices of their own.
     pub default_price: Option<DefaultPrice>,
 }
@@ -145,6 +154,8 @@ impl Default for Billing {
             on_upstream_cut: OnLoss::Observed,
             require_price: false,
             require_credits: false,
+            max_output_tokens: 32_000,
+            max_input_tokens: 200_000,
             default_price: None,
         }
     }

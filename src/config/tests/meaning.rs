@@ -159,6 +159,74 @@ fn a_route_has_its_models_price_or_the_default() {
     assert_eq!(super::loaded(own).settings.billing.default_price.rates().output.to_string(), "0.3");
 }
 
+/// U1: nothing is billed at a price that nobody wrote without a word about it.
+#[test]
+fn u1_targets_at_the_default_price_are_warned_about_until_it_is_written() {
+    let text = |more: &str| {
+        format!(
+            r#"{{"models": [{{"id": "a", "input_price_per_mtok": 1, "output_price_per_mtok": 2}}],
+            "upstreams": {{"o": {{"base_url": "https://h"}}, "troll": {{"base_url": "https://t", "keys": [{{"id": "k", "key": "${{KEY}}"}}]}}}},
+            "host_routes": [{{"host": "h", "upstream": "o"}}] {more}}}"#
+        )
+    };
+    let warned = |more: &str| warnings(&Machine::default().set("KEY", "long-enough").load(&text(more)).unwrap());
+    let map = r#", "model_routing": {"enabled": true, "default_target": "o", "models": {"x-*": "o"}}"#;
+    let written = r#", "billing": {"default_price": {"input_price_per_mtok": 1, "output_price_per_mtok": 1}}"#;
+    assert!(warned("").contains("go to troll and are billed at the default price of 3 / 15"));
+    let of_map = warned(map);
+    assert!(
+        of_map.contains("model_routing: billed at the default price")
+            && of_map.contains(": x-*, unknown models (default_target)")
+    );
+    assert!(!of_map.contains("go to troll"), "{of_map}");
+    assert_eq!(warned(&format!("{map}{written}")), "");
+    assert_eq!(warned(r#", "routing": {"unknown_model": "reject"}"#), "");
+    let required = warned(&format!(r#"{map}, "billing": {{"require_price": true}}"#));
+    assert!(
+        required.contains("model_routing: refused with 404")
+            && required.contains("host_routes: requests without a model are refused")
+    );
+}
+
+/// U1
+#[test]
+fn u1_a_required_price_that_a_listed_model_lacks_is_a_fault() {
+    let text = r#"{"models": [{"id": "a", "billing_multiplier": 2}], "billing": {"require_price": true}}"#;
+    assert!(faults(text).contains("models[0]: model \"a\" has no price, and billing.require_price"));
+}
+
+/// G4
+#[test]
+fn g4_what_a_reservation_counts_with_has_defaults_and_settings() {
+    use crate::domain::dialect::Api;
+    let reserved = |text: &str, bytes| {
+        let settings = loaded(text).settings;
+        let route = settings.routing.by_model(Some("a")).unwrap();
+        settings.reservation(&route, Api::Messages, bytes, None).nanos()
+    };
+    let model = |more: &str, billing: &str| {
+        format!(
+            r#"{{"models": [{{"id": "a", "input_price_per_mtok": 1, "output_price_per_mtok": 10{more}}}], "billing": {{{billing}}}}}"#
+        )
+    };
+    assert_eq!(reserved(&model("", ""), 0), 32_000 * 10_000);
+    assert_eq!(reserved(&model("", r#""max_output_tokens": 5"#), 0), 5 * 10_000);
+    assert_eq!(reserved(&model(r#", "max_output_tokens": 7"#, r#""max_output_tokens": 5"#), 0), 7 * 10_000);
+    let one = r#""max_output_tokens": 1"#;
+    assert_eq!(reserved(&model("", one), usize::MAX), 200_000 * 2_000 + 10_000);
+    assert_eq!(reserved(&model("", &format!(r#"{one}, "max_input_tokens": 3"#)), usize::MAX), 3 * 2_000 + 10_000);
+}
+
+/// G4
+#[test]
+fn g4_required_credits_are_said_aloud_where_nobody_can_have_them() {
+    let none = r#"{"models": [], "auth": {"mode": "none"}, "billing": {"require_credits": true}}"#;
+    assert!(faults(none).contains("auth.mode: `none` knows no clients"));
+    let with_static =
+        Machine::default().set("PROXY_API_KEY", "client-key").load(r#"{"models": [], "billing": {"require_credits": true}}"#);
+    assert!(warnings(&with_static.unwrap()).contains("auth.static_key: has no balance"));
+}
+
 /// K14
 #[test]
 fn model_based_routing_can_be_switched_off() {

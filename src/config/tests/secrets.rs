@@ -118,8 +118,10 @@ fn the_client_key_comes_from_its_variable_or_is_missed() {
         crate::domain::settings::Auth::Keys { static_key } => static_key.as_ref().map(|key| key.expose().to_owned()),
         crate::domain::settings::Auth::None => panic!("keys are the default"),
     };
-    let without = loaded(r#"{"models": []}"#);
+    let without = loaded(r#"{"models": [], "auth": {"static_key": "${PROXY_API_KEY}"}}"#);
     assert!(key(&without).is_none() && warnings(&without).contains("set PROXY_API_KEY"));
+    let store_alone = loaded(r#"{"models": []}"#);
+    assert!(key(&store_alone).is_none() && !warnings(&store_alone).contains("PROXY_API_KEY"));
     let with = Machine::default().set("PROXY_API_KEY", "client-key").load(r#"{"models": []}"#).unwrap();
     assert_eq!(key(&with).as_deref(), Some("client-key"));
     assert!(!warnings(&with).contains("PROXY_API_KEY"));

@@ -9,6 +9,7 @@ pub mod models;
 
 use std::time::Duration;
 
+use crate::domain::billing::NanoUsd;
 use crate::domain::json::peek::PeekError;
 
 /// Why a request gets an answer of ours. Never holds a secret, an upstream's host or an account's text in its public half.
@@ -18,6 +19,18 @@ pub enum Refusal {
     NoKey,
     #[error("unknown client key")]
     WrongKey,
+    #[error("the client's key is revoked")]
+    KeyRevoked,
+    #[error("the client's key has expired")]
+    KeyExpired,
+    #[error("model {model:?} is not among the client's models")]
+    ModelNotAllowed { model: Option<String> },
+    #[error("{missing} USD of credit missing")]
+    NoCredit { missing: NanoUsd },
+    #[error("the client has no balance, and billing.require_credits asks for one")]
+    NoBalance,
+    #[error("model {model:?} has no price, and billing.require_price asks for one")]
+    NoPrice { model: Option<String> },
     #[error("two credentials in one request")]
     TwoCredentials,
     #[error("path not served: {path}")]
@@ -131,6 +144,67 @@ impl Refusal {
                 "invalid_api_key",
                 "This API key is not known here. Use a key that the operator of this gateway gave you.",
             ),
+            Self::KeyRevoked => Answer::of(
+                403,
+                K::Permission,
+                "api_key_revoked",
+                "This API key was revoked. Ask the operator of this gateway for another one.",
+            ),
+            Self::KeyExpired => Answer::of(
+                403,
+                K::Permission,
+                "api_key_expired",
+                "This API key has expired. Ask the operator of this gateway for another one.",
+            ),
+            Self::ModelNotAllowed { model } => Answer {
+                param: Some("model"),
+                ..Answer::of(
+                    403,
+                    K::Permission,
+                    "model_not_allowed",
+                    match model {
+                        Some(model) => {
+                            format!("This API key may not use the model {}. GET /v1/models lists what it may use.", shown(model))
+                        }
+                        None => "This API key may use certain models only, and the request names none that can be checked. Set \
+                                 `model`; GET /v1/models lists what it may use."
+                            .to_owned(),
+                    },
+                )
+            },
+            Self::NoCredit { missing } => Answer::of(
+                402,
+                K::Billing,
+                "insufficient_credit",
+                format!(
+                    "The credit of this API key does not cover the request: {missing} USD are missing. A lower limit of output tokens \
+                     needs less; the operator of this gateway can add credit."
+                ),
+            )
+            .retry_is_useless(),
+            Self::NoBalance => Answer::of(
+                402,
+                K::Billing,
+                "no_balance",
+                "This gateway serves API keys with credit only, and this one has none. Ask the operator of this gateway.",
+            )
+            .retry_is_useless(),
+            Self::NoPrice { model } => Answer {
+                param: Some("model"),
+                ..Answer::of(
+                    404,
+                    K::NotFound,
+                    "model_without_price",
+                    match model {
+                        Some(model) => format!(
+                            "The model {} is not served here: it has no price. GET /v1/models lists what is served.",
+                            shown(model)
+                        ),
+                        None => "The request names no model that has a price here. Set `model`; GET /v1/models lists what is served."
+                            .to_owned(),
+                    },
+                )
+            },
             Self::TwoCredentials => Answer::of(
                 400,
                 K::InvalidRequest,
@@ -282,6 +356,12 @@ impl Refusal {
         match self {
             Self::NoKey => "no_key",
             Self::WrongKey => "wrong_key",
+            Self::KeyRevoked => "key_revoked",
+            Self::KeyExpired => "key_expired",
+            Self::ModelNotAllowed { .. } => "model_not_allowed",
+            Self::NoCredit { .. } => "no_credit",
+            Self::NoBalance => "no_balance",
+            Self::NoPrice { .. } => "no_price",
             Self::TwoCredentials => "two_credentials",
             Self::UnknownPath { .. } => "unknown_path",
             Self::NotJson => "not_json",
@@ -312,6 +392,12 @@ impl Refusal {
         match self {
             Self::NoKey
             | Self::WrongKey
+            | Self::KeyRevoked
+            | Self::KeyExpired
+            | Self::ModelNotAllowed { .. }
+            | Self::NoCredit { .. }
+            | Self::NoBalance
+            | Self::NoPrice { .. }
             | Self::TwoCredentials
             | Self::UnknownPath { .. }
             | Self::NotJson
@@ -397,4 +483,50 @@ fn shown(text: &str) -> String {
         out.push('…');
     }
     format!("`{out}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::dialect::Dialect;
+    use crate::domain::id::RequestId;
+
+    fn body(refusal: &Refusal, dialect: Dialect) -> Value {
+        let id = RequestId::new(1_700_000_000_000, [0; 10]);
+        serde_json::from_str(&body::error_body(dialect, &refusal.answer(), &id)).unwrap()
+    }
+
+    /// G4: 402 in both dialects, with what is missing, and no retry.
+    #[test]
+    fn g4_missing_credit_is_told_in_both_dialects() {
+        let refusal = Refusal::NoCredit { missing: NanoUsd::from_nanos(11_808_000) };
+        let answer = refusal.answer();
+        assert_eq!((answer.status, answer.retry_helps, refusal.fault()), (402, false, Fault::Client));
+        let openai = &body(&refusal, Dialect::OpenAi)["error"];
+        assert_eq!((&openai["type"], &openai["code"]), (&json!("insufficient_quota"), &json!("insufficient_credit")));
+        assert!(openai["message"].as_str().unwrap().contains("0.011808 USD are missing"), "{openai}");
+        let anthropic = &body(&refusal, Dialect::Anthropic)["error"];
+        assert_eq!((&anthropic["type"], &anthropic["message"]), (&json!("billing_error"), &openai["message"]));
+    }
+
+    /// H5, M14, U1: each says what is wrong with whom.
+    #[test]
+    fn h5_a_key_that_has_ended_and_a_model_that_is_not_allowed_are_told_apart() {
+        let model = || Some("gpt-4\n".to_owned());
+        for (refusal, status, code, part) in [
+            (Refusal::KeyRevoked, 403, "api_key_revoked", "revoked"),
+            (Refusal::KeyExpired, 403, "api_key_expired", "expired"),
+            (Refusal::ModelNotAllowed { model: model() }, 403, "model_not_allowed", "`gpt-4`"),
+            (Refusal::ModelNotAllowed { model: None }, 403, "model_not_allowed", "Set `model`"),
+            (Refusal::NoPrice { model: model() }, 404, "model_without_price", "`gpt-4`"),
+            (Refusal::NoPrice { model: None }, 404, "model_without_price", "no model"),
+            (Refusal::NoBalance, 402, "no_balance", "credit"),
+        ] {
+            let answer = refusal.answer();
+            assert_eq!((answer.status, answer.code, refusal.fault()), (status, code, Fault::Client), "{refusal}");
+            assert!(answer.message.contains(part), "{}", answer.message);
+        }
+    }
 }

@@ -34,6 +34,15 @@ pub struct Rates {
     pub cache_read: Decimal,
 }
 
+/// One class of a usage and its rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub class: &'static str,
+    pub tokens: u64,
+    /// US dollars per million tokens.
+    pub rate: Decimal,
+}
+
 /// Why a number's text is no price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecimalError {
@@ -146,25 +155,54 @@ impl Price {
         self.multiplier
     }
 
+    /// The classes of a usage, each with its rate: the lines of a bill before the multiplier.
+    pub fn lines(&self, usage: &Usage) -> [Line; 5] {
+        let Rates { input, output, cache_write, cache_write_1h, cache_read } = self.rates;
+        [
+            Line { class: "input", tokens: usage.input_tokens, rate: input },
+            Line { class: "cache write", tokens: usage.cache_write_tokens, rate: cache_write },
+            Line { class: "cache write 1h", tokens: usage.cache_write_1h_tokens, rate: cache_write_1h },
+            Line { class: "cache read", tokens: usage.cache_read_tokens, rate: cache_read },
+            Line { class: "output", tokens: usage.output_tokens, rate: output },
+        ]
+    }
+
+    /// The cost of this much input, whatever class it is billed in, and of this much output.
+    pub fn cost_at_most(&self, input_tokens: u64, output_tokens: u64) -> NanoUsd {
+        let Rates { input, cache_write, cache_write_1h, cache_read, .. } = self.rates;
+        let dearest = input.max(cache_write).max(cache_write_1h).max(cache_read);
+        let price = Self { rates: Rates { input: dearest, ..self.rates }, ..*self };
+        price.cost(&Usage { input_tokens, output_tokens, ..Usage::default() })
+    }
+
     /// The cost of one request's usage, rounded once, half up; beyond what 64 bits hold it stays at the largest amount.
     pub fn cost(&self, usage: &Usage) -> NanoUsd {
-        let Rates { input, output, cache_write, cache_write_1h, cache_read } = self.rates;
-        let classes = [
-            (usage.input_tokens, input),
-            (usage.cache_write_tokens, cache_write),
-            (usage.cache_write_1h_tokens, cache_write_1h),
-            (usage.cache_read_tokens, cache_read),
-            (usage.output_tokens, output),
-        ];
-        let exact = classes
-            .into_iter()
-            .try_fold(0u128, |sum, (tokens, rate)| sum.checked_add(u128::from(tokens).checked_mul(u128::from(rate.0))?))
+        let exact = self
+            .lines(usage)
+            .iter()
+            .try_fold(0u128, |sum, line| sum.checked_add(line.exact()))
             .and_then(|sum| sum.checked_mul(u128::from(self.multiplier.0)));
         // Billionths per million tokens, times billionths of the multiplier.
         const SCALE: u128 = 1_000_000 * ONE as u128;
         let rounded = exact.and_then(|exact| exact.checked_add(SCALE / 2)).map(|exact| exact / SCALE);
         rounded.and_then(|nanos| u64::try_from(nanos).ok()).map_or(NanoUsd::MAX, NanoUsd::from_nanos)
     }
+}
+
+impl Line {
+    /// US dollars in 10⁻¹⁵, exact: the tokens times billionths per million.
+    pub fn exact(&self) -> u128 {
+        u128::from(self.tokens) * u128::from(self.rate.0)
+    }
+}
+
+/// Prints a whole number of 10⁻¹⁵ dollars as dollars, without a digit too many.
+pub fn exact_usd(exact: u128) -> String {
+    const PLACES: usize = 15;
+    const ONE: u128 = 10u128.pow(15);
+    let fraction = format!("{:0PLACES$}", exact % ONE);
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.is_empty() { (exact / ONE).to_string() } else { format!("{}.{fraction}", exact / ONE) }
 }
 
 /// Prints one row: `in 3, out 15, cache write 3.75 (1h 6), cache read 0.3 USD/Mtok, ×1.2`.
@@ -227,6 +265,15 @@ mod tests {
         let rates = Rates::derive(decimal("1000000"), decimal("1000000"), None, None, None);
         let usage = Usage { input_tokens: u64::MAX, output_tokens: u64::MAX, ..Usage::default() };
         assert_eq!(Price::new(rates, decimal("1000000")).cost(&usage), NanoUsd::MAX);
+    }
+
+    #[test]
+    fn u2_the_lines_of_a_bill_are_exact() {
+        let rates = Rates::derive(decimal("0.000000001"), decimal("15"), None, None, None);
+        let usage = Usage { input_tokens: 1, output_tokens: 500, ..Usage::default() };
+        let lines = Price::new(rates, Decimal::ONE).lines(&usage).map(|line| exact_usd(line.exact()));
+        assert_eq!(lines, ["0.000000000000001", "0", "0", "0", "0.0075"]);
+        assert_eq!(exact_usd(u128::from(u64::MAX) * u128::from(u64::MAX)).split_once('.').unwrap().1.len(), 15);
     }
 
     #[test]

@@ -17,11 +17,22 @@ pub use table::RoutingTable;
 #[derive(Debug)]
 pub struct Model {
     pub id: Arc<str>,
+    /// Its other names.
+    pub aliases: Vec<Arc<str>>,
     pub upstream: Arc<Upstream>,
     /// What the upstream calls the model, when that differs from what clients say.
     pub upstream_model_id: Option<Arc<str>>,
     /// `None`: the default price applies.
     pub price: Option<Price>,
+    /// The most output that one answer has; `None`: `billing.max_output_tokens`.
+    pub max_output_tokens: Option<u64>,
+}
+
+impl Model {
+    /// Every name that clients may say for it.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&*self.id).chain(self.aliases.iter().map(|alias| &**alias))
+    }
 }
 
 /// A model as the gateway's own list shows it.
@@ -42,6 +53,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether the file says what the model costs; the default price applies otherwise.
+    pub fn has_price(&self) -> bool {
+        self.model.as_ref().is_some_and(|model| model.price.is_some())
+    }
+
     /// The name that the upstream is asked for when the client asked for `asked`: `upstream_model_id`, else the client's own word.
     pub fn upstream_model<'a>(&'a self, asked: &'a str) -> &'a str {
         self.model.as_ref().and_then(|model| model.upstream_model_id.as_deref()).unwrap_or(asked)

@@ -6,6 +6,7 @@
 //! reaches, one per label of a host. None of them grows with the number of models, prefixes of equal length, or hosts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::answer::Refusal;
@@ -91,8 +92,9 @@ impl RoutingTable {
         let mut by_name = HashMap::with_capacity(models.len());
         let mut listed = Vec::with_capacity(models.len());
         for (model, aliases) in models {
+            let model = Model { aliases, ..model };
             let model = Arc::new(if model_based { model } else { sent_to_troll(model, &troll) });
-            for name in std::iter::once(&model.id).chain(&aliases) {
+            for name in std::iter::once(&model.id).chain(&model.aliases) {
                 by_name.entry(name.clone()).or_insert_with(|| model.clone());
             }
             listed.push(model);
@@ -107,9 +109,11 @@ impl RoutingTable {
                     if enabled && model_based && !by_name.contains_key(&name) {
                         listed.push(Arc::new(Model {
                             id: name.clone(),
+                            aliases: Vec::new(),
                             upstream: upstream.clone(),
                             upstream_model_id: None,
                             price: None,
+                            max_output_tokens: None,
                         }));
                     }
                     exact.entry(name).or_insert(upstream);
@@ -239,6 +243,16 @@ impl NamePattern {
             None => Ok(Self::Exact(text.into())),
             Some((prefix, "")) => Ok(Self::Prefix(prefix.into())),
             Some(_) => Err("`*` may stand once, at the end of a name (`gemini-*`)"),
+        }
+    }
+}
+
+/// Prints the pattern as it was written.
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
         }
     }
 }

@@ -32,9 +32,11 @@ fn upstream(name: &str) -> Arc<Upstream> {
 fn model(id: &str, upstream: &Arc<Upstream>, aliases: &[&str]) -> (Model, Vec<Arc<str>>) {
     let model = Model {
         id: id.into(),
+        aliases: Vec::new(),
         upstream: upstream.clone(),
         upstream_model_id: Some(format!("{id}-at-{}", upstream.name).into()),
         price: None,
+        max_output_tokens: None,
     };
     (model, aliases.iter().map(|alias| Arc::from(*alias)).collect())
 }

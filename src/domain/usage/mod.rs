@@ -16,6 +16,7 @@ mod counts;
 pub mod decode;
 mod json;
 pub mod rewrite;
+pub mod sample;
 pub(in crate::domain) mod sse;
 pub mod whole;
 

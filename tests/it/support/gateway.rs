@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -128,6 +129,21 @@ impl Gateway {
 
     pub fn admin_addr(&self) -> SocketAddr {
         self.ports.admin
+    }
+
+    /// Where its files are; the working directory of a command that works on them.
+    pub fn dir(&self) -> &Path {
+        self.setup.dir()
+    }
+
+    /// Its environment, for such a command.
+    pub fn env(&self) -> Vec<(&str, &str)> {
+        self.setup.env_vars().iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+
+    /// Watches from now on for a text that may appear in no answer and no log line; the lines so far are searched too.
+    pub fn plant(&mut self, text: &str) {
+        self.setup.plant(text);
     }
 
     pub fn pid(&self) -> u32 {

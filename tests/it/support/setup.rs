@@ -186,6 +186,10 @@ impl Setup {
         gateway::start_refused(self).await
     }
 
+    pub(super) fn plant(&mut self, text: &str) {
+        self.secrets.push(text.to_owned());
+    }
+
     pub(super) fn secrets(&self) -> &[String] {
         &self.secrets
     }

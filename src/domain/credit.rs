@@ -1,0 +1,159 @@
+//! What a client may still spend: reserved before a request goes out, settled when its cost is known (G4).
+//!
+//! ```text
+//! balance = grants − settled          free = balance − reserved
+//! ```
+//! One number decides: a reservation takes its amount out of `free` in one atomic step or not at all, so any number of requests at one
+//! time never reserve more than there is. Settling puts the difference back. A balance falls below zero only by what a request costs
+//! beyond its reservation; the next reservation is refused then.
+//!
+//! # Who adds what, so that nothing counts twice
+//!
+//! 1. **Start.** An account begins with the grants of the store minus what the ledger's roll-ups (folded segments) hold for the client at
+//!    that moment.
+//! 2. **Own requests.** [`Reservation::settle`] takes their cost at once. A reservation that is dropped costs nothing.
+//! 3. **Folding.** A segment that *this* process wrote changes nothing here: its costs were taken at step 2. A segment of another writer
+//!    (a process that was killed, or the old one of an upgrade) was not counted at step 1, because only folded segments were: its sums are
+//!    [settled](Account::settle) when the fold has been committed, once.
+//! 4. **Grants.** A change of the grants in the store reaches the account as a difference.
+//!
+//! Between two processes of an upgrade, each knows the other's requests only once their segments are folded: for the length of a
+//! drain a client can overspend by what it has in flight at the old process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::domain::billing::{NanoUsd, Price};
+use crate::domain::dialect::Api;
+
+/// Bytes of a request's body per token, for the estimate before the provider counts.
+///
+/// OpenAI speaks of four characters a token and Anthropic of 3.5 for English text; code and JSON come near three, and so do most other
+/// scripts in UTF-8 bytes (a Chinese character has three bytes and is about one token). The body's own JSON only adds bytes.
+pub const BYTES_PER_TOKEN: u64 = 3;
+
+/// One client's money in this process.
+#[derive(Debug)]
+pub struct Account {
+    /// Grants − settled − reserved, in nano-dollars.
+    free: AtomicI64,
+    reserved: AtomicI64,
+}
+
+/// What a reservation lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Short {
+    pub missing: NanoUsd,
+}
+
+/// Money set aside for one request; dropped unsettled, it goes back whole.
+#[derive(Debug)]
+#[must_use = "a dropped reservation is released"]
+pub struct Reservation {
+    account: Arc<Account>,
+    amount_nano_usd: i64,
+}
+
+/// The most tokens that a reservation counts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MostTokens {
+    pub input: u64,
+    /// Also the estimate of a request that sets no maximum itself.
+    pub output: u64,
+}
+
+impl Account {
+    /// An account with this balance: grants minus what the ledger's roll-ups hold.
+    pub fn new(balance_nano_usd: i64) -> Self {
+        Self { free: AtomicI64::new(balance_nano_usd), reserved: AtomicI64::new(0) }
+    }
+
+    /// Sets `amount` aside if that much is free; `amount` of a request that costs nothing is refused only below zero.
+    ///
+    /// # Errors
+    ///
+    /// How much is missing.
+    pub fn reserve(self: &Arc<Self>, amount: NanoUsd) -> Result<Reservation, Short> {
+        let amount = signed(amount);
+        let taken = self
+            .free
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| if free < amount { None } else { Some(free - amount) });
+        match taken {
+            Ok(_) => {
+                self.reserved.fetch_add(amount, Ordering::Relaxed);
+                Ok(Reservation { account: self.clone(), amount_nano_usd: amount })
+            }
+            Err(free) => Err(Short { missing: NanoUsd::from_nanos(amount.abs_diff(free)) }),
+        }
+    }
+
+    /// Takes a cost that was not reserved here: what a fold brings in from another writer's segment.
+    pub fn settle(&self, cost: NanoUsd) {
+        self.add(-signed(cost));
+    }
+
+    /// Adds a grant, or takes one back.
+    pub fn grant(&self, difference_nano_usd: i64) {
+        self.add(difference_nano_usd);
+    }
+
+    /// Grants − settled, in nano-dollars. Exact when no request is in between reserving and settling at this moment.
+    pub fn balance_nano_usd(&self) -> i64 {
+        self.free_nano_usd().saturating_add(self.reserved_nano_usd())
+    }
+
+    pub fn reserved_nano_usd(&self) -> i64 {
+        self.reserved.load(Ordering::Acquire)
+    }
+
+    /// What can be reserved.
+    pub fn free_nano_usd(&self) -> i64 {
+        self.free.load(Ordering::Acquire)
+    }
+
+    fn add(&self, difference: i64) {
+        // Always `Some`.
+        let _ = self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| Some(free.saturating_add(difference)));
+    }
+}
+
+impl Reservation {
+    pub fn amount(&self) -> NanoUsd {
+        NanoUsd::from_nanos(self.amount_nano_usd.unsigned_abs())
+    }
+
+    /// Ends the request at what it cost; the rest of the reservation is free again.
+    pub fn settle(self, cost: NanoUsd) {
+        self.account.add(-signed(cost));
+        // Dropping gives the reservation back: first the cost is taken, so that nobody reserves it in between.
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.account.reserved.fetch_sub(self.amount_nano_usd, Ordering::Relaxed);
+        self.account.add(self.amount_nano_usd);
+    }
+}
+
+/// What a request may cost at most, as far as its body tells: the input by its bytes at the dearest class that input is billed at,
+/// the output by what the request allows, neither beyond `most`.
+///
+/// `asked_output` is the largest of the request's own limits. Counting tokens is free, and embeddings have no output. An estimate that is
+/// too high refuses a client a little early, one that is too low lets parallel requests overspend: hence the dearest class.
+pub fn estimate(price: &Price, api: Api, body_bytes: usize, asked_output: Option<u64>, most: MostTokens) -> NanoUsd {
+    let input_tokens = u64::try_from(body_bytes).unwrap_or(u64::MAX).div_ceil(BYTES_PER_TOKEN).min(most.input);
+    match api {
+        Api::CountTokens | Api::Models | Api::Root => NanoUsd::ZERO,
+        Api::Embeddings => price.cost_at_most(input_tokens, 0),
+        _ => price.cost_at_most(input_tokens, asked_output.unwrap_or(u64::MAX).min(most.output)),
+    }
+}
+
+fn signed(amount: NanoUsd) -> i64 {
+    i64::try_from(amount.nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[path = "credit_tests.rs"]
+mod tests;
