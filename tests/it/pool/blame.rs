@@ -73,10 +73,9 @@ async fn t10_a_reverse_proxy_that_answers_for_itself_hands_over_to_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn t10_a_reverse_proxy_where_nobody_listens_hands_over_to_the_next() {
     let pool = Pool::of(&[Reverse, Socks5]).await;
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = taken.local_addr().unwrap();
-    drop(taken);
-    let setup = pool.setup(1).set("/upstreams/troll/proxies/0/addr", json!(nobody));
+    let mut nobody = ScriptedProxy::connect().await;
+    nobody.kill().await;
+    let setup = pool.setup(1).set("/upstreams/troll/proxies/0/addr", json!(nobody.addr()));
     let gateway = setup.start().await;
     let answer = gateway.send(ask_troll(CHAT, false)).await.expect(200);
     let line = access_line(&gateway, &answer).await;

@@ -66,17 +66,24 @@ async fn t6_a_check_that_hangs_fails_when_its_time_is_over() {
     assert_eq!(pool.shares(), [0, 1]);
 }
 
+/// A reverse proxy is asked for nothing but a connection, so anything that listens will do here.
 #[tokio::test(flavor = "multi_thread")]
 async fn t6_a_reverse_proxy_is_checked_by_its_port() {
-    let mut pool = Pool::of(&[Reverse, Connect]).await;
-    let gateway = pool.start(every_second(pool.setup(1))).await;
-    let first = pool.ways[0].provider.counts().connections;
-    pool.ways[0].provider.wait_until(|counts| counts.connections > first).await;
+    let pool = Pool::of(&[Reverse, Connect]).await;
+    let mut port = ScriptedProxy::connect().await;
+    let setup = every_second(pool.setup(1)).set("/upstreams/troll/proxies/0/addr", json!(port.addr()));
+    let gateway = setup.start().await;
+    port.wait_until(|seen| seen.connections >= 2).await;
     assert_eq!(proxy_status(&gateway, "p1").await["health"], "up");
-    pool.ways[0].provider = Mock::http().await.unwrap();
+    port.kill().await;
     until_health(&gateway, "p1", "down").await;
-    let answer = gateway.send(ask_troll(CHAT, false)).await.expect(200);
-    assert_eq!(access_line(&gateway, &answer).await["attempts"], 1);
+    for _ in 0..2 {
+        let answer = gateway.send(ask_troll(CHAT, false)).await.expect(200);
+        let line = access_line(&gateway, &answer).await;
+        assert_eq!((&line["proxy"], &line["attempts"]), (&json!("p2"), &json!(1)), "{line}");
+    }
+    port.revive().await;
+    until_health(&gateway, "p1", "up").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

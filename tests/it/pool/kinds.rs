@@ -30,7 +30,7 @@ fn troll_at_host(authority: &Authority, proxies: Value) -> Setup {
 
 #[track_caller]
 fn expect_troll(arrived: &Recorded, sni: Option<&str>) {
-    assert_eq!(arrived.header("host"), [HOST]);
+    assert_eq!(arrived.authority.as_deref().unwrap_or_else(|| arrived.header("host")[0]), HOST);
     assert_eq!(arrived.target, format!("/base{MESSAGES}"));
     assert_eq!(arrived.header("authorization"), [format!("Bearer {TROLL_KEY}")]);
     assert_eq!(arrived.sni.as_deref(), sni);
@@ -96,10 +96,10 @@ async fn t7_a_forward_proxy_can_not_pose_as_the_upstream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn t7_a_reverse_proxy_speaks_http_or_https_by_a_name_of_its_own() {
-    for with_tls in [false, true] {
+    for (with_tls, http2) in [(false, false), (true, false), (true, true)] {
         let authority = Authority::new();
         let (proxy, config) = if with_tls {
-            let proxy = Mock::https(authority.server(&[PROXY_NAME], false)).await.unwrap();
+            let proxy = Mock::https(authority.server(&[PROXY_NAME], http2)).await.unwrap();
             let config = json!({ "id": "p1", "kind": "reverse", "addr": proxy.addr(), "tls": { "server_name": PROXY_NAME } });
             (proxy, config)
         } else {
@@ -114,6 +114,7 @@ async fn t7_a_reverse_proxy_speaks_http_or_https_by_a_name_of_its_own() {
         }
         let arrived = proxy.requests();
         assert_eq!(arrived.len(), MANY);
+        assert!(arrived.iter().all(|request| (request.version == http::Version::HTTP_2) == http2));
         arrived.iter().for_each(|request| expect_troll(request, with_tls.then_some(PROXY_NAME)));
         expect_reuse(arrived.iter());
     }
