@@ -7,6 +7,7 @@ pub mod guard;
 pub mod headers;
 pub mod id;
 pub mod json;
+pub mod ledger;
 pub mod route;
 pub mod secret;
 pub mod settings;

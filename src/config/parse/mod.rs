@@ -5,6 +5,7 @@
 
 mod context;
 mod golden;
+mod ledger;
 mod listen;
 mod price;
 mod routes;
@@ -48,6 +49,7 @@ pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usi
             on_upstream_cut: on_loss(raw.billing.on_upstream_cut),
             default_price,
         },
+        ledger: ledger::ledger(&raw.ledger, cx),
         inject_include_usage: raw.inject_include_usage,
         log_format: match raw.log.format {
             raw::LogFormat::Text => LogFormat::Text,

@@ -1,7 +1,7 @@
 //! Keys that are read and checked, and do nothing yet. Each is said aloud: a setting without effect must not look like one with.
 
 use crate::config::parse::Context;
-use crate::config::raw::{Config, LedgerSync, OnLoss};
+use crate::config::raw::{Config, OnLoss};
 use crate::config::source::At;
 use crate::domain::route::table::HostPattern;
 
@@ -27,13 +27,6 @@ pub fn warn(raw: &Config, cx: &mut Context<'_, '_>) {
     }
 
     rates(raw, cx);
-    if let Some(ledger) = &raw.ledger {
-        let at = root.key("ledger");
-        if ledger.interval_ms.is_some() && ledger.sync != LedgerSync::Interval {
-            cx.fault(&at.key("interval_ms"), "belongs to `\"sync\": \"interval\"`");
-        }
-        cx.warn(&at, "has no effect yet: the ledger is not built; usage stands in the access log");
-    }
     for (key, is_set) in [("require_price", raw.billing.require_price), ("require_credits", raw.billing.require_credits)] {
         if is_set {
             cx.warn(&billing.key(key), "has no effect yet: client credits are not built");
