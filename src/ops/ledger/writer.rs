@@ -153,8 +153,13 @@ impl Writer {
             drop(self.fail(&lost));
         }
         let is_due = self.trouble.as_ref().is_some_and(|trouble| Instant::now() >= trouble.retry_at);
-        if !is_due || self.write_kept().is_err() {
+        if !is_due {
             return;
+        }
+        if !self.kept.is_empty() {
+            return if self.write_kept().is_ok() {
+                self.recovered()
+            };
         }
         // Without a line to write, the start of a segment shows whether the disk takes any.
         match self.begin_segment(now_unix_ms) {

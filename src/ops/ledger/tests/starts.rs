@@ -80,12 +80,14 @@ fn g1_a_recovery_that_was_killed_itself_repeats_nothing() {
     let state = tempfile::tempdir().unwrap();
     let ledger = start(&state);
     let tickets = (0..5).map(|nth| ledger.open(&opened(nth)).unwrap()).collect();
-    let lock = ledger.shared.lock.as_ref().unwrap().kept_name();
+    let lock_of = |ledger: &Ledger| ledger.shared.lock.as_ref().unwrap().kept_name();
+    let mut locks = vec![lock_of(&ledger)];
     kill(ledger, tickets);
     for _ in 0..3 {
         let (ledger, _) = Ledger::start(state.path(), SETTINGS, false, NOW).unwrap();
+        locks.push(lock_of(&ledger));
         kill(ledger, Vec::new());
-        std::fs::write(&lock, b"").unwrap();
+        locks.iter().for_each(|lock| std::fs::write(lock, b"").unwrap());
     }
     let (_, closes) = records(&state);
     assert_eq!(closes.len(), 5);
