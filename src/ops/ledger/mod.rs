@@ -10,6 +10,7 @@
 //! refuses, nothing new is opened; what is in flight is kept in memory and written as soon as the disk takes it.
 
 mod disk;
+pub mod export;
 mod flush;
 pub mod fold;
 pub mod keep;

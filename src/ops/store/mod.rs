@@ -1,82 +1,154 @@
-//! The SQLite database under `state_dir`: what is asked by commands and at start, never on a request's path.
+//! The database under the state directory: `trollbridge.db`, SQLite in WAL mode.
+//!
+//! Several processes share it (the gateway, its successor during an upgrade, the commands); each waits for the others' writes up to
+//! [`BUSY`]. What was committed survives a power cut. No request waits for it: what requests need is held in memory.
+//!
+//! A connection must not be carried over a fork: open the store behind it.
 
 pub mod usage;
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 const FILE: &str = "trollbridge.db";
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const BUSY: Duration = Duration::from_secs(5);
 
-/// Each brings the database one version on; a shipped one never changes.
+/// What each version of the schema adds to the one before. Only ever appended to: the number of a migration is `PRAGMA user_version`.
 const MIGRATIONS: &[&str] = &[usage::SCHEMA];
 
-/// The database; one connection, used by one thread at a time.
+/// The open database.
+#[derive(Debug)]
 pub struct Store {
     conn: Mutex<Connection>,
+    path: PathBuf,
 }
 
-/// Why the database can't be used.
+/// Why the store can't be used; says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("{}: {error}", .path.display())]
-    File { path: PathBuf, error: io::Error },
-    #[error("the database: {0}")]
-    Sqlite(#[from] rusqlite::Error),
-    #[error("the database was made by a newer version ({found}; this program knows {known}); use that version")]
-    TooNew { found: i64, known: usize },
+    #[error("{path}: {error}. The state directory (`state_dir`, $STATE_DIRECTORY) must be writable for the gateway's user.")]
+    Unusable { path: PathBuf, error: io::Error },
+    #[error("There is no {path}. Name the state directory by `state_dir` in the configuration or by --state-dir.")]
+    Missing { path: PathBuf },
+    #[error(
+        "{path} was written by a newer trollbridge (schema {found}, this one knows {known}). Run the newer version, or restore a copy."
+    )]
+    Newer { path: PathBuf, found: i64, known: usize },
+    #[error("{path} is locked by another process for more than {} seconds. Try again.", BUSY.as_secs())]
+    Busy { path: PathBuf },
+    #[error("{path}: {error}")]
+    Sqlite { path: PathBuf, error: rusqlite::Error },
 }
 
 impl Store {
-    /// Opens the database of a state directory, and makes both where they are missing.
+    /// Opens the database, and makes it where it is missing: the directory for its owner alone (0700), the file too (0600).
     ///
     /// # Errors
     ///
-    /// The files can't be used, or a newer version made them.
+    /// A directory that can't be written, a file that is no database or a newer one, a lock that nobody gives back.
     pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
-        let file_error = |path: &Path| {
-            let path = path.to_owned();
-            move |error| StoreError::File { path, error }
-        };
-        DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(file_error(state_dir))?;
         let path = state_dir.join(FILE);
-        OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(file_error(&path))?;
-        let mut conn = Connection::open(&path)?;
-        conn.busy_timeout(BUSY_TIMEOUT)?;
-        conn.pragma_update(None, "journal_mode", "WAL")?;
-        conn.pragma_update(None, "synchronous", "FULL")?;
-        migrate(&mut conn)?;
-        Ok(Self { conn: Mutex::new(conn) })
+        create(state_dir, &path).map_err(|error| StoreError::Unusable { path: path.clone(), error })?;
+        Self::connect(path)
     }
 
-    /// Lends the connection.
+    /// Opens the database that must be there already: a command in the wrong directory must not answer with an empty one.
     ///
     /// # Errors
     ///
-    /// Those of the work.
-    pub fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    /// As [`Store::open`], and [`StoreError::Missing`].
+    pub fn open_existing(state_dir: &Path) -> Result<Self, StoreError> {
+        let path = state_dir.join(FILE);
+        if !path.exists() {
+            return Err(StoreError::Missing { path });
+        }
+        Self::connect(path)
+    }
+
+    /// Runs statements on the one connection of this store.
+    ///
+    /// # Errors
+    ///
+    /// What SQLite says, a lock that nobody gives back as [`StoreError::Busy`].
+    pub fn with<T>(&self, run: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let mut conn = self.conn.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(work(&mut conn)?)
+        run(&mut conn).map_err(|error| fault(&self.path, error))
+    }
+
+    fn connect(path: PathBuf) -> Result<Self, StoreError> {
+        let mut conn = open(&path).map_err(|error| fault(&path, error))?;
+        match migrate(&mut conn, MIGRATIONS).map_err(|error| fault(&path, error))? {
+            Migrated::Known => Ok(Self { conn: Mutex::new(conn), path }),
+            Migrated::Newer(found) => Err(StoreError::Newer { path, found, known: MIGRATIONS.len() }),
+        }
     }
 }
 
-fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
-    let transaction = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let too_new = || StoreError::TooNew { found, known: MIGRATIONS.len() };
-    let missing = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)).ok_or_else(too_new)?;
-    for migration in missing {
+fn create(state_dir: &Path, path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    // A command run as root must not leave a file behind that the gateway's user can't open. (SQLite itself gives the files beside
+    // it to the database's owner: os_unix.c, `robustFchown`.)
+    let (dir, file) = (fs::metadata(state_dir)?, fs::metadata(path)?);
+    if dir.uid() != file.uid() {
+        std::os::unix::fs::chown(path, Some(dir.uid()), Some(dir.gid()))?;
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open(path)?;
+    conn.busy_timeout(BUSY)?;
+    conn.pragma_update(None, "journal_mode", "wal")?;
+    conn.pragma_update(None, "synchronous", "full")?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    Ok(conn)
+}
+
+enum Migrated {
+    Known,
+    /// The version found.
+    Newer(i64),
+}
+
+/// Brings the schema up to date in one transaction, so that two processes that start together don't both do it.
+fn migrate(conn: &mut Connection, migrations: &[&str]) -> rusqlite::Result<Migrated> {
+    let version = |conn: &Connection| conn.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+    let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+    match version(conn)? {
+        found if found > known => return Ok(Migrated::Newer(found)),
+        found if found == known => return Ok(Migrated::Known),
+        _ => {}
+    }
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = usize::try_from(version(&transaction)?).unwrap_or(0);
+    for migration in migrations.iter().skip(done) {
         transaction.execute_batch(migration)?;
     }
-    transaction.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX))?;
+    transaction.pragma_update(None, "user_version", known)?;
     transaction.commit()?;
-    Ok(())
+    Ok(Migrated::Known)
+}
+
+fn fault(path: &Path, error: rusqlite::Error) -> StoreError {
+    let path = path.to_owned();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { path },
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            StoreError::Unusable { path, error: io::Error::other(error.to_string()) }
+        }
+        _ => StoreError::Sqlite { path, error },
+    }
 }
 
 #[cfg(test)]
@@ -85,22 +157,81 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn only_the_owner_reads_the_database() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("state");
-        drop(Store::open(&state).unwrap());
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&state), mode(&state.join(FILE))), (0o700, 0o600));
-        drop(Store::open(&state).unwrap());
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
 
     #[test]
-    fn a_database_of_a_newer_version_is_refused() {
+    fn makes_a_directory_and_a_file_that_only_their_owner_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("a/state");
+        let store = Store::open(&state).unwrap();
+        store.with(|conn| conn.execute_batch("CREATE TABLE t (x)")).unwrap();
+        assert_eq!(mode(&state), 0o700);
+        for file in ["trollbridge.db", "trollbridge.db-wal", "trollbridge.db-shm"] {
+            assert_eq!(mode(&state.join(file)), 0o600, "{file}");
+        }
+    }
+
+    #[test]
+    fn commits_survive_a_power_cut_and_readers_don_t_block_writers() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        store.with(|conn| conn.pragma_update(None, "user_version", 99)).unwrap();
-        drop(store);
-        assert!(matches!(Store::open(dir.path()), Err(StoreError::TooNew { found: 99, .. })));
+        let pragma = |name: &str| {
+            store.with(|conn| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0)))
+        };
+        assert_eq!(pragma("journal_mode").unwrap(), "wal".to_owned().into());
+        assert_eq!(pragma("synchronous").unwrap(), 2i64.into());
+        assert_eq!(pragma("busy_timeout").unwrap(), 5_000i64.into());
+    }
+
+    #[test]
+    fn migrations_run_once_and_in_order() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        let (one, two) = ("CREATE TABLE a (x); INSERT INTO a VALUES (1);", "INSERT INTO a SELECT x + 1 FROM a;");
+        for migrations in [&[one][..], &[one, two], &[one, two]] {
+            assert!(matches!(migrate(&mut conn, migrations), Ok(Migrated::Known)));
+        }
+        assert_eq!(conn.query_row("SELECT count(*) FROM a", [], |row| row.get::<_, i64>(0)).unwrap(), 2);
+        assert!(matches!(migrate(&mut conn, &[one]), Ok(Migrated::Newer(2))));
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_nothing_behind() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        assert!(migrate(&mut conn, &["CREATE TABLE a (x);", "nonsense"]).is_err());
+        assert!(conn.execute("INSERT INTO a VALUES (1)", []).is_err());
+    }
+
+    #[test]
+    fn a_newer_database_is_refused_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        Store::open(dir.path()).unwrap().with(|conn| conn.pragma_update(None, "user_version", 1_000)).unwrap();
+        let error = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 1_000, .. }) && error.to_string().contains("newer trollbridge"));
+    }
+
+    #[test]
+    fn what_is_no_database_and_what_can_t_be_written_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), "x".repeat(5_000)).unwrap();
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::Sqlite { .. })));
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Store::open(&file.join("state")).unwrap_err();
+        assert!(error.to_string().contains("state_dir"), "{error}");
+        assert!(matches!(Store::open_existing(&dir.path().join("nowhere")), Err(StoreError::Missing { .. })));
+        assert!(!dir.path().join("nowhere").exists());
+    }
+
+    #[test]
+    fn processes_that_start_together_migrate_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let opened: Vec<_> = (0..8).map(|_| scope.spawn(|| Store::open(dir.path()).map(drop))).collect();
+            for opened in opened {
+                opened.join().unwrap().unwrap();
+            }
+        });
     }
 }

@@ -44,7 +44,7 @@ pub const SCHEMA: &str = "
     ) WITHOUT ROWID;
 ";
 
-const MS_PER_HOUR: u64 = 3_600_000;
+pub const MS_PER_HOUR: u64 = 3_600_000;
 
 /// Entries of one segment that were read together.
 pub struct Batch {
@@ -172,7 +172,7 @@ pub fn spent(conn: &Connection) -> rusqlite::Result<HashMap<String, NanoUsd>> {
     rows.collect()
 }
 
-pub fn totals(conn: &Connection) -> rusqlite::Result<Totals> {
+fn totals(conn: &Connection) -> rusqlite::Result<Totals> {
     let sums =
         |sql: &str| conn.query_row(sql, [], |row| Ok((count(row, 0)?, count(row, 1)?, money(count(row, 2)?, count(row, 3)?))));
     Ok(Totals {
@@ -186,6 +186,12 @@ pub fn totals(conn: &Connection) -> rusqlite::Result<Totals> {
                 SUM((cost_nano_usd - duplicate_cost_nano_usd) % 1000000000) FROM ledger_segments",
         )?,
     })
+}
+
+/// The marks of all segments and the totals, as they stand at one moment: others may fold meanwhile.
+pub fn snapshot(conn: &mut Connection) -> rusqlite::Result<(HashMap<String, Progress>, Totals)> {
+    let transaction = conn.transaction()?;
+    Ok((progress(&transaction)?, totals(&transaction)?))
 }
 
 /// Forgets the ids of requests that came before a time: the segments that could repeat them are gone.

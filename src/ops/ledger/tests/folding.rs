@@ -26,7 +26,7 @@ fn sum_of(entries: impl Iterator<Item = u64>) -> Sums {
 }
 
 fn assert_right(state: &TempDir, store: &Store) {
-    let (marks, totals) = store.with(|conn| Ok((usage::progress(conn)?, usage::totals(conn)?))).unwrap();
+    let (marks, totals) = store.with(usage::snapshot).unwrap();
     let verdict = verify::verify(&directory(state.path()), Some((&marks, totals))).unwrap();
     assert_eq!(verdict.findings, []);
     assert_eq!(verdict.sums, total(store));
@@ -124,7 +124,7 @@ fn a_copy_of_a_segment_is_billed_once() {
     std::fs::copy(&files(&state)[0], directory(state.path()).join(copy.to_string())).unwrap();
     assert_eq!(fold::fold_once(&directory(state.path()), &store).unwrap().entries, 20);
     assert_eq!(total(&store), sum_of(0..10));
-    let totals = store.with(|conn| usage::totals(conn)).unwrap();
+    let (_, totals) = store.with(usage::snapshot).unwrap();
     assert_eq!(totals.rolled_up, totals.segments);
 }
 
@@ -160,7 +160,7 @@ fn old_segments_go_when_they_are_folded_and_the_roll_ups_stay() {
     assert_eq!(remove(later), 1, "the segment in use stays");
     assert_eq!(files(&state).len(), 1);
     assert_eq!(total(&store), sum_of(0..11));
-    let (marks, totals) = store.with(|conn| Ok((usage::progress(conn)?, usage::totals(conn)?))).unwrap();
+    let (marks, totals) = store.with(usage::snapshot).unwrap();
     assert_eq!(verify::verify(ledger.directory(), Some((&marks, totals))).unwrap().findings, []);
     fold::fold_once(ledger.directory(), &store).unwrap();
     assert_eq!(total(&store), sum_of(0..11));

@@ -75,7 +75,7 @@ fn g5_sums_that_were_changed_in_the_database_are_named() {
     let store = Store::open(state.path()).unwrap();
     fold::fold_once(ledger.directory(), &store).unwrap();
     let check = || {
-        let (marks, totals) = store.with(|conn| Ok((usage::progress(conn)?, usage::totals(conn)?))).unwrap();
+        let (marks, totals) = store.with(usage::snapshot).unwrap();
         let verdict = verify::verify(ledger.directory(), Some((&marks, totals))).unwrap();
         verdict.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
