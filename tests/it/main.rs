@@ -18,6 +18,7 @@ mod configuration;
 mod connections;
 mod harness;
 mod headers;
+mod ledger;
 mod lifetimes;
 mod logs;
 mod matrix;

@@ -40,14 +40,18 @@ pub struct Raw<'s> {
 }
 
 impl Segments {
-    /// Lists the segments, then asks who lives: an open of a process that ends meanwhile must not look forgotten.
+    /// Asks who lives before and after it lists the segments: a process that ends or starts meanwhile must not look as if it had
+    /// forgotten what it has open.
     pub fn look(directory: &Path) -> io::Result<Self> {
+        let lives = || -> io::Result<Vec<(String, Life)>> {
+            let writers = names::locked_writers(directory)?;
+            writers.into_iter().map(|writer| Ok((writer.clone(), lock::life(directory, &writer)?))).collect()
+        };
+        let mut unsettled = lives()?;
         let names = names::segments(directory)?;
-        let lives = names::locked_writers(directory)?.into_iter().map(|writer| {
-            let life = lock::life(directory, &writer)?;
-            Ok((writer, life))
-        });
-        Ok(Self { directory: directory.to_owned(), names, unsettled: lives.collect::<io::Result<_>>()? })
+        unsettled.extend(lives()?);
+        unsettled.retain(|(_, life)| *life != Life::Settled);
+        Ok(Self { directory: directory.to_owned(), names, unsettled })
     }
 
     pub fn path(&self, name: &SegmentName) -> PathBuf {
