@@ -47,7 +47,8 @@ pub(super) fn decimal(out: &mut Vec<u8>, value: Decimal) {
 /// turn the direction of writing are escaped.
 pub(super) fn quoted(out: &mut Vec<u8>, text: &str, most: usize) {
     out.push(b'"');
-    if text.len() <= most && text.bytes().all(|byte| is_plain(byte)) {
+    // Without an early exit the compiler looks at many bytes at a time.
+    if text.len() <= most && text.bytes().fold(true, |so_far, byte| so_far & is_plain(byte)) {
         out.extend_from_slice(text.as_bytes());
     } else {
         escaped(out, text.get(..text.floor_char_boundary(most)).unwrap_or_default());

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const ENTRIES: u64 = 40;
+const ENTRIES: u64 = 8;
 
 fn sample() -> (TempDir, PathBuf, Vec<u8>) {
     let state = tempfile::tempdir().unwrap();
