@@ -35,7 +35,7 @@ pub fn each_entry(directory: &Path, mut found: impl FnMut(&Close<'_>) -> io::Res
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        while let Some(raw) = scan.next()? {
+        while let Some(raw) = scan.next_line()? {
             if raw.is_tail && segments.may_change(segment) {
                 break;
             }

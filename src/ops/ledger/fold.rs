@@ -126,7 +126,7 @@ fn read_batch(path: &Path, from: u64, may_change: bool) -> io::Result<Batch> {
     let mut batch = Batch { from, to: from, closes: Vec::new(), damaged: 0 };
     let mut scan = Scan::open(path, from)?;
     for _ in 0..BATCH_LINES {
-        let Some(raw) = scan.next()? else { break };
+        let Some(raw) = scan.next_line()? else { break };
         if raw.is_tail && may_change {
             break;
         }

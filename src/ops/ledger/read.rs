@@ -78,7 +78,7 @@ impl Scan {
     }
 
     /// The next line; `None` at the end of what is written so far.
-    pub fn next(&mut self) -> io::Result<Option<Raw<'_>>> {
+    pub fn next_line(&mut self) -> io::Result<Option<Raw<'_>>> {
         self.line.clear();
         let read = (&mut self.file).take(MAX_LINE).read_until(b'\n', &mut self.line)? as u64;
         if read == 0 {
@@ -121,7 +121,7 @@ impl Raw<'_> {
 /// Reads a segment's first line.
 pub fn header(path: &Path) -> io::Result<Result<Header<'static>, LineFault>> {
     let mut scan = Scan::open(path, 0)?;
-    let Some(raw) = scan.next()? else { return Ok(Err(LineFault::Shape)) };
+    let Some(raw) = scan.next_line()? else { return Ok(Err(LineFault::Shape)) };
     Ok(match ledger::read(raw.bytes) {
         Ok(Line { record: Record::Segment(header), .. }) => Ok(Header { writer: header.writer.into_owned().into(), ..header }),
         Ok(_) => Err(LineFault::Shape),

@@ -98,7 +98,7 @@ impl Found {
     fn read_segment(&mut self, directory: &Path, segment: &SegmentName, is_last: bool) -> io::Result<()> {
         let Self { open, closed, tails, recovery } = self;
         let mut scan = Scan::open(&directory.join(segment.to_string()), 0)?;
-        while let Some(raw) = scan.next()? {
+        while let Some(raw) = scan.next_line()? {
             let read = raw.each(|Line { record, .. }| match record {
                 Record::Segment(_) => {}
                 Record::Open(opened) => drop(open.insert(opened.dispatch.id.to_string(), opened.into_owned())),

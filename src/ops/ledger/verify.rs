@@ -94,7 +94,7 @@ impl Proof {
         let may_change = segments.may_change(segment);
         let (mut next_seq, mut was_damaged, mut behind_mark) = (0, false, Sums::default());
         let mut scan = Scan::open(&path, 0)?;
-        while let Some(raw) = scan.next()? {
+        while let Some(raw) = scan.next_line()? {
             if raw.is_tail && may_change {
                 break;
             }

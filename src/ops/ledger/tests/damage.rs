@@ -66,7 +66,7 @@ fn a_thousand_flipped_bits_cost_at_most_their_own_line() {
         std::fs::write(&file, &damaged).unwrap();
         let (mut intact, mut faults) = (0, 0);
         let mut scan = Scan::open(&file, 0).unwrap();
-        while let Some(raw) = scan.next().unwrap() {
+        while let Some(raw) = scan.next_line().unwrap() {
             faults += usize::from(raw.each(|_| intact += 1).is_err());
         }
         let is_feed = bytes[byte] == b'\n';

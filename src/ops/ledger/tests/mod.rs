@@ -93,7 +93,7 @@ fn records(state: &TempDir) -> (Vec<String>, HashMap<String, Vec<End>>) {
     let (mut opens, mut closes) = (Vec::new(), HashMap::<String, Vec<End>>::new());
     for file in files(state) {
         let mut scan = Scan::open(&file, 0).unwrap();
-        while let Some(raw) = scan.next().unwrap() {
+        while let Some(raw) = scan.next_line().unwrap() {
             let _ = raw.each(|line| match line.record {
                 Record::Open(open) => opens.push(open.dispatch.id.into_owned()),
                 Record::Close(close) => closes.entry(close.dispatch.id.to_string()).or_default().push(close.end),
