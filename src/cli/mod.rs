@@ -4,11 +4,14 @@ pub mod check;
 pub mod client;
 pub mod demo;
 pub mod explain;
+pub mod ledger;
 pub mod mock;
 pub mod price;
 pub mod run;
 mod server_conf;
+mod span;
 mod state;
+pub mod usage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -59,6 +62,10 @@ enum Command {
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
     },
+    /// Sum up what was used and what it costs
+    Usage(usage::Args),
+    /// Export the ledger's entries, or prove its files
+    Ledger(ledger::Args),
     /// Run the scripted provider alone
     Mock(mock::Args),
 }
@@ -103,6 +110,8 @@ pub fn main() -> ExitCode {
         Command::Client(args) => client::run(&args, &mut out).into(),
         Command::Price(args) => price::run(&args, &mut out).into(),
         Command::Demo { listen } => demo::run(listen).into(),
+        Command::Usage(args) => usage::run(&args, &mut out).into(),
+        Command::Ledger(args) => ledger::run(&args, &mut out).into(),
         Command::Mock(args) => mock::run(&args).into(),
     }
 }

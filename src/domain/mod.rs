@@ -9,6 +9,7 @@ pub mod guard;
 pub mod headers;
 pub mod id;
 pub mod json;
+pub mod ledger;
 pub mod moment;
 pub mod route;
 pub mod secret;

@@ -27,6 +27,7 @@ pub struct Settings {
     pub limits: Limits,
     pub retry: Retry,
     pub billing: Billing,
+    pub ledger: LedgerSettings,
     pub inject_include_usage: bool,
     pub log_format: LogFormat,
 }
@@ -104,6 +105,27 @@ pub enum OnLoss {
     Observed,
     /// Nothing.
     Free,
+}
+
+/// How the ledger's files are written and kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerSettings {
+    pub sync: LedgerSync,
+    /// A segment that is longer is followed by a new one.
+    pub segment_bytes: u64,
+    /// How long folded segments are kept; `None`: for good.
+    pub retention: Option<Duration>,
+}
+
+/// What of the ledger survives a power cut (G2); a killed process never loses a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LedgerSync {
+    /// What the kernel has written by itself.
+    Process,
+    /// All but the last moments.
+    Interval(Duration),
+    /// Every entry whose answer was released.
+    Each,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

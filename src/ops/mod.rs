@@ -11,6 +11,7 @@ pub mod clients;
 pub mod clock;
 pub mod counters;
 pub mod health;
+pub mod ledger;
 pub mod line;
 pub mod log;
 pub mod metrics;

@@ -43,10 +43,12 @@ async fn without_any_file_it_says_what_to_create_and_names_the_demo() {
 async fn help_and_version_are_answers_and_a_wrong_word_is_64() {
     let dir = tempfile::tempdir().unwrap();
     let help = trollbridge(dir.path(), &["--help"]).await.expect(0).out;
-    for word in ["run", "check", "explain", "demo", "mock", "--config", "--conf", "--test", "--upgrade", "--daemon"] {
+    for word in
+        ["run", "check", "explain", "usage", "ledger", "demo", "mock", "--config", "--conf", "--test", "--upgrade", "--daemon"]
+    {
         assert!(help.contains(word), "{word}\n{help}");
     }
-    for command in ["run", "check", "explain", "demo", "mock"] {
+    for command in ["run", "check", "explain", "usage", "ledger", "demo", "mock"] {
         assert!(trollbridge(dir.path(), &[command, "--help"]).await.expect(0).out.contains("Usage: trollbridge"));
     }
     for flag in ["--version", "-V"] {

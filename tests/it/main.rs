@@ -20,6 +20,7 @@ mod connections;
 mod harness;
 mod headers;
 mod held;
+mod ledger;
 mod lifetimes;
 mod logs;
 mod matrix;

@@ -5,6 +5,7 @@
 
 mod context;
 mod golden;
+mod ledger;
 mod listen;
 mod pool;
 mod price;
@@ -59,6 +60,7 @@ pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usi
             require_credits: raw.billing.require_credits,
             most_tokens: MostTokens { input: raw.billing.max_input_tokens, output: raw.billing.max_output_tokens },
         },
+        ledger: ledger::ledger(&raw.ledger, cx),
         inject_include_usage: raw.inject_include_usage,
         log_format: match raw.log.format {
             raw::LogFormat::Text => LogFormat::Text,

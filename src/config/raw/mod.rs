@@ -47,7 +47,7 @@ pub struct Config {
     pub rate_limits: Vec<RateLimit>,
     /// The rate for upstream hosts that `rate_limits` does not name.
     pub default_rate_limit: Option<Rate>,
-    pub ledger: Option<Ledger>,
+    pub ledger: Ledger,
     pub billing: Billing,
     /// Asks OpenAI chat streams for their usage and takes the extra chunk out again.
     pub inject_include_usage: bool,
@@ -182,14 +182,19 @@ pub struct Rate {
 }
 
 /// How the usage ledger is made durable.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Ledger {
-    #[serde(default)]
     pub sync: LedgerSync,
-    /// For `interval`: how much a power cut may cost.
-    #[schemars(range(min = 1))]
+    /// For `interval`: how much a power cut may cost; 200 where it is not written.
+    #[schemars(range(min = 1, max = 3600000))]
     pub interval_ms: Option<u64>,
+    /// A segment that is longer is followed by a new one; so is one of another day.
+    #[schemars(range(min = 4096))]
+    pub segment_bytes: u64,
+    /// How long segments are kept after they were added to the roll-ups; `null`: for good.
+    #[schemars(range(min = 1, max = 36500))]
+    pub retention_days: Option<u64>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -261,7 +266,7 @@ impl Default for Config {
             limits: Limits::default(),
             rate_limits: Vec::new(),
             default_rate_limit: None,
-            ledger: None,
+            ledger: Ledger::default(),
             billing: Billing::default(),
             inject_include_usage: true,
             log: Log::default(),
@@ -279,6 +284,12 @@ impl Default for Admin {
 impl Default for Retry {
     fn default() -> Self {
         Self { max_attempts: 4, budget_ms: 15_000, max_share_percent: 25, hold_first_event_ms: 0 }
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { sync: LedgerSync::Process, interval_ms: None, segment_bytes: 64 << 20, retention_days: Some(90) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::faults::sample_machine;
 use super::*;
 use crate::domain::route::Rule;
-use crate::domain::settings::{LogFormat, OnLoss};
+use crate::domain::settings::{LedgerSettings, LedgerSync, LogFormat, OnLoss};
 use crate::domain::upstream::AuthHeader;
 
 /// Every key of the documented file is accepted now; those without effect yet say so.
@@ -13,7 +13,7 @@ use crate::domain::upstream::AuthHeader;
 fn the_documented_file_is_accepted_whole() {
     let loaded = sample_machine().load(include_str!("every_key.json")).unwrap_or_else(|faults| panic!("{faults}"));
     let warned = warnings(&loaded);
-    for path in ["rate_limits", "ledger"] {
+    for path in ["rate_limits"] {
         assert!(warned.contains(&format!(": {path}: has no effect yet")), "{path}\n{warned}");
     }
     let settings = &loaded.settings;
@@ -48,6 +48,33 @@ fn the_least_file_has_good_defaults() {
     let passing: Vec<_> = settings.upstreams.iter().map(|upstream| upstream.pass_client_faults).collect();
     assert_eq!(passing, [true, false, false]);
     assert!(settings.upstreams.iter().all(|upstream| upstream.requires_key && upstream.http2));
+}
+
+/// G2
+#[test]
+fn the_ledger_is_written_as_it_is_told() {
+    let day = Duration::from_secs(86_400);
+    for (written, sync, segment_bytes, retention) in [
+        ("{}", LedgerSync::Process, 64 << 20, Some(90 * day)),
+        (r#"{"sync": "process", "segment_bytes": 4096, "retention_days": null}"#, LedgerSync::Process, 4_096, None),
+        (r#"{"sync": "interval"}"#, LedgerSync::Interval(Duration::from_millis(200)), 64 << 20, Some(90 * day)),
+        (r#"{"sync": "interval", "interval_ms": 7}"#, LedgerSync::Interval(Duration::from_millis(7)), 64 << 20, Some(90 * day)),
+        (r#"{"sync": "each", "retention_days": 1}"#, LedgerSync::Each, 64 << 20, Some(day)),
+    ] {
+        let settings = loaded(&format!(r#"{{"models": [], "ledger": {written}}}"#)).settings;
+        assert_eq!(settings.ledger, LedgerSettings { sync, segment_bytes, retention }, "{written}");
+    }
+    for (wrong, said) in [
+        (r#"{"interval_ms": 7}"#, "belongs to `\"sync\": \"interval\"`"),
+        (r#"{"sync": "interval", "interval_ms": 0}"#, "ledger.interval_ms"),
+        (r#"{"segment_bytes": 1}"#, "ledger.segment_bytes"),
+        (r#"{"retention_days": 0}"#, "ledger.retention_days"),
+        (r#"{"sync": "always"}"#, "ledger.sync"),
+    ] {
+        let text = format!(r#"{{"models": [], "ledger": {wrong}}}"#);
+        let Err(faults) = sample_machine().load(&text) else { panic!("{wrong} was accepted") };
+        assert!(faults.to_string().contains(said), "{wrong}\n{faults}");
+    }
 }
 
 /// K1

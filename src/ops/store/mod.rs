@@ -6,6 +6,7 @@
 //! A connection must not be carried over a fork: open the store behind it.
 
 pub mod clients;
+pub mod usage;
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
@@ -20,7 +21,7 @@ const FILE: &str = "trollbridge.db";
 const BUSY: Duration = Duration::from_secs(5);
 
 /// What each version of the schema adds to the one before. Only ever appended to: the number of a migration is `PRAGMA user_version`.
-const MIGRATIONS: &[&str] = &[clients::SCHEMA];
+const MIGRATIONS: &[&str] = &[clients::SCHEMA, usage::SCHEMA];
 
 /// The open database.
 #[derive(Debug)]

@@ -1,0 +1,169 @@
+//! `trollbridge ledger export` and `ledger verify`: the entries themselves, and the proof that their files are whole.
+//!
+//! Both read beside a gateway that runs and change nothing.
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use crate::cli::state::StateArgs;
+use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, span};
+use crate::domain::ledger::write_entry;
+use crate::ops::clock;
+use crate::ops::ledger::directory;
+use crate::ops::ledger::export::{self, Missed};
+use crate::ops::ledger::verify::{self, Verdict};
+use crate::ops::store::{Store, StoreError, usage};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print one JSON object per ended request, of all segments that are kept
+    Export {
+        /// Requests that ended from then on: 24h, 7d (before now), 2026-01-31, 2026-01-31T12:00:00Z
+        #[arg(long, value_name = "SPAN|DATE")]
+        since: Option<String>,
+        /// Requests that ended before
+        #[arg(long, value_name = "SPAN|DATE")]
+        until: Option<String>,
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// Check every line, every pair of records and every sum; exit 0, or 70 with a list of what is damaged
+    Verify {
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        state: StateArgs,
+    },
+}
+
+/// Why a command gave no answer: exit code and words.
+struct Failure(u8, String);
+
+/// Runs one of them; gives the exit code.
+pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
+    let done = match &args.command {
+        Command::Export { since, until, state } => export(since.as_deref(), until.as_deref(), state, out),
+        Command::Verify { json, state } => verify(*json, state, out),
+    };
+    done.unwrap_or_else(|Failure(code, why)| {
+        // Without a standard error there is nobody to tell.
+        let _ = writeln!(io::stderr(), "{why}");
+        code
+    })
+}
+
+fn export(since: Option<&str>, until: Option<&str>, state: &StateArgs, out: &mut dyn Write) -> Result<u8, Failure> {
+    let now = clock::now_unix_ms();
+    let moment = |text: Option<&str>| text.map(|text| span::moment(text, now)).transpose().map_err(|why| Failure(EX_USAGE, why));
+    let (since, until) = (moment(since)?.unwrap_or(0), moment(until)?.unwrap_or(u64::MAX));
+    let ledger = directory(&existing(state)?);
+    let (mut out, mut line) = (BufWriter::with_capacity(64 * 1024, out), Vec::new());
+    let exported = export::each_entry(&ledger, |close| {
+        if close.closed_at_unix_ms < since || close.closed_at_unix_ms >= until {
+            return Ok(());
+        }
+        line.clear();
+        write_entry(&mut line, close);
+        out.write_all(&line)
+    });
+    let missed = match exported.and_then(|missed| out.flush().map(|()| missed)) {
+        Ok(missed) => missed,
+        // The reader has seen what it wanted.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(EX_OK),
+        Err(error) => return Err(unreadable(&ledger, &error)),
+    };
+    if missed == Missed::default() {
+        return Ok(EX_OK);
+    }
+    let Missed { damaged_lines, segments } = missed;
+    Err(Failure(
+        EX_SOFTWARE,
+        format!(
+            "{damaged_lines} damaged lines and {segments} segments of another version are not in the export; `trollbridge ledger verify` lists them"
+        ),
+    ))
+}
+
+fn verify(json: bool, state: &StateArgs, out: &mut dyn Write) -> Result<u8, Failure> {
+    let state_dir = existing(state)?;
+    let ledger = directory(&state_dir);
+    // What the database knows is asked before the files are read: what is added meanwhile is no contradiction then.
+    let folded = match Store::open_existing(&state_dir) {
+        Ok(store) => Some(store.with(usage::snapshot).map_err(database)?),
+        Err(StoreError::Missing { .. }) => None,
+        Err(error) => return Err(database(error)),
+    };
+    let verdict = verify::verify(&ledger, folded.as_ref().map(|(marks, totals)| (marks, *totals)));
+    let verdict = verdict.map_err(|error| unreadable(&ledger, &error))?;
+    // A reader that left early has seen what it wanted; the exit code still tells.
+    let _ = if json { writeln!(out, "{:#}", as_json(&verdict)) } else { write_text(&verdict, folded.is_some(), out) };
+    Ok(if verdict.findings.is_empty() { EX_OK } else { EX_SOFTWARE })
+}
+
+fn existing(state: &StateArgs) -> Result<PathBuf, Failure> {
+    let state_dir = state.state_dir().map_err(|why| Failure(EX_USAGE, why))?;
+    if directory(&state_dir).exists() {
+        return Ok(state_dir);
+    }
+    Err(Failure(
+        EX_USAGE,
+        format!(
+            "There is no ledger in {}. Name the state directory by `state_dir` in the configuration or by --state-dir.",
+            state_dir.display()
+        ),
+    ))
+}
+
+fn write_text(verdict: &Verdict, has_roll_ups: bool, out: &mut dyn Write) -> io::Result<()> {
+    let Verdict { segments, opens, closes, in_flight, to_recover, sums, findings } = verdict;
+    for finding in findings {
+        writeln!(out, "{finding}")?;
+    }
+    writeln!(out, "{segments} segments, {opens} requests opened, {closes} closed, {in_flight} in flight, {} USD", sums.cost)?;
+    if *to_recover > 0 {
+        writeln!(out, "{to_recover} were open when a process was killed; the next start closes them")?;
+    }
+    if !has_roll_ups {
+        writeln!(out, "there is no database yet to compare the sums with")?;
+    }
+    match findings.len() {
+        0 => writeln!(out, "the ledger is whole"),
+        1 => writeln!(out, "the ledger is damaged: 1 finding"),
+        several => writeln!(out, "the ledger is damaged: {several} findings"),
+    }
+}
+
+fn as_json(verdict: &Verdict) -> Value {
+    let finding =
+        |finding: &verify::Finding| json!({ "segment": finding.segment, "byte": finding.byte, "message": finding.message });
+    json!({
+        "ok": verdict.findings.is_empty(),
+        "segments": verdict.segments,
+        "opens": verdict.opens,
+        "closes": verdict.closes,
+        "in_flight": verdict.in_flight,
+        "to_recover": verdict.to_recover,
+        "requests": verdict.sums.requests,
+        "tokens": verdict.sums.tokens(),
+        "cost_nano_usd": verdict.sums.cost.nanos(),
+        "findings": verdict.findings.iter().map(finding).collect::<Vec<_>>(),
+    })
+}
+
+fn database(error: StoreError) -> Failure {
+    Failure(if matches!(error, StoreError::Busy { .. }) { EX_TEMPFAIL } else { EX_SOFTWARE }, error.to_string())
+}
+
+fn unreadable(ledger: &std::path::Path, error: &io::Error) -> Failure {
+    Failure(EX_SOFTWARE, format!("the ledger in {} can't be read: {error}", ledger.display()))
+}

@@ -1,0 +1,191 @@
+//! The ledger's records as values, and the lines they are written in.
+//!
+//! A request has two records: [`Open`] when it is dispatched, [`Close`] when it has ended. A close repeats what its open said, with the
+//! attempt that counted, so that a bill is the sum of the closes alone; an open matters where its close never came.
+//!
+//! ```text
+//! {"v":1,"record":"segment",…,"seq":0,"crc":"…"}     the first line of a file
+//! {"v":1,"record":"open","id":…,…,"seq":1,"crc":"…"}
+//! {"v":1,"record":"close","id":…,…,"seq":2,"crc":"…"}
+//! ```
+
+mod line;
+mod read;
+mod sums;
+mod text;
+pub mod time;
+
+#[cfg(test)]
+mod properties;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::domain::billing::{Decimal, NanoUsd};
+use crate::domain::usage::{Source, Usage};
+
+pub use line::{MAX_TEXT, VERSION, seal, write_close, write_entry, write_open, write_segment};
+pub use read::{LineFault, read, split_glued};
+pub use sums::Sums;
+
+/// What was sent where, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispatch<'a> {
+    /// The request's id.
+    pub id: Cow<'a, str>,
+    /// When the request arrived, in milliseconds since the epoch.
+    pub opened_at_unix_ms: u64,
+    /// The client's name; `None` where nobody is asked for a key.
+    pub client: Option<Cow<'a, str>>,
+    /// The id of the client's key; never its text.
+    pub client_key: Option<Cow<'a, str>>,
+    /// As the configuration names it, else as the client wrote it.
+    pub model: Option<Cow<'a, str>>,
+    pub upstream: Cow<'a, str>,
+    /// The authority of the attempt.
+    pub endpoint: Option<Cow<'a, str>>,
+    pub proxy: Option<Cow<'a, str>>,
+    /// The id of the credential of the attempt; never its text.
+    pub key: Option<Cow<'a, str>>,
+}
+
+/// A request is about to be sent to an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open<'a> {
+    pub dispatch: Dispatch<'a>,
+    /// What was taken from the client's balance until the cost is known.
+    pub reservation: NanoUsd,
+}
+
+/// A request has ended; what it is billed for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Close<'a> {
+    /// Of the last attempt.
+    pub dispatch: Dispatch<'a>,
+    pub closed_at_unix_ms: u64,
+    pub attempts: u32,
+    /// The status that the client saw; 0 where nobody knows it any more.
+    pub status: u16,
+    pub end: End,
+    pub stream: bool,
+    pub source: Source,
+    /// Zeros where `source` is [`Source::None`].
+    pub usage: Usage,
+    /// The multiplier included.
+    pub cost: NanoUsd,
+    pub multiplier: Decimal,
+    /// From arrival to the answer's first byte, in whole microseconds.
+    pub first_byte: Option<Duration>,
+    /// From arrival to the end, in whole microseconds.
+    pub total: Duration,
+}
+
+/// The first line of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// The process that writes the segment, as in the segment's name.
+    pub writer: Cow<'a, str>,
+    /// Counts the writer's segments from 1.
+    pub number: u32,
+    pub started_at_unix_ms: u64,
+    /// The first of the writer's segments that holds an open whose close is in none before this one.
+    pub oldest_open: u32,
+}
+
+/// What one line of a segment says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record<'a> {
+    Segment(Header<'a>),
+    Open(Open<'a>),
+    Close(Close<'a>),
+}
+
+/// A checked line: its record, and its place in the segment's count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    pub seq: u64,
+    pub record: Record<'a>,
+}
+
+/// How a request ended (U7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    Ok,
+    ClientGone,
+    UpstreamCut,
+    UpstreamError,
+    Refused,
+    /// The gateway itself was killed meanwhile; found at the next start.
+    Interrupted,
+}
+
+impl Close<'_> {
+    /// As [`Dispatch::into_owned`].
+    pub fn into_owned(self) -> Close<'static> {
+        Close { dispatch: self.dispatch.into_owned(), ..self }
+    }
+}
+
+impl End {
+    pub const ALL: [Self; 6] =
+        [Self::Ok, Self::ClientGone, Self::UpstreamCut, Self::UpstreamError, Self::Refused, Self::Interrupted];
+
+    /// The word in ledger entries, access lines and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ClientGone => "client_gone",
+            Self::UpstreamCut => "upstream_cut",
+            Self::UpstreamError => "upstream_error",
+            Self::Refused => "refused",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|end| end.label() == label)
+    }
+}
+
+impl Dispatch<'_> {
+    /// Holds on to the texts, whatever becomes of the line that they were read from.
+    pub fn into_owned(self) -> Dispatch<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Dispatch {
+            id: owned(self.id),
+            opened_at_unix_ms: self.opened_at_unix_ms,
+            client: self.client.map(owned),
+            client_key: self.client_key.map(owned),
+            model: self.model.map(owned),
+            upstream: owned(self.upstream),
+            endpoint: self.endpoint.map(owned),
+            proxy: self.proxy.map(owned),
+            key: self.key.map(owned),
+        }
+    }
+}
+
+impl<'a> Open<'a> {
+    /// As [`Dispatch::into_owned`].
+    pub fn into_owned(self) -> Open<'static> {
+        Open { dispatch: self.dispatch.into_owned(), reservation: self.reservation }
+    }
+
+    /// Closes what a killed process left open: nothing is known of its usage, so nothing is billed.
+    pub fn interrupted(self, now_unix_ms: u64) -> Close<'a> {
+        Close {
+            dispatch: self.dispatch,
+            closed_at_unix_ms: now_unix_ms,
+            attempts: 1,
+            status: 0,
+            end: End::Interrupted,
+            stream: false,
+            source: Source::None,
+            usage: Usage::default(),
+            cost: NanoUsd::ZERO,
+            multiplier: Decimal::ONE,
+            first_byte: None,
+            total: Duration::ZERO,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Reads segments line by line, whole ones, damaged ones and those that another process is writing.
+//!
+//! Memory: one line, however large the file.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::SegmentName;
+use super::lock::{self, Life};
+use super::names;
+use crate::domain::ledger::{self, Header, Line, LineFault, Record};
+
+/// No line of ours is longer; what is, is damage.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// The segments as they stood when somebody looked, and who was alive then.
+pub struct Segments {
+    pub directory: PathBuf,
+    pub names: Vec<SegmentName>,
+    /// Writers with a lock file.
+    unsettled: Vec<(String, Life)>,
+}
+
+/// A segment under the eyes of a reader.
+pub struct Scan {
+    file: BufReader<File>,
+    offset: u64,
+    line: Vec<u8>,
+}
+
+/// What stands between two line feeds.
+pub struct Raw<'s> {
+    pub start: u64,
+    pub end: u64,
+    /// Not ended by a line feed: torn, or not written to its end yet.
+    pub is_tail: bool,
+    bytes: &'s [u8],
+}
+
+impl Segments {
+    /// Asks who lives before and after it lists the segments: a process that ends or starts meanwhile must not look as if it had
+    /// forgotten what it has open.
+    pub fn look(directory: &Path) -> io::Result<Self> {
+        let lives = || -> io::Result<Vec<(String, Life)>> {
+            let writers = names::locked_writers(directory)?;
+            writers.into_iter().map(|writer| Ok((writer.clone(), lock::life(directory, &writer)?))).collect()
+        };
+        let mut unsettled = lives()?;
+        let names = names::segments(directory)?;
+        unsettled.extend(lives()?);
+        unsettled.retain(|(_, life)| *life != Life::Settled);
+        Ok(Self { directory: directory.to_owned(), names, unsettled })
+    }
+
+    pub fn path(&self, name: &SegmentName) -> PathBuf {
+        self.directory.join(name.to_string())
+    }
+
+    pub fn life(&self, writer: &str) -> Life {
+        self.unsettled.iter().find(|(name, _)| name == writer).map_or(Life::Settled, |(_, life)| *life)
+    }
+
+    /// Whether lines may still be added to a segment, or its torn end be cut off.
+    pub fn may_change(&self, name: &SegmentName) -> bool {
+        let is_last = !self.names.iter().any(|other| other.writer == name.writer && other.number > name.number);
+        is_last && self.life(&name.writer) != Life::Settled
+    }
+}
+
+impl Scan {
+    /// Reads on from a place between two lines.
+    pub fn open(path: &Path, offset: u64) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Self { file: BufReader::with_capacity(256 * 1024, file), offset, line: Vec::with_capacity(2048) })
+    }
+
+    /// The next line; `None` at the end of what is written so far.
+    pub fn next_line(&mut self) -> io::Result<Option<Raw<'_>>> {
+        self.line.clear();
+        let read = (&mut self.file).take(MAX_LINE).read_until(b'\n', &mut self.line)? as u64;
+        if read == 0 {
+            return Ok(None);
+        }
+        let start = self.offset;
+        self.offset += read;
+        let has_end = self.line.last() == Some(&b'\n');
+        if has_end {
+            self.line.pop();
+            if ledger::read(&self.line).is_err() {
+                // A writer that cut off a torn line and went on may have done so between two of our reads.
+                self.file.get_ref().read_exact_at(&mut self.line, start)?;
+            }
+        }
+        let is_tail = !has_end && read < MAX_LINE;
+        Ok(Some(Raw { start, end: self.offset, is_tail, bytes: &self.line }))
+    }
+}
+
+impl Raw<'_> {
+    /// Calls back with each record that is intact; returns what is wrong with the rest.
+    pub fn each(&self, mut found: impl FnMut(Line<'_>)) -> Result<(), LineFault> {
+        let fault = match ledger::read(self.bytes) {
+            Ok(line) => {
+                found(line);
+                return Ok(());
+            }
+            Err(fault) => fault,
+        };
+        for range in ledger::split_glued(self.bytes) {
+            if let Some(Ok(line)) = self.bytes.get(range).map(ledger::read) {
+                found(line);
+            }
+        }
+        Err(fault)
+    }
+}
+
+/// Reads a segment's first line.
+pub fn header(path: &Path) -> io::Result<Result<Header<'static>, LineFault>> {
+    let mut scan = Scan::open(path, 0)?;
+    let Some(raw) = scan.next_line()? else { return Ok(Err(LineFault::Shape)) };
+    Ok(match ledger::read(raw.bytes) {
+        Ok(Line { record: Record::Segment(header), .. }) => Ok(Header { writer: header.writer.into_owned().into(), ..header }),
+        Ok(_) => Err(LineFault::Shape),
+        Err(fault) => Err(fault),
+    })
+}

@@ -1,0 +1,130 @@
+//! The start after a kill: what was open becomes `interrupted`, a torn last line is cut off.
+//!
+//! It can itself be killed at any moment. The lock files of the dead are removed last; until then the next start does the same again and
+//! finds the closes that this one wrote.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
+
+use super::read::{Scan, header};
+use super::writer::Writer;
+use super::{SegmentName, names};
+use crate::domain::ledger::{Line, LineFault, Open, Record, write_close};
+
+/// What a start found of processes that were killed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Entries that were open, and are closed now.
+    pub interrupted: u64,
+    /// Segments whose torn last line was dropped, with its bytes.
+    pub torn: Vec<(String, u64)>,
+    /// Lines that were damaged otherwise.
+    pub damaged: u64,
+    /// Segments that were left alone, as another version wrote them.
+    pub refused: Vec<String>,
+}
+
+#[derive(Default)]
+struct Found {
+    open: HashMap<String, Open<'static>>,
+    closed: HashSet<String>,
+    tails: Vec<(SegmentName, u64)>,
+    recovery: Recovery,
+}
+
+/// Closes what these writers left open, on behalf of the writer that starts.
+pub fn recover(directory: &Path, killed: &[String], writer: &mut Writer, now_unix_ms: u64) -> io::Result<Recovery> {
+    let mut found = Found::default();
+    let mut settled: Vec<&String> = Vec::new();
+    let segments = names::segments(directory)?;
+    for dead in killed {
+        let theirs: Vec<&SegmentName> = segments.iter().filter(|segment| segment.writer == *dead).collect();
+        if found.read_writer(directory, &theirs)? {
+            settled.push(dead);
+        }
+    }
+    let Found { open, closed, tails, mut recovery } = found;
+    let mut line = Vec::new();
+    for (_, open) in open.into_iter().filter(|(id, _)| !closed.contains(id)) {
+        line.clear();
+        write_close(&mut line, &open.interrupted(now_unix_ms));
+        writer.append(&mut line, now_unix_ms)?;
+        recovery.interrupted += 1;
+    }
+    if recovery.interrupted > 0 {
+        writer.take_unsynced().sync()?;
+    }
+    for (segment, bytes) in tails {
+        let file = OpenOptions::new().write(true).open(directory.join(segment.to_string()))?;
+        let torn = file.metadata()?.len().saturating_sub(bytes);
+        file.set_len(bytes)?;
+        recovery.torn.push((segment.to_string(), torn));
+    }
+    for dead in settled {
+        std::fs::remove_file(names::lock_file(directory, dead))?;
+    }
+    recovery.announce();
+    Ok(recovery)
+}
+
+impl Found {
+    /// Reads the segments that may hold open entries. `false`: another version wrote them.
+    fn read_writer(&mut self, directory: &Path, segments: &[&SegmentName]) -> io::Result<bool> {
+        let mut first = 1;
+        for segment in segments.iter().rev() {
+            match header(&directory.join(segment.to_string()))? {
+                Ok(header) => {
+                    first = header.oldest_open;
+                    break;
+                }
+                Err(LineFault::Version(version)) => {
+                    log::error!("ledger: {segment} was written by another version (v{version}) and is left alone");
+                    self.recovery.refused.push(segment.to_string());
+                    return Ok(false);
+                }
+                // The header before it, then, says where to begin.
+                Err(_) => {}
+            }
+        }
+        for segment in segments.iter().filter(|segment| segment.number >= first) {
+            let is_last = segments.last() == Some(segment);
+            self.read_segment(directory, segment, is_last)?;
+        }
+        Ok(true)
+    }
+
+    fn read_segment(&mut self, directory: &Path, segment: &SegmentName, is_last: bool) -> io::Result<()> {
+        let Self { open, closed, tails, recovery } = self;
+        let mut scan = Scan::open(&directory.join(segment.to_string()), 0)?;
+        while let Some(raw) = scan.next_line()? {
+            let read = raw.each(|Line { record, .. }| match record {
+                Record::Segment(_) => {}
+                Record::Open(opened) => drop(open.insert(opened.dispatch.id.to_string(), opened.into_owned())),
+                Record::Close(close) => drop(closed.insert(close.dispatch.id.into_owned())),
+            });
+            if read.is_ok() {
+                continue;
+            }
+            if raw.is_tail && is_last {
+                tails.push((segment.clone(), raw.start));
+            } else {
+                log::warn!("ledger: {segment} has a damaged line at byte {}", raw.start);
+                recovery.damaged += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Recovery {
+    fn announce(&self) {
+        for (segment, bytes) in &self.torn {
+            log::warn!("ledger: the torn last line of {segment} ({bytes} bytes) was dropped");
+        }
+        if self.interrupted > 0 {
+            log::warn!("ledger: {} entries that a killed process left open were closed as interrupted", self.interrupted);
+        }
+    }
+}
