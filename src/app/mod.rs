@@ -1,12 +1,12 @@
 //! Plugs the parts together: the only place that knows all of them.
 
+mod books;
 mod last_resort;
 mod preflight;
 mod reload;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::domain::settings::{Auth, Settings};
 use crate::domain::upstream::registry::Registry;
 use crate::edge::admin::Admin;
-use crate::edge::pool::HealthChecks;
+use crate::edge::checks::HealthChecks;
 use crate::edge::{CaStore, Gateway, Parts, listen};
 use crate::ops::access_log::AccessLog;
 use crate::ops::body_budget::BodyBudget;
@@ -68,8 +68,8 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let started = Instant::now();
     preflight::check(&settings, opt.upgrade)?;
     let cas = ca::load(&settings).map_err(Obstacle::Unusable)?;
-    // What the ledger's roll-ups hold for each client comes in here; without a ledger nothing was spent.
-    let directory = Directory::load(&settings.state_dir, &HashMap::new()).map_err(Obstacle::of_store)?;
+    let (ledger, spent) = books::open(&settings, opt.upgrade)?;
+    let directory = Directory::load(&settings.state_dir, &spent).map_err(Obstacle::of_store)?;
     if matches!(settings.auth, Auth::Keys { static_key: None }) && directory.is_empty() {
         log::warn!(
             "no client key is known, so every request is answered with 401: trollbridge client add NAME (in force at once)"
@@ -98,6 +98,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         resolver: resolver.clone(),
         budget: budget.clone(),
         directory: directory.clone(),
+        ledger: ledger.clone(),
         counters: counters.clone(),
         access_log: access_log.clone(),
     });
@@ -112,6 +113,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
             access_log: access_log.clone(),
             readiness: readiness.clone(),
             directory: directory.clone(),
+            ledger: ledger.clone(),
             started,
         };
         server.add_service(listen::admin(addr, admin));
@@ -120,9 +122,12 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     server.add_service(background_service("health checks", checks));
     let (phases, log) = (server.watch_execution_phase(), access_log.clone());
     let limit = Duration::from_secs(server.configuration.graceful_shutdown_timeout_seconds.unwrap_or(5));
+    let keeper = Arc::new(Mutex::new(None));
+    let (kept, state_dir, retention) = (keeper.clone(), settings.load().state_dir.clone(), settings.load().ledger.retention);
     let begin = move || {
         last_resort::watch(phases, limit, log);
         directory.watch();
+        *kept.lock().unwrap_or_else(PoisonError::into_inner) = books::keep(ledger, &state_dir, retention);
     };
     let behind_fork = Mutex::new(Some(Box::new(begin) as Box<dyn FnOnce() + Send>));
     server.add_service(background_service(
@@ -130,6 +135,8 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         reload::Reload { config, registry, reloaded, settings, cas, budget, readiness, behind_fork },
     ));
     server.run(RunArgs::default());
+    // Folds what was written last.
+    drop(keeper.lock().unwrap_or_else(PoisonError::into_inner).take());
     access_log.close();
     Ok(())
 }

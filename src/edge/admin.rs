@@ -18,6 +18,7 @@ use crate::ops::clients::{Directory, admin as clients};
 use crate::ops::clock;
 use crate::ops::counters::Counters;
 use crate::ops::health::Readiness;
+use crate::ops::ledger::Ledger;
 
 /// What the admin pages look at.
 pub struct Admin {
@@ -27,6 +28,7 @@ pub struct Admin {
     pub access_log: Arc<AccessLog>,
     pub readiness: Arc<Readiness>,
     pub directory: Arc<Directory>,
+    pub ledger: Ledger,
     pub started: Instant,
 }
 
@@ -55,6 +57,7 @@ impl ServeHttp for Admin {
             uptime: self.started.elapsed(),
             upstreams: &settings.upstreams,
             now: clock::now(),
+            ledger: &self.ledger.condition(),
         };
         let request = session.req_header();
         let answer =

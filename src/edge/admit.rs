@@ -19,6 +19,7 @@ use crate::domain::json::splice::splice;
 use crate::domain::route::{ListedModel, Model, Route, join};
 use crate::domain::settings::{Auth, Settings};
 use crate::domain::upstream::Upstream;
+use crate::edge::accounting;
 use crate::edge::body::{self, Body, Unread};
 use crate::edge::context::{Arrival, Context, Routed};
 use crate::edge::exchange::Exchange;
@@ -149,7 +150,8 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     let upstream = route.upstream.clone();
     ctx.routed = Some(Box::new(Routed { route, length: None, asked_model: None, usage_asked_by_us: false }));
     configured(&upstream)?;
-    Ok(rotation::begin(ctx)?)
+    rotation::begin(ctx)?;
+    Ok(accounting::open(gateway, ctx)?)
 }
 
 /// Finds who holds the request's one credential.
@@ -190,6 +192,7 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
         Ok(peeked) => {
             ctx.asked.model = peeked.model.as_ref().map(|model| model.name.clone());
             ctx.asked.stream = peeked.stream;
+            ctx.asked.max_output_tokens = peeked.max_output_tokens;
             routing.by_model(ctx.asked.model.as_deref())
         }
         Err(error) => {
@@ -235,7 +238,8 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
     let upstream = route.upstream.clone();
     ctx.routed = Some(Box::new(Routed { route, length: Some(length), asked_model, usage_asked_by_us }));
     configured(&upstream)?;
-    rotation::begin(ctx)
+    rotation::begin(ctx)?;
+    accounting::open(gateway, ctx)
 }
 
 /// An upstream that exists by name only is known before any network is touched; asked last, so that the access line names it.

@@ -1,7 +1,6 @@
 //! Step 5: the connection of one attempt. It comes from the configuration alone; nothing in a request can change it (M16).
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
@@ -11,15 +10,14 @@ use pingora_proxy::Session;
 use crate::domain::answer::Refusal;
 use crate::domain::upstream::Upstream;
 use crate::domain::upstream::pool::Pick;
+use crate::edge::checks;
 use crate::edge::context::{Attempt, Context};
 use crate::edge::exchange::Watch;
 use crate::edge::fail;
 use crate::edge::gateway::Gateway;
 use crate::edge::peer;
-use crate::edge::pool;
 use crate::edge::rotation::{self, Because};
 use crate::edge::tunnel::TunnelFailure;
-use crate::ops::clock;
 use crate::ops::resolver::Resolver;
 
 /// A body up to this size never blocks on Pingora's pipe to the upstream: it holds four pieces.
@@ -41,7 +39,7 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -
         let address = match address(&gateway.resolver, &upstream, ctx.attempt.pick).await {
             Ok(address) => address,
             Err(detail) if upstream.proxy(ctx.attempt.pick).is_some() => {
-                unreachable(&upstream, ctx, &detail, false);
+                checks::connection_failed(&upstream, ctx.attempt.pick, false, &detail);
                 if take_next(ctx, Refusal::UpstreamFailed { detail }) {
                     continue;
                 }
@@ -113,9 +111,6 @@ pub fn connected(ctx: &mut Context) {
     let Some(began) = ctx.attempt.began else { return };
     ctx.attempt.connect = Some(began.elapsed());
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return };
-    if let Some(proxy) = routed.route.upstream.proxy(ctx.attempt.pick) {
-        proxy.health.connected();
-    }
     let by = Instant::now() + routed.route.upstream.timeouts.first_byte;
     arrival.exchange.watch(Watch::Until { by });
 }
@@ -136,26 +131,18 @@ pub fn failed(gateway: &Gateway, peer: &HttpPeer, ctx: &mut Context, mut error: 
     }
     if proxy.is_some() {
         let is_certain = matches!(TunnelFailure::of(&error), Some(TunnelFailure::AuthRefused(_)));
-        unreachable(&upstream, ctx, &detail, is_certain);
+        checks::connection_failed(&upstream, ctx.attempt.pick, is_certain, &detail);
     }
     let retries = take_next(ctx, Refusal::UpstreamFailed { detail });
     error.set_retry(retries);
     error
 }
 
-/// Counts a failed connection against its proxy (T10), never against the key.
-fn unreachable(upstream: &Arc<Upstream>, ctx: &Context, detail: &str, is_certain: bool) {
-    if let Some(proxy) = upstream.proxy(ctx.attempt.pick) {
-        proxy.health.count_connect_failure();
-        pool::observe_failure(upstream, proxy, is_certain, detail, clock::now());
-    }
-}
-
 /// Turns to the next attempt; where there is none, keeps what the client is told.
 fn take_next(ctx: &mut Context, last: Refusal) -> bool {
     let refusal = match rotation::turn(ctx, Because::Connection) {
         Ok(()) => last,
-        Err(stop) => stop.refusal(ctx, last),
+        Err(stop) => stop.refusal(ctx, Because::Connection, last),
     };
     ctx.outcome.refusal = Some(refusal);
     ctx.rotation.next.is_some()

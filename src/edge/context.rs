@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::domain::answer::Refusal;
+use crate::domain::billing::bill::Bill;
 use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::id::RequestId;
@@ -11,6 +12,7 @@ use crate::domain::route::Route;
 use crate::domain::settings::Settings;
 use crate::domain::upstream::first_event::FirstEvent;
 use crate::domain::upstream::pool::{Pick, Tried};
+use crate::edge::accounting::OpenAccount;
 use crate::edge::deliver::Delivery;
 use crate::edge::exchange::Exchange;
 use crate::ops::counters::InFlight;
@@ -26,6 +28,8 @@ pub struct Context {
     pub rotation: Rotation,
     pub attempt: Attempt,
     pub delivery: Delivery,
+    /// Open from the dispatch until the answer's last byte is about to go out.
+    pub account: Option<Box<OpenAccount>>,
     pub outcome: Outcome,
 }
 
@@ -50,6 +54,8 @@ pub struct Asked {
     pub stream: bool,
     pub body_bytes: usize,
     pub peek: Duration,
+    /// The largest of the request's own limits of its output.
+    pub max_output_tokens: Option<u64>,
 }
 
 /// Step 4: where it goes.
@@ -67,6 +73,8 @@ pub struct Routed {
 #[derive(Default)]
 pub struct Rotation {
     pub tried: Tried,
+    /// Whose keys were answered with 403: theirs is the fault if another key may what they may not.
+    pub forbidden: Vec<Pick>,
     /// Who carries the attempt to come; `None`: whoever carried the last one.
     pub next: Option<Pick>,
 }
@@ -95,6 +103,8 @@ pub struct Outcome {
     /// The status that went to the client.
     pub status: u16,
     pub client_gone: bool,
+    /// What the ledger has, once it has it.
+    pub bill: Option<Bill>,
     /// The client got the whole answer, whatever became of the upstream's connection.
     pub complete: bool,
 }

@@ -19,10 +19,12 @@ use crate::domain::answer::{Answer, Refusal, body::error_body, body::error_event
 use crate::domain::dialect::Api;
 use crate::domain::guard::{GuardScan, GuardStream, MASK};
 use crate::domain::json::rename::{ModelRename, RenamePath};
+use crate::domain::ledger::End;
 use crate::domain::usage::decode::Decoder;
 use crate::domain::usage::rewrite::SseRewrite;
 use crate::domain::usage::whole::WholeEvents;
 use crate::domain::usage::{Framing, Meter, Report, Shape};
+use crate::edge::accounting;
 use crate::edge::context::{Arrival, Context, Routed};
 
 /// An answer ended before it was complete, in a way that Pingora can't see.
@@ -178,6 +180,11 @@ impl Delivery {
         }
     }
 
+    /// Whether the provider reported an error within its stream.
+    pub fn reports_error(&self) -> bool {
+        self.is_sse() && self.report().is_some_and(|report| report.error_event)
+    }
+
     /// Bytes of the answer's body that reached the client's side.
     pub fn bytes(&self) -> u64 {
         match self {
@@ -194,9 +201,14 @@ pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Resul
         Delivery::Passing(passing) => {
             let Some(arrival) = &ctx.arrival else { return Ok(()) };
             match passing.pass(chunk, end, arrival) {
-                Ok(refusal) => {
-                    if let Some(refusal) = refusal {
+                Ok(ended_short) => {
+                    let ended = end || passing.meter.has_ended();
+                    if let Some(refusal) = ended_short {
                         ctx.outcome.refusal = Some(refusal);
+                    }
+                    if ended && ctx.account.is_some() {
+                        let word = end_of(ctx);
+                        accounting::close(ctx, word);
                     }
                     Ok(())
                 }
@@ -214,6 +226,15 @@ pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Resul
             *chunk = replacing.take(chunk.take(), end, arrival)?;
             Ok(())
         }
+    }
+}
+
+/// How an answer ended that ended by its own word, or without one.
+fn end_of(ctx: &Context) -> End {
+    match &ctx.outcome.refusal {
+        Some(_) => End::UpstreamCut,
+        None if ctx.delivery.reports_error() => End::UpstreamError,
+        None => End::Ok,
     }
 }
 

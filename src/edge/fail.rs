@@ -7,8 +7,12 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
 use crate::domain::answer::{Fault, Refusal, body::error_body, body::error_event};
+use crate::domain::ledger::End;
+use crate::edge::accounting;
+use crate::edge::checks;
 use crate::edge::context::Context;
 use crate::edge::deliver::Delivery;
+use crate::edge::finish;
 use crate::edge::judge::head_due;
 use crate::edge::replay::{BODY_TOO_SLOW, UPSTREAM_TOO_LATE};
 use crate::edge::respond;
@@ -45,18 +49,34 @@ pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &mut Context, re
     // provider may have worked on: sent again, it would be paid for twice.
     let shows_at_once = reused && ctx.attempt.began.is_some_and(|began| began.elapsed() < STALE_SHOWS_WITHIN);
     error.retry.decide_reuse(shows_at_once);
-    let because = if (is_lost && shows_at_once) || error.retry() {
-        // Pingora's own reasons too: a stream that HTTP/2 refused, a protocol that the peer does not speak after all.
+    let because = if is_lost && shows_at_once {
         Because::Stale
+    } else if error.retry() {
+        // Pingora's own reasons: a stream that HTTP/2 refused, a protocol that the peer does not speak after all.
+        Because::Unread
     } else if is_lost && ctx.attempt.pick.proxy.is_some() {
-        // It is the proxy that broke, for all we can see, and a dead proxy is nothing that a client should notice.
+        // It is the proxy that broke, for all we can see, and a dead proxy is nothing that a client should notice. Should the provider
+        // have been at work on it already, its answer is lost either way.
+        if let Some(routed) = ctx.routed.as_deref() {
+            checks::request_lost(&routed.route.upstream, ctx.attempt.pick, false, &cause(&error, ctx));
+        }
         Because::Proxy
     } else {
         error.set_retry(false);
         return error;
     };
-    let retries = !has_begun(session) && rotation::turn(ctx, because).is_ok();
-    error.set_retry(retries);
+    if has_begun(session) {
+        error.set_retry(false);
+        return error;
+    }
+    let turned = rotation::turn(ctx, because);
+    error.set_retry(turned.is_ok());
+    if let Err(stop) = turned
+        && because == Because::Proxy
+    {
+        let last = Refusal::UpstreamFailed { detail: cause(&error, ctx) };
+        ctx.outcome.refusal = Some(stop.refusal(ctx, because, last));
+    }
     error
 }
 
@@ -89,6 +109,7 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
     if begun && ctx.delivery.has_ended() && refusal != Refusal::LeakStopped {
         // The stream said its last word before the connection broke: nothing is missing.
         let rest = ctx.delivery.rest();
+        accounting::close(ctx, End::Ok);
         ctx.outcome.complete = session.as_downstream_mut().write_response_body(rest, true).await.is_ok();
         return FailToProxy { error_code: ctx.outcome.status, can_reuse_downstream: false };
     }
@@ -98,8 +119,12 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
         Delivery::Replacing(replacing) => replacing.answer(arrival),
         Delivery::None | Delivery::Passing(_) => refusal.answer(),
     };
-    let written = if !begun {
+    if !begun {
         ctx.outcome.status = answer.status;
+    }
+    accounting::close(ctx, finish::end_by(&refusal, ctx));
+    let Some(arrival) = &ctx.arrival else { return FailToProxy { error_code: 500, can_reuse_downstream: false } };
+    let written = if !begun {
         respond::refuse(session.as_downstream_mut(), &answer, arrival.dialect, &arrival.id).await
     } else if ctx.delivery.takes_events() {
         let event = Bytes::from(error_event(arrival.api, &answer, &arrival.id));

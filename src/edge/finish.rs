@@ -7,27 +7,35 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use crate::domain::answer::{Fault, Refusal};
+use crate::domain::billing::bill::Bill;
 use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::id::RequestId;
+use crate::domain::ledger::End;
 use crate::domain::usage::{Report, Source};
+use crate::edge::accounting;
 use crate::edge::context::Context;
 use crate::edge::gateway::Records;
 use crate::ops::access_log::AccessEntry;
 use crate::ops::clock;
 
 /// How a request ended (U7).
-fn end_of(ctx: &Context, error: Option<&Error>) -> &'static str {
+fn end_of(ctx: &Context, error: Option<&Error>) -> End {
     match &ctx.outcome.refusal {
-        _ if ctx.outcome.client_gone => "client_gone",
-        Some(Refusal::Cut { .. } | Refusal::LeakStopped) => "upstream_cut",
-        Some(refusal) => match refusal.fault() {
-            Fault::Upstream if ctx.attempt.number > 0 => "upstream_error",
-            Fault::Client | Fault::Gateway | Fault::Upstream => "refused",
-        },
-        None if error.is_some() && !ctx.outcome.complete => "client_gone",
-        None if ctx.delivery.is_sse() && ctx.delivery.report().is_some_and(|report| report.error_event) => "upstream_error",
-        None => "ok",
+        _ if ctx.outcome.client_gone => End::ClientGone,
+        Some(refusal) => end_by(refusal, ctx),
+        None if error.is_some() && !ctx.outcome.complete => End::ClientGone,
+        None if ctx.delivery.reports_error() => End::UpstreamError,
+        None => End::Ok,
+    }
+}
+
+/// How a request ended that an answer of ours ended.
+pub fn end_by(refusal: &Refusal, ctx: &Context) -> End {
+    match (refusal, refusal.fault()) {
+        (Refusal::Cut { .. } | Refusal::LeakStopped, _) => End::UpstreamCut,
+        (_, Fault::Upstream) if ctx.attempt.number > 0 => End::UpstreamError,
+        (_, Fault::Client | Fault::Gateway | Fault::Upstream) => End::Refused,
     }
 }
 
@@ -37,6 +45,12 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
     if ctx.delivery.must_have_events() && arrival.exchange.tail_taken() {
         ctx.outcome.refusal = Some(Refusal::Cut { detail: "a stream without an event".to_owned() });
     }
+    let end = end_of(ctx, error);
+    // Whatever has not seen its end by now has none: a client that left, an attempt that nobody could finish.
+    accounting::close(ctx, end);
+    let end = end.label();
+    let Some(arrival) = &ctx.arrival else { return };
+    let bill = ctx.outcome.bill.unwrap_or(Bill::NOTHING);
     let request = session.req_header();
     let routed = ctx.routed.as_deref();
     let route = routed.map(|routed| &routed.route);
@@ -45,16 +59,13 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
     let credential = asked.and_then(|upstream| upstream.credential(ctx.attempt.pick));
     let proxy = asked.and_then(|upstream| upstream.proxy(ctx.attempt.pick));
     let report = ctx.delivery.report();
-    let usage = report.as_ref().and_then(|report| report.usage);
-    let cost = usage.zip(route).map(|(usage, route)| arrival.settings.price_of(route).cost(&usage));
-    let end = end_of(ctx, error);
     let refusal = ctx.outcome.refusal.as_ref().map(Refusal::label);
 
     records.counters.finished(ctx.outcome.status, end);
     if let Some(label) = refusal {
         records.counters.refused(label);
     }
-    if let Some(usage) = &usage {
+    if let Some(usage) = &bill.usage {
         records.counters.used(usage);
     }
     if let Some(Report { clamped: clamped @ 1.., .. }) = report {
@@ -81,9 +92,9 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
         end,
         refusal,
         stream: ctx.delivery.is_sse(),
-        source: report.map_or(Source::None, |report| report.source).label(),
-        usage,
-        cost,
+        source: bill.source.label(),
+        usage: bill.usage,
+        cost: bill.usage.map(|_| bill.cost),
         request_bytes: ctx.asked.body_bytes as u64,
         response_bytes: ctx.delivery.bytes(),
         peek: (!ctx.asked.peek.is_zero()).then_some(ctx.asked.peek),

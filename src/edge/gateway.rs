@@ -21,6 +21,7 @@ use crate::ops::body_budget::BodyBudget;
 use crate::ops::ca::CaStore;
 use crate::ops::clients::Directory;
 use crate::ops::counters::Counters;
+use crate::ops::ledger::Ledger;
 use crate::ops::resolver::Resolver;
 
 /// The gateway: what every request shares.
@@ -30,6 +31,7 @@ pub struct Gateway {
     pub(super) cas: Arc<ArcSwap<CaStore>>,
     pub(super) budget: BodyBudget,
     pub(super) directory: Arc<Directory>,
+    pub(super) ledger: Ledger,
     pub(super) records: Records,
 }
 
@@ -47,14 +49,15 @@ pub struct Parts {
     pub resolver: Arc<Resolver>,
     pub budget: BodyBudget,
     pub directory: Arc<Directory>,
+    pub ledger: Ledger,
     pub counters: Arc<Counters>,
     pub access_log: Arc<AccessLog>,
 }
 
 impl Gateway {
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, cas, resolver, budget, directory, counters, access_log } = parts;
-        Self { settings, resolver, cas, budget, directory, records: Records { counters, access_log } }
+        let Parts { settings, cas, resolver, budget, directory, ledger, counters, access_log } = parts;
+        Self { settings, resolver, cas, budget, directory, ledger, records: Records { counters, access_log } }
     }
 
     /// For what is refused before it becomes a request.

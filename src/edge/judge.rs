@@ -10,9 +10,13 @@ use pingora_http::ResponseHeader;
 use crate::domain::answer::Refusal;
 use crate::domain::answer::body::error_body;
 use crate::domain::headers;
+use crate::domain::ledger::End;
 use crate::domain::upstream::advice::retry_after;
 use crate::domain::upstream::proxy::Proxy;
+use crate::domain::upstream::standing::Cause;
 use crate::domain::upstream::verdict::{self, Meaning};
+use crate::edge::accounting;
+use crate::edge::checks;
 use crate::edge::context::{Context, Routed};
 use crate::edge::deliver::{Delivery, cut_event};
 use crate::edge::exchange::Watch;
@@ -44,13 +48,25 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
     let status = head.status.as_u16();
     let from_proxy = upstream.proxy(ctx.attempt.pick).is_some_and(Proxy::speaks_http);
     let because = match verdict::meaning(status, from_proxy) {
-        Meaning::Good => return pass(head, ctx),
+        Meaning::Good => {
+            rotation::answered(ctx);
+            return pass(head, ctx);
+        }
         Meaning::Key(cause) => {
             rotation::rest(upstream, ctx.attempt.pick, cause, &head.headers);
+            if cause == Cause::Forbidden {
+                ctx.rotation.forbidden.push(ctx.attempt.pick);
+            }
             Because::Key
         }
         Meaning::Overloaded => Because::Overloaded,
-        Meaning::Proxy => Because::Proxy,
+        Meaning::Proxy => {
+            // 503 may be the provider's own word, passed on: it excludes the proxy from this request alone.
+            if status != 503 {
+                checks::request_lost(upstream, ctx.attempt.pick, false, &format!("it answered {status}"));
+            }
+            Because::Proxy
+        }
         Meaning::Request | Meaning::Unusable => {
             return replace(head, ctx, verdict::refusal(status, retry_after(&head.headers, SystemTime::now())));
         }
@@ -63,7 +79,7 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
         }
         Err(stop) => {
             let last = verdict::refusal(status, retry_after(&head.headers, SystemTime::now()));
-            let refusal = stop.refusal(ctx, last);
+            let refusal = stop.refusal(ctx, because, last);
             replace(head, ctx, refusal)
         }
     }
@@ -106,6 +122,7 @@ fn replace(head: &mut ResponseHeader, ctx: &mut Context, refusal: Refusal) -> Re
     ctx.outcome.status = answer.status;
     ctx.outcome.refusal = Some(refusal.clone());
     ctx.delivery = Delivery::replacing(refusal, status, shows_message, encoding.as_ref(), routed);
+    accounting::close(ctx, End::UpstreamError);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!   client ──► front ──► gateway (the hooks, in the request's order) ──► upstream
 //!                │         ├ admit    who is it, what does it ask for, where does it go      (request_filter)
+//!                │         ├ accounting  the books: opened before the dispatch, closed before the last byte
 //!                │         ├ rotation which key and proxy carry the next attempt             (between the attempts)
 //!                │         ├ connect  the peer of one attempt                                (upstream_peer)
 //!                │         ├ inject   our key in, the client's out                           (upstream_request_filter)
@@ -17,9 +18,11 @@
 //!
 //! Hooks are thin: each takes from the context, calls one function of its own file, puts back and translates the error.
 
+mod accounting;
 pub mod admin;
 mod admit;
 mod body;
+pub mod checks;
 mod connect;
 mod context;
 mod deliver;
@@ -33,7 +36,6 @@ mod inject;
 mod judge;
 pub mod listen;
 mod peer;
-pub mod pool;
 mod replay;
 mod respond;
 mod rotation;

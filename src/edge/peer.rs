@@ -43,18 +43,21 @@ pub fn peer(
         Some(ProxyKind::Reverse { tls }) => tls.as_ref().map(|tls| tls.server_name.to_string()),
         Some(ProxyKind::Forward { .. }) | None => endpoint.is_https().then(|| endpoint.sni().to_owned()),
     };
-    let tls = sni.is_some();
-    let mut peer = HttpPeer::new(address, tls, sni.unwrap_or_default());
+    let (tls, sni) = (sni.is_some(), sni.unwrap_or_default());
+    let tunnel = via.and_then(|proxy| tunnel_by(upstream, proxy, address)).map(Arc::new);
+    let mut peer = match tunnel.clone() {
+        Some(tunnel) => tunnel.peer(tls, sni, upstream.ca_file.as_deref()),
+        None => HttpPeer::new(address, tls, sni),
+    };
     let options = &mut peer.options;
     options.connection_timeout = Some(upstream.timeouts.connect);
     options.total_connection_timeout = Some(upstream.timeouts.connect);
     options.idle_timeout = Some(KEEP_IDLE);
     options.max_h2_streams = H2_STREAMS_PER_CONNECTION;
-    if let Some(tunnel) = via.and_then(|proxy| tunnel_by(upstream, proxy, address)) {
+    if let Some(tunnel) = tunnel {
         // The tunnel keeps its own deadline; TLS behind it gets the same time again. HTTP/1.1 only: HTTP/2 through a tunnel was
         // measured to stall on large bodies.
         options.total_connection_timeout = Some(tunnel.deadline * 2);
-        options.custom_l4 = Some(Arc::new(tunnel));
     } else if tls && upstream.http2 {
         options.alpn = ALPN::H2H1;
     }
@@ -62,7 +65,7 @@ pub fn peer(
         let ca = cas.get(path).cloned();
         options.ca = Some(ca.ok_or_else(|| Error::explain(ErrorType::InternalError, "the upstream's ca_file is not loaded"))?);
     }
-    peer.group_key = group_key(upstream, endpoint, via);
+    peer.group_key = group_key(upstream, endpoint, via, peer.group_key);
     Ok(peer)
 }
 
@@ -75,8 +78,9 @@ pub fn tunnel_by(upstream: &Upstream, proxy: &Proxy, address: SocketAddr) -> Opt
 
 /// Keeps connections apart that Pingora's own hash would share: two upstreams at one address with different authorities or CAs, two
 /// proxies, two logins at one proxy (T7).
-fn group_key(upstream: &Upstream, endpoint: &Endpoint, via: Option<&Proxy>) -> u64 {
+fn group_key(upstream: &Upstream, endpoint: &Endpoint, via: Option<&Proxy>, of_tunnel: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
+    of_tunnel.hash(&mut hasher);
     upstream.name.hash(&mut hasher);
     upstream.ca_file.hash(&mut hasher);
     if let Some(proxy) = via {

@@ -206,6 +206,15 @@ impl ReplaySession {
         Ok(())
     }
 
+    /// Keeps the answer's last bytes until its ledger entry is on the disk, where `ledger.sync` asks for that.
+    async fn wait_for_the_books(&mut self) {
+        if let Some(flushing) = self.exchange.flushing()
+            && !flushing.done().await
+        {
+            log::error!("the disk failed under the ledger: an entry may not survive a power cut");
+        }
+    }
+
     fn close_if_told(&mut self) {
         if self.exchange.closes() {
             self.real_mut().set_keepalive(None);
@@ -276,6 +285,7 @@ impl Session for ReplaySession {
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.wait_for_the_books().await;
         self.real_mut().write_response_body(data, end).await?;
         self.finished |= end;
         Ok(())
@@ -287,6 +297,7 @@ impl Session for ReplaySession {
 
     /// Writes what is held first. Without a task of its own it writes what is due.
     async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        self.wait_for_the_books().await;
         if !self.held.is_empty() {
             tasks = mem::take(&mut self.held).into_iter().chain(tasks).collect();
         }
@@ -353,6 +364,7 @@ impl Session for ReplaySession {
 
     /// Called when the answer is complete: the last chunk goes out. Pingora calls it again before it drops the session.
     async fn finish(&mut self) -> Result<()> {
+        self.wait_for_the_books().await;
         self.real_mut().finish_body().await?;
         self.finished = true;
         Ok(())

@@ -33,8 +33,10 @@ pub enum Because {
     Proxy,
     /// The connection could not be opened, or not by this address.
     Connection,
-    /// The connection had been closed before the request went out on it, or could not carry it.
+    /// The connection had been closed before the request went out on it.
     Stale,
+    /// The connection refused the request unread (HTTP/2), or speaks another protocol than was offered.
+    Unread,
 }
 
 /// Why no attempt follows.
@@ -48,23 +50,31 @@ pub enum Stop {
 
 impl Stop {
     /// What the client is told; `last`: what the last attempt alone would say.
-    pub fn refusal(self, ctx: &Context, last: Refusal) -> Refusal {
+    pub fn refusal(self, ctx: &Context, because: Because, last: Refusal) -> Refusal {
         let Some(routed) = ctx.routed.as_deref() else { return last };
         let upstream = &routed.route.upstream;
+        let is_ours = upstream.hides_limits && upstream.rotates();
         match self {
-            Self::Out(Out::Until(_)) if upstream.hides_limits && upstream.rotates() => self.beforehand(upstream),
-            Self::Out(_) | Self::Limit => last,
+            // The provider's load is no limit of ours.
+            _ if !is_ours || because == Because::Overloaded => last,
+            Self::Out(out @ Out::Until(_)) => beforehand(upstream, out),
+            // Others may be ready: one key's long wait is not the pool's.
+            Self::Limit if matches!(last, Refusal::UpstreamStatus { status: 429, .. }) => {
+                beforehand(upstream, Out::Until(clock::now()))
+            }
+            Self::Out(Out::KeysDead) | Self::Limit => last,
         }
     }
+}
 
-    fn beforehand(self, upstream: &Upstream) -> Refusal {
-        match self {
-            Self::Out(Out::Until(back_at)) => {
-                let wait = Duration::from_secs(whole_seconds(clock::now(), back_at));
-                Refusal::PoolOut { upstream: upstream.name.to_string(), wait }
-            }
-            Self::Out(Out::KeysDead) | Self::Limit => Refusal::KeyRefused { status: 401 },
-        }
+/// What a request is told that nobody can carry.
+fn beforehand(upstream: &Upstream, out: Out) -> Refusal {
+    let Out::Until(back_at) = out else { return Refusal::KeyRefused { status: 401 } };
+    let wait = Duration::from_secs(whole_seconds(clock::now(), back_at));
+    match upstream.hides_limits {
+        true => Refusal::PoolOut { upstream: upstream.name.to_string(), wait },
+        // As the last key's own answer was (O5).
+        false => Refusal::UpstreamStatus { status: 429, message: None, retry_after: Some(wait) },
     }
 }
 
@@ -78,7 +88,7 @@ pub fn begin(ctx: &mut Context) -> Result<(), Refusal> {
             ctx.rotation.next = Some(pick);
             Ok(())
         }
-        Err(out) => Err(Stop::Out(out).beforehand(upstream)),
+        Err(out) => Err(beforehand(upstream, out)),
     }
 }
 
@@ -90,20 +100,19 @@ pub fn turn(ctx: &mut Context, because: Because) -> Result<(), Stop> {
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Err(Stop::Limit) };
     let (upstream, retry, now) = (&routed.route.upstream, &arrival.settings.retry, clock::now());
     let within_limits = is_within_limits(ctx, arrival);
-    let Rotation { tried, next } = &mut ctx.rotation;
-    let before = tried.clone();
-    match because {
-        Because::Key | Because::Overloaded => tried.key(ctx.attempt.pick),
-        Because::Proxy | Because::Connection | Because::Stale => tried.proxy(ctx.attempt.pick),
-    }
-    let pick = match upstream.pick(tried, now) {
-        Ok(pick) => pick,
-        // The connection was at fault, not who carried it: where nobody else is left, a new one will do.
-        Err(_) if because == Because::Stale => {
-            *tried = before;
-            ctx.attempt.pick
+    let (Rotation { tried, next, .. }, before) = (&mut ctx.rotation, ctx.attempt.pick);
+    let pick = match because {
+        Because::Key | Because::Overloaded => {
+            tried.key(before);
+            upstream.pick(tried, now).map_err(Stop::Out)?
         }
-        Err(out) => return Err(Stop::Out(out)),
+        Because::Proxy | Because::Connection => {
+            tried.proxy(before);
+            upstream.pick(tried, now).map_err(Stop::Out)?
+        }
+        // The connection was at fault, not who carried it: where nobody else is left, a new one will do.
+        Because::Stale => upstream.pick_beside(before, tried, now).unwrap_or(before),
+        Because::Unread => before,
     };
     // Before a connection stands nothing of the body is sent.
     let can_send_again = routed.length.is_some() || because == Because::Connection;
@@ -139,10 +148,28 @@ pub fn rest(upstream: &Upstream, pick: Pick, cause: Cause, headers: &HeaderMap) 
                 log::warn!("key {id} of {name} is {label}: it cools for {wait:?}");
             }
         }
-        Cause::Unauthorized | Cause::Forbidden => {
-            if credential.standing.kill(cause) {
-                log::error!("key {id} of {name} is {label}: it is not used again until a reload");
-            }
-        }
+        Cause::Unauthorized => kill(upstream, pick, cause),
+        // Of one key only; of a second one it is rather this request that nobody may make.
+        Cause::Forbidden => {}
+    }
+}
+
+/// An attempt was answered: what is known of those before it comes true. A key that was forbidden what another one may is dead (T10); a
+/// proxy that carried an answer does not lose requests.
+pub fn answered(ctx: &mut Context) {
+    let Some(routed) = ctx.routed.as_deref() else { return };
+    let upstream = &routed.route.upstream;
+    if let Some(proxy) = upstream.proxy(ctx.attempt.pick) {
+        proxy.health.request_answered();
+    }
+    for pick in ctx.rotation.forbidden.drain(..) {
+        kill(upstream, pick, Cause::Forbidden);
+    }
+}
+
+fn kill(upstream: &Upstream, pick: Pick, cause: Cause) {
+    let Some(credential) = upstream.credential(pick) else { return };
+    if credential.standing.kill(cause) {
+        log::error!("key {} of {} is {}: it is not used again until a reload", credential.id, upstream.name, cause.label());
     }
 }

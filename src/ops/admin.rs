@@ -16,6 +16,7 @@ use crate::domain::upstream::status::UpstreamStatus;
 use crate::ops::body_budget::BodyBudget;
 use crate::ops::counters::Counters;
 use crate::ops::health::{self, Health, Ready};
+use crate::ops::ledger::Condition;
 use crate::ops::metrics;
 
 const JSON: &str = "application/json";
@@ -34,6 +35,7 @@ pub struct Vitals<'a> {
     pub uptime: Duration,
     pub upstreams: &'a [Arc<Upstream>],
     pub now: Moment,
+    pub ledger: &'a Condition,
 }
 
 /// An answer to write as it stands; for `HEAD` without its body.
@@ -133,6 +135,12 @@ fn status(vitals: &Vitals<'_>) -> AdminAnswer {
         "version": vitals.version,
         "uptime_s": vitals.uptime.as_secs(),
         "requests_in_flight": vitals.counters.snapshot().in_flight,
+        "ledger": {
+            "writable": vitals.ledger.trouble.is_none(),
+            "trouble": vitals.ledger.trouble.as_deref(),
+            "entries_open": vitals.ledger.in_flight,
+            "entries_waiting": vitals.ledger.kept,
+        },
         "upstreams": upstreams,
     });
     AdminAnswer::json(200, format!("{document:#}\n"))
@@ -171,6 +179,7 @@ mod tests {
             uptime: Duration::ZERO,
             upstreams: &[],
             now: Moment::default(),
+            ledger: &Condition { trouble: None, in_flight: 0, kept: 0 },
         };
         answer(method, path, &headers, token.and_then(Secret::new).as_ref(), &vitals)
     }

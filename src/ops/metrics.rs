@@ -49,6 +49,16 @@ pub fn page(vitals: &Vitals<'_>) -> String {
 
     rotation(&mut page, vitals);
 
+    let books = vitals.ledger;
+    page.single(
+        "ledger_writable",
+        "gauge",
+        "0 while the disk takes nothing: requests are refused.",
+        u64::from(books.trouble.is_none()),
+    );
+    page.single("ledger_entries_open", "gauge", "Requests that were opened and not closed.", books.in_flight);
+    page.single("ledger_entries_waiting", "gauge", "Closed entries that wait in memory for the disk.", books.kept);
+
     page.single("request_body_bytes", "gauge", "Memory that request bodies in flight take.", vitals.body_budget.taken_bytes());
     page.single("request_body_bytes_limit", "gauge", "Memory that they may take.", vitals.body_budget.limit_bytes());
     page.single("access_lines_dropped_total", "counter", "Access lines that were not written.", vitals.access_lines_dropped);
@@ -75,7 +85,7 @@ fn rotation(page: &mut Page, vitals: &Vitals<'_>) {
     for (upstream, id, key) in keys() {
         page.named("key_ready_in_seconds", &[("upstream", upstream), ("key", id)], key.ready_in_s.unwrap_or(0));
     }
-    page.family("key_attempts_total", "counter", "Attempts that carried the key.");
+    page.family("key_attempts_total", "counter", "Attempts that were to carry the key, those without a connection included.");
     for (upstream, id, key) in keys() {
         page.named("key_attempts_total", &[("upstream", upstream), ("key", id)], key.attempts);
     }
@@ -162,6 +172,7 @@ mod tests {
             uptime: Duration::from_secs(9),
             upstreams: &[],
             now: Default::default(),
+            ledger: &crate::ops::ledger::Condition { trouble: None, in_flight: 0, kept: 0 },
         })
     }
 

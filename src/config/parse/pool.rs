@@ -139,7 +139,7 @@ fn proxy(
     let (host, port) = address?;
     let server_name = written.tls.as_ref().map(|tls| &tls.server_name);
     let secret = password.as_ref().map(Secret::expose);
-    let definition = (written.kind as u8, &host, port, &written.username, secret, server_name);
+    let definition = (&written.id, written.kind as u8, &host, port, &written.username, secret, server_name);
     Some(Proxy {
         id: (*written.id).into(),
         kind: kind?,
@@ -190,6 +190,9 @@ fn forward(
             return None;
         }
     };
+    if username.is_some() && password.is_none() && kind == ForwardKind::Connect {
+        cx.warn(&at.key("username"), format!("the proxy \"{}\" has a username and no password", written.id));
+    }
     // Without a base URL the upstream is not configured, and nothing is sent anywhere.
     let target = match (connect_to, endpoint) {
         (Some(address), _) => Target::new(&address.ip().to_string(), address.port()),
@@ -221,10 +224,11 @@ fn carried(written: &raw::Proxy, keys: &Keys, at: &At<'_>, cx: &mut Context<'_, 
                 };
                 cx.fault(&list.item(nth), format!("no key of troll is called \"{id}\"; {meant}"));
             }
-            Some(Some(place)) if carried.contains(place) => {
+            Some(_) if written.keys.iter().take(nth).any(|before| before == id) => {
                 cx.fault(&list.item(nth), format!("\"{id}\" stands in this list already"));
             }
-            Some(place) => carried.extend(place),
+            // Two ids may stand for one key (a variable that both name): it is tried once.
+            Some(place) => carried.extend(place.filter(|place| !carried.contains(place))),
         }
     }
     if carried.is_empty() && !keys.credentials.is_empty() && !cx.report.has_faults() {

@@ -95,7 +95,16 @@ impl Catalog {
             return self.by_name(text, whose, at, cx).map(Target::Named);
         }
         match Endpoint::from_url(text) {
-            Ok(endpoint) => Some(Target::Url(endpoint)),
+            Ok(endpoint) => {
+                let is_behind =
+                    |upstream: &&Arc<Upstream>| upstream.pool.is_some() && upstream.endpoint.as_ref() == Some(&endpoint);
+                if let Some(owner) = self.upstreams.iter().find(is_behind) {
+                    let name = &owner.name;
+                    // It would inherit the keys and go out without a proxy.
+                    cx.fault(at, format!("{whose}: requests to this URL go through the proxies of \"{name}\"; write that name"));
+                }
+                Some(Target::Url(endpoint))
+            }
             Err(message) => {
                 cx.fault(at, format!("{whose}: {message}"));
                 None

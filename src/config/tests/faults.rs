@@ -260,6 +260,16 @@ fn a_health_check_that_can_never_pass_is_refused() {
     }
 }
 
+/// T5, M12: a URL target inherits the keys of its upstream, but never its proxies.
+#[test]
+fn a_url_that_would_go_past_the_proxies_is_refused() {
+    let text = r#"{"models": [], "model_routing": {"enabled": true, "models": {"m": "https://llm.example.com"}}, "upstreams": {"troll": {
+        "base_url": "https://llm.example.com", "keys": [{"id": "k1", "key": "x"}],
+        "proxies": [{"id": "p0", "kind": "reverse", "addr": "[::1]:8080"}]}}}"#;
+    let found = faults(text);
+    assert!(found.contains("model_routing.models.m") && found.contains("go through the proxies of \"troll\""), "{found}");
+}
+
 #[test]
 fn one_key_and_a_list_of_keys_contradict_each_other() {
     let text =

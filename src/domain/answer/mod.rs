@@ -69,6 +69,8 @@ pub enum Refusal {
     UpstreamStatus { status: u16, message: Option<String>, retry_after: Option<Duration> },
     #[error("no key or proxy of upstream {upstream} is ready for another {wait:?}")]
     PoolOut { upstream: String, wait: Duration },
+    #[error("{detail}")]
+    LedgerUnwritable { detail: String },
     #[error("upstream ended the answer early: {detail}")]
     Cut { detail: String },
     #[error("an upstream sent our own key back")]
@@ -333,6 +335,13 @@ impl Refusal {
                 "The model's provider takes no requests at the moment. Try again after the time that Retry-After gives.",
             )
             .after(*wait),
+            Self::LedgerUnwritable { .. } => Answer::of(
+                503,
+                K::Overloaded,
+                "overloaded",
+                "The gateway can't keep its books at the moment, so it serves nothing that is to be billed. Try again in a moment.",
+            )
+            .after(Duration::from_secs(5)),
             Self::Cut { .. } => {
                 Answer::of(502, K::Api, "upstream_cut", "The model's provider ended the answer before it was complete.")
             }
@@ -381,6 +390,7 @@ impl Refusal {
             Self::FirstByteTooLate { .. } => "first_byte_too_late",
             Self::UpstreamStatus { .. } => "upstream_status",
             Self::PoolOut { .. } => "pool_out",
+            Self::LedgerUnwritable { .. } => "ledger_unwritable",
             Self::Cut { .. } => "upstream_cut",
             Self::LeakStopped => "leak_stopped",
             Self::Internal { .. } => "internal",
@@ -410,7 +420,9 @@ impl Refusal {
             | Self::UpgradeRequested
             | Self::UnknownModel { .. }
             | Self::ModelNotListed { .. } => Fault::Client,
-            Self::NotConfigured { .. } | Self::OutOfBodyMemory | Self::Internal { .. } => Fault::Gateway,
+            Self::NotConfigured { .. } | Self::LedgerUnwritable { .. } | Self::OutOfBodyMemory | Self::Internal { .. } => {
+                Fault::Gateway
+            }
             Self::UpstreamFailed { .. }
             | Self::KeyRefused { .. }
             | Self::FirstByteTooLate { .. }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is a float. A price is read as an exact decimal, a cost is rounded once, and every sum saturates.
 
+pub mod bill;
 pub mod price;
 
 use std::fmt;

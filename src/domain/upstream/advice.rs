@@ -7,7 +7,8 @@
 //! | `anthropic-ratelimit-*-reset` | RFC 3339, seconds since the epoch for the unified limits |
 //! | `x-ratelimit-reset-*` | `1s`, `6m0s`, `20ms`: OpenAI's durations |
 //!
-//! Of several limits those count whose `remaining` is 0, the last of them to reset; where none says so, the first to reset.
+//! Of several limits those count whose `remaining` is 0, or that have none; the last of them to reset. A limit with something left is
+//! not the one that was hit.
 //! <https://docs.anthropic.com/en/api/rate-limits#response-headers>,
 //! <https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers>
 
@@ -68,17 +69,16 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// Until the limit that was hit resets.
 fn limit_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let (mut of_spent, mut of_any): (Option<Duration>, Option<Duration>) = (None, None);
+    let mut longest: Option<Duration> = None;
     for (name, value) in headers {
         let Some((limit, parse)) = limit_of(name.as_str()) else { continue };
         let Some(wait) = value.to_str().ok().and_then(|text| parse(text.trim(), now)) else { continue };
         let remaining = headers.get(limit).and_then(|value| value.to_str().ok()).map(str::trim);
-        if remaining == Some("0") {
-            of_spent = Some(of_spent.map_or(wait, |longest| longest.max(wait)));
+        if remaining.is_none_or(|left| left == "0") {
+            longest = longest.max(Some(wait));
         }
-        of_any = Some(of_any.map_or(wait, |shortest| shortest.min(wait)));
     }
-    of_spent.or(of_any)
+    longest
 }
 
 type Parse = fn(&str, SystemTime) -> Option<Duration>;
@@ -184,7 +184,8 @@ mod tests {
             ("anthropic-ratelimit-requests-remaining", "0"),
         ];
         assert_eq!(rest(Cause::RateLimited, &both), Duration::from_secs(50));
-        assert_eq!(rest(Cause::RateLimited, &[both[0], both[2]]), Duration::from_secs(20));
+        assert_eq!(rest(Cause::RateLimited, &[both[0], both[2]]), Duration::from_secs(50));
+        assert_eq!(rest(Cause::RateLimited, &both[..2]), Duration::from_secs(60), "what has something left was not hit");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Whether a proxy can be reached, by its checks and by the connections that requests open through it.
 //!
-//! Nothing here knows of quotas: a proxy that is up may have no key that is ready, and the other way round (T6).
+//! Checks and requests count apart: a check that passes does not excuse a proxy that loses requests, and requests on kept connections
+//! don't excuse one that fails its checks. Either count takes it down, only checks bring it up. Nothing here knows of quotas: a proxy that is up may have no key that is ready, and the other way round (T6).
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -40,8 +41,10 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Health {
     down: AtomicBool,
-    failures: AtomicU32,
+    failed_checks: AtomicU32,
+    failed_requests: AtomicU32,
     successes: AtomicU32,
+    checked_at: AtomicU64,
     since: AtomicU64,
     attempts: AtomicU64,
     connect_failures: AtomicU64,
@@ -58,9 +61,17 @@ impl Health {
         Moment::from_millis(self.since.load(Relaxed))
     }
 
+    /// The earliest moment at which a proxy that is down may be up again: after its next checks.
+    pub fn may_be_up_at(&self, rule: &HealthCheck, now: Moment) -> Moment {
+        let checked_at = Moment::from_millis(self.checked_at.load(Relaxed));
+        let begin = if checked_at == Moment::default() { now } else { checked_at };
+        begin.after(rule.interval * rule.successes).max(now)
+    }
+
     /// A check passed.
     pub fn check_passed(&self, rule: &HealthCheck, now: Moment) -> Option<Flip> {
-        self.failures.store(0, Relaxed);
+        self.checked_at.store(now.millis(), Relaxed);
+        self.failed_checks.store(0, Relaxed);
         if self.is_up() {
             return None;
         }
@@ -70,20 +81,22 @@ impl Health {
         self.flip(false, now)
     }
 
-    /// A check or a request's connection failed. `for_certain`: trying again can't help, as with a refused password.
-    pub fn failed(&self, for_certain: bool, rule: &HealthCheck, now: Moment) -> Option<Flip> {
+    /// A check failed. `for_certain`: trying again can't help, as with a refused password.
+    pub fn check_failed(&self, for_certain: bool, rule: &HealthCheck, now: Moment) -> Option<Flip> {
+        self.checked_at.store(now.millis(), Relaxed);
         self.successes.store(0, Relaxed);
-        let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
-        if failures < rule.failures && !for_certain {
-            return None;
-        }
-        self.flip(true, now)
+        self.count(&self.failed_checks, for_certain, rule, now)
     }
 
-    /// A request's connection came about: failures before it were not in a row. Only a check brings a proxy up again.
-    pub fn connected(&self) {
-        if self.failures.load(Relaxed) > 0 {
-            self.failures.store(0, Relaxed);
+    /// A request got no connection through the proxy, or lost it before an answer came.
+    pub fn request_failed(&self, for_certain: bool, rule: &HealthCheck, now: Moment) -> Option<Flip> {
+        self.count(&self.failed_requests, for_certain, rule, now)
+    }
+
+    /// An answer came through: failures of requests before it were not in a row.
+    pub fn request_answered(&self) {
+        if self.failed_requests.load(Relaxed) > 0 {
+            self.failed_requests.store(0, Relaxed);
         }
     }
 
@@ -111,13 +124,22 @@ impl Health {
         self.connect_failures.load(Relaxed)
     }
 
+    fn count(&self, failures: &AtomicU32, for_certain: bool, rule: &HealthCheck, now: Moment) -> Option<Flip> {
+        let in_a_row = failures.fetch_add(1, Relaxed).saturating_add(1);
+        if in_a_row < rule.failures && !for_certain {
+            return None;
+        }
+        self.flip(true, now)
+    }
+
     fn flip(&self, down: bool, now: Moment) -> Option<Flip> {
         if self.down.swap(down, Relaxed) == down {
             return None;
         }
         self.since.store(now.millis(), Relaxed);
         self.successes.store(0, Relaxed);
-        self.failures.store(0, Relaxed);
+        self.failed_checks.store(0, Relaxed);
+        self.failed_requests.store(0, Relaxed);
         Some(if down { Flip::WentDown } else { Flip::CameUp })
     }
 }
@@ -138,11 +160,11 @@ mod tests {
     fn t6_three_failures_in_a_row_take_it_down_and_one_success_brings_it_up() {
         let (health, rule) = (Health::default(), HealthCheck::default());
         assert!(health.is_up());
-        assert_eq!(health.failed(false, &rule, NOW), None);
-        assert_eq!(health.failed(false, &rule, NOW), None);
-        assert_eq!(health.failed(false, &rule, NOW), Some(Flip::WentDown));
+        assert_eq!(health.check_failed(false, &rule, NOW), None);
+        assert_eq!(health.check_failed(false, &rule, NOW), None);
+        assert_eq!(health.check_failed(false, &rule, NOW), Some(Flip::WentDown));
         assert_eq!((health.is_up(), health.since()), (false, NOW));
-        assert_eq!(health.failed(false, &rule, NOW), None);
+        assert_eq!(health.check_failed(false, &rule, NOW), None);
         assert_eq!(health.check_passed(&rule, NOW), Some(Flip::CameUp));
         assert!(health.is_up());
     }
@@ -151,30 +173,52 @@ mod tests {
     fn failures_that_are_not_in_a_row_count_from_the_beginning() {
         let (health, rule) = (Health::default(), HealthCheck::default());
         for _ in 0..5 {
-            health.failed(false, &rule, NOW);
-            health.failed(false, &rule, NOW);
-            health.connected();
+            health.request_failed(false, &rule, NOW);
+            health.request_failed(false, &rule, NOW);
+            health.request_answered();
+            health.check_failed(false, &rule, NOW);
+            health.check_failed(false, &rule, NOW);
+            health.check_passed(&rule, NOW);
         }
-        assert!(health.is_up());
-        health.failed(false, &rule, NOW);
-        health.check_passed(&rule, NOW);
-        health.failed(false, &rule, NOW);
-        health.failed(false, &rule, NOW);
         assert!(health.is_up());
     }
 
     #[test]
-    fn a_connection_of_a_request_does_not_bring_it_up() {
+    fn a_proxy_that_passes_its_checks_and_loses_requests_goes_down() {
         let (health, rule) = (Health::default(), HealthCheck::default());
-        health.failed(true, &rule, NOW);
-        health.connected();
+        for _ in 0..3 {
+            health.check_passed(&rule, NOW);
+            health.request_failed(false, &rule, NOW);
+        }
         assert!(!health.is_up());
+    }
+
+    #[test]
+    fn t6_requests_that_are_answered_do_not_excuse_failed_checks() {
+        let (health, rule) = (Health::default(), HealthCheck::default());
+        for _ in 0..3 {
+            health.request_answered();
+            health.check_failed(false, &rule, NOW);
+        }
+        health.request_answered();
+        assert!(!health.is_up(), "and only a check brings it up again");
+    }
+
+    #[test]
+    fn t4_a_proxy_that_is_down_is_back_after_its_next_checks_at_the_earliest() {
+        let (health, rule) = (Health::default(), HealthCheck { successes: 2, ..HealthCheck::default() });
+        assert_eq!(health.may_be_up_at(&rule, NOW), NOW.after(Duration::from_secs(60)));
+        health.check_failed(true, &rule, NOW);
+        let later = NOW.after(Duration::from_secs(20));
+        assert_eq!(health.may_be_up_at(&rule, later), NOW.after(Duration::from_secs(60)));
+        let overdue = NOW.after(Duration::from_secs(90));
+        assert_eq!(health.may_be_up_at(&rule, overdue), overdue);
     }
 
     #[test]
     fn a_certain_failure_needs_no_second_one() {
         let (health, rule) = (Health::default(), HealthCheck::default());
-        assert_eq!(health.failed(true, &rule, NOW), Some(Flip::WentDown));
+        assert_eq!(health.check_failed(true, &rule, NOW), Some(Flip::WentDown));
     }
 
     #[test]
@@ -188,9 +232,9 @@ mod tests {
     #[test]
     fn as_many_successes_as_asked_for_bring_it_up() {
         let (health, rule) = (Health::default(), HealthCheck { successes: 2, failures: 1, ..HealthCheck::default() });
-        health.failed(false, &rule, NOW);
+        health.check_failed(false, &rule, NOW);
         assert_eq!(health.check_passed(&rule, NOW), None);
-        health.failed(false, &rule, NOW);
+        health.check_failed(false, &rule, NOW);
         assert_eq!(health.check_passed(&rule, NOW), None);
         assert_eq!(health.check_passed(&rule, NOW), Some(Flip::CameUp));
     }

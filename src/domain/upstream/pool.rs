@@ -101,13 +101,12 @@ impl Pool {
     }
 
     /// When the first proxy is back; a proxy that is down may be so after its next check.
-    fn back_at(&self, credentials: &[Credential], tried: &Tried, now: Moment) -> Option<Moment> {
-        let places = self.proxies.iter().enumerate();
-        places
-            .filter_map(|(place, proxy)| {
+    fn back_at(&self, credentials: &[Credential], now: Moment) -> Option<Moment> {
+        self.proxies
+            .iter()
+            .filter_map(|proxy| {
                 let key_at = ready_at(proxy.keys.iter().copied(), credentials, now)?;
-                let is_reachable = proxy.health.is_up() && !tried.proxies.contains(&place);
-                Some(if is_reachable { key_at } else { key_at.max(now.after(self.check.interval)) })
+                Some(if proxy.health.is_up() { key_at } else { key_at.max(proxy.health.may_be_up_at(&self.check, now)) })
             })
             .min()
     }
@@ -138,10 +137,17 @@ impl Upstream {
                     let key = first_ready(all, &self.credentials, tried, now).filter(|_| goes_direct)?;
                     Some(direct(Some(key)))
                 });
-                (picked, picked.map_or_else(|| pool.back_at(&self.credentials, tried, now), |_| None))
+                (picked, picked.map_or_else(|| pool.back_at(&self.credentials, now), |_| None))
             }
         };
         picked.ok_or_else(|| back_at.map_or(Out::KeysDead, Out::Until))
+    }
+
+    /// Chooses another proxy for a request whose connection through this one was of no use; never the direct way.
+    pub fn pick_beside(&self, pick: Pick, tried: &Tried, now: Moment) -> Option<Pick> {
+        let mut beside = tried.clone();
+        beside.proxy(pick);
+        self.pool.as_ref()?.pick(&self.credentials, &beside, now)
     }
 
     /// Whether anybody is left to carry an attempt; costs nobody a turn.

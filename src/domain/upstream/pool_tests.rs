@@ -63,7 +63,7 @@ fn cool(upstream: &Upstream, key: usize, seconds: u64) {
 
 fn take_down(upstream: &Upstream, proxy: usize) {
     let pool = upstream.pool.as_ref().unwrap();
-    pool.proxies[proxy].health.failed(true, &pool.check, NOW);
+    pool.proxies[proxy].health.request_failed(true, &pool.check, NOW);
 }
 
 #[test]
@@ -173,7 +173,17 @@ fn t10_a_failed_proxy_is_not_asked_again_by_the_same_request() {
         let pick = upstream.pick(&tried, NOW).unwrap();
         tried.proxy(pick);
     }
-    assert_eq!(upstream.pick(&tried, NOW), Err(Out::Until(after(30))));
+    assert_eq!(upstream.pick(&tried, NOW), Err(Out::Until(NOW)), "the next request may try them again");
+}
+
+#[test]
+fn a_stale_connection_goes_to_another_proxy_and_never_direct() {
+    let mut upstream = upstream(1, &[&[0], &[0]]);
+    upstream.pool.as_mut().unwrap().allow_direct_when_down = true;
+    let first = upstream.pick(&Tried::default(), NOW).unwrap();
+    assert_eq!(upstream.pick_beside(first, &Tried::default(), NOW).unwrap().proxy, Some(1 - first.proxy.unwrap()));
+    take_down(&upstream, 1 - first.proxy.unwrap());
+    assert_eq!(upstream.pick_beside(first, &Tried::default(), NOW), None);
 }
 
 #[test]
@@ -233,7 +243,7 @@ proptest! {
                     upstream.credentials[key].standing.cool(now.after(Duration::from_secs(seconds)), Cause::RateLimited);
                 }
                 Event::Kill { key } => drop(upstream.credentials[key].standing.kill(Cause::Forbidden)),
-                Event::Fail { proxy } => drop(pool.proxies[proxy].health.failed(false, &pool.check, now)),
+                Event::Fail { proxy } => drop(pool.proxies[proxy].health.check_failed(false, &pool.check, now)),
                 Event::Pass { proxy } => drop(pool.proxies[proxy].health.check_passed(&pool.check, now)),
                 Event::Wait { seconds } => now = now.after(Duration::from_secs(seconds)),
             }
@@ -248,7 +258,7 @@ proptest! {
                 }
                 Err(out) => {
                     prop_assert!(!could);
-                    prop_assert!(!matches!(out, Out::Until(at) if at <= now));
+                    prop_assert!(!matches!(out, Out::Until(at) if at < now));
                 }
             }
         }

@@ -5,9 +5,10 @@
 //! | 2xx | | delivered |
 //! | 429 | our key's rate | the key cools, the next key is tried |
 //! | 402 | our key's quota | the key cools, the next key is tried |
-//! | 401, 403 | our key | the key is dead until a reload, the next key is tried |
+//! | 401 | our key | the key is dead until a reload, the next key is tried |
+//! | 403 | our key, or this request | the next key is tried; if that one serves the request, the first is dead |
 //! | 503, 529 | the provider's load | the next key is tried, nothing cools |
-//! | 407, and 502 of a reverse proxy | the proxy | the next proxy is tried |
+//! | 407, 502 and 503 by way of a reverse proxy | the proxy, for all we can see | the next proxy is tried |
 //! | other 4xx, 5xx | this request, or the provider | refused, nothing else is tried |
 //! | 1xx, 3xx, other | nothing that we can use | refused |
 //!
@@ -41,8 +42,8 @@ pub fn meaning(status: u16, from_proxy: bool) -> Meaning {
         402 => Meaning::Key(Cause::Exhausted),
         403 => Meaning::Key(Cause::Forbidden),
         429 => Meaning::Key(Cause::RateLimited),
+        407 | 502 | 503 if from_proxy => Meaning::Proxy,
         503 | 529 => Meaning::Overloaded,
-        407 | 502 if from_proxy => Meaning::Proxy,
         400..=599 => Meaning::Request,
         _ => Meaning::Unusable,
     }
@@ -88,17 +89,16 @@ mod tests {
 
     #[test]
     fn an_overloaded_provider_is_nobodys_fault() {
-        for status in [503, 529] {
-            assert_eq!(meaning(status, false), Meaning::Overloaded);
-            assert_eq!(meaning(status, true), Meaning::Overloaded);
-        }
+        assert_eq!(meaning(503, false), Meaning::Overloaded);
+        assert_eq!(meaning(529, false), Meaning::Overloaded);
+        assert_eq!(meaning(529, true), Meaning::Overloaded, "a status that providers alone have");
     }
 
     #[test]
     fn only_a_reverse_proxy_speaks_for_itself() {
-        for status in [407, 502] {
-            assert_eq!(meaning(status, true), Meaning::Proxy);
-            assert_eq!(meaning(status, false), Meaning::Request);
+        for (status, direct) in [(407, Meaning::Request), (502, Meaning::Request), (503, Meaning::Overloaded)] {
+            assert_eq!(meaning(status, true), Meaning::Proxy, "what a balancer says of a dead backend");
+            assert_eq!(meaning(status, false), direct);
         }
     }
 

@@ -215,6 +215,15 @@ impl Meter {
         }
     }
 
+    /// Whether the answer's own last word went by: after it nothing changes the usage. Never true of [`Shape::None`].
+    pub fn has_ended(&self) -> bool {
+        match (self.stream.shape, self.stream.framing) {
+            (Shape::None, _) => false,
+            (_, Framing::Json) => self.scanner.is_closed(),
+            (_, Framing::Sse) => self.stream.ended || self.stream.failed,
+        }
+    }
+
     /// Sums up what was seen, as if the answer ended here. An event without its blank line counts: a stream's last one often
     /// comes so.
     pub fn report(&self) -> Report {

@@ -29,14 +29,13 @@ use pingora_load_balancing::{Backend, Backends, Extensions, LoadBalancer};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::domain::moment::Moment;
 use crate::domain::settings::Settings;
 use crate::domain::upstream::Upstream;
 use crate::domain::upstream::health::{Flip, HealthRequest};
-use crate::domain::upstream::pool::Pool;
+use crate::domain::upstream::pool::{Pick, Pool};
 use crate::domain::upstream::proxy::Proxy;
 use crate::edge::peer;
-use crate::edge::tunnel::TunnelFailure;
+use crate::edge::tunnel::{Tunnel, TunnelFailure};
 use crate::ops::ca::CaStore;
 use crate::ops::clock;
 use crate::ops::resolver::Resolver;
@@ -129,10 +128,15 @@ impl HealthCheck for Check {
         let probed = tokio::time::timeout(pool.check.timeout, self.probe(pool, proxy)).await;
         let result = probed.unwrap_or_else(|_| Err(Error::explain(ErrorType::ConnectTimedout, "the check took too long")));
         match &result {
-            Ok(()) => observe_pass(&self.upstream, proxy, clock::now()),
+            Ok(()) => {
+                if proxy.health.check_passed(&pool.check, clock::now()) == Some(Flip::CameUp) {
+                    log::info!("proxy {} of {} is up again", proxy.id, self.upstream.name);
+                }
+            }
             Err(error) => {
                 let is_certain = matches!(TunnelFailure::of(error), Some(TunnelFailure::AuthRefused(_)));
-                observe_failure(&self.upstream, proxy, is_certain, &self.upstream.guard.mask(&error.to_string()), clock::now());
+                let flip = proxy.health.check_failed(is_certain, &pool.check, clock::now());
+                tell(&self.upstream, proxy, flip, is_certain, &self.upstream.guard.mask(&error.to_string()));
             }
         }
         result
@@ -152,7 +156,7 @@ impl Check {
             return self.ask(request, proxy, address).await;
         }
         match peer::tunnel_by(&self.upstream, proxy, address) {
-            Some(tunnel) => Ok(tunnel.probe().await?),
+            Some(tunnel) => Ok(Tunnel { deadline: pool.check.timeout, ..tunnel }.probe().await?),
             None => TcpStream::connect(address)
                 .await
                 .map(drop)
@@ -181,24 +185,29 @@ impl Check {
     }
 }
 
-/// Counts a failed check or connection; a line in the log where it takes the proxy down, and once a minute where only the operator
-/// can help.
-pub fn observe_failure(upstream: &Upstream, proxy: &Proxy, is_certain: bool, detail: &str, now: Moment) {
-    let Some(pool) = &upstream.pool else { return };
+/// Counts a connection that a request did not get, against its proxy and never against its key (T10).
+pub fn connection_failed(upstream: &Upstream, pick: Pick, is_certain: bool, detail: &str) {
+    if let Some(proxy) = upstream.proxy(pick) {
+        proxy.health.count_connect_failure();
+    }
+    request_lost(upstream, pick, is_certain, detail);
+}
+
+/// Counts a request that a proxy took and lost.
+pub fn request_lost(upstream: &Upstream, pick: Pick, is_certain: bool, detail: &str) {
+    let (Some(pool), Some(proxy)) = (&upstream.pool, upstream.proxy(pick)) else { return };
+    let flip = proxy.health.request_failed(is_certain, &pool.check, clock::now());
+    tell(upstream, proxy, flip, is_certain, detail);
+}
+
+/// A line in the log where a failure takes the proxy down, and once a minute where only the operator can help.
+fn tell(upstream: &Upstream, proxy: &Proxy, flip: Option<Flip>, is_certain: bool, detail: &str) {
     let (id, name) = (&proxy.id, &upstream.name);
-    let flip = proxy.health.failed(is_certain, &pool.check, now);
     if is_certain {
-        if proxy.health.may_tell(now) {
+        if proxy.health.may_tell(clock::now()) {
             log::error!("proxy {id} of {name} refuses our login, so it is not used: {detail}");
         }
     } else if flip == Some(Flip::WentDown) {
         log::warn!("proxy {id} of {name} is down: {detail}");
-    }
-}
-
-fn observe_pass(upstream: &Upstream, proxy: &Proxy, now: Moment) {
-    let Some(pool) = &upstream.pool else { return };
-    if proxy.health.check_passed(&pool.check, now) == Some(Flip::CameUp) {
-        log::info!("proxy {} of {} is up again", proxy.id, upstream.name);
     }
 }

@@ -1,0 +1,184 @@
+//! What is billed for an answer, by how it ended (U7).
+//!
+//! | end | billed |
+//! |---|---|
+//! | whole, with usage | what the provider reported |
+//! | whole, without usage | an estimate, marked so |
+//! | the client left | `billing.on_client_gone` |
+//! | the upstream cut it off, or reported an error within it | `billing.on_upstream_cut` |
+//! | anything else | nothing: no answer came |
+//!
+//! An estimate takes what was observed, and puts in place of what is missing a token for every four bytes of the request's body and of
+//! the text that passed. It is never lower than what was observed.
+
+use crate::domain::billing::{NanoUsd, Price};
+use crate::domain::dialect::Api;
+use crate::domain::ledger::End;
+use crate::domain::settings::{Billing, OnLoss};
+use crate::domain::usage::{Report, Source, Usage};
+
+/// Four characters of English text a token, as OpenAI has it: <https://help.openai.com/en/articles/4936856>. Unlike a reservation an
+/// estimate is billed, so it doesn't err upwards.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// What the gateway saw of an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    pub api: Api,
+    pub end: End,
+    /// `None`: no good answer began.
+    pub report: Option<Report>,
+    /// The request went out to an upstream.
+    pub was_sent: bool,
+    pub request_bytes: u64,
+    /// Of an answer that is no event stream.
+    pub json_bytes: u64,
+}
+
+/// What the client pays, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bill {
+    /// `None` exactly when `source` is [`Source::None`].
+    pub usage: Option<Usage>,
+    pub source: Source,
+    pub cost: NanoUsd,
+}
+
+impl Bill {
+    /// Nothing came, so nothing is owed.
+    pub const NOTHING: Self = Self { usage: None, source: Source::None, cost: NanoUsd::ZERO };
+
+    pub fn of(seen: &Seen, policy: &Billing, price: &Price) -> Self {
+        let observed = seen.report.and_then(|report| Some((report.usage?, report.source)));
+        let began = seen.report.is_some();
+        let rule = match seen.end {
+            End::Ok if observed.is_some() => OnLoss::Observed,
+            End::Ok => OnLoss::Estimate,
+            End::ClientGone if began || seen.was_sent => policy.on_client_gone,
+            End::UpstreamCut | End::UpstreamError if began => policy.on_upstream_cut,
+            End::ClientGone | End::UpstreamCut | End::UpstreamError | End::Refused | End::Interrupted => return Self::NOTHING,
+        };
+        let (usage, source) = match (rule, observed) {
+            (OnLoss::Estimate, Some((usage, Source::Final))) => (usage, Source::Final),
+            (OnLoss::Estimate, _) if has_tokens(seen.api) => estimate(seen, observed),
+            (_, Some(observed)) => observed,
+            (_, None) => return Self::NOTHING,
+        };
+        let cost = if rule == OnLoss::Free { NanoUsd::ZERO } else { price.cost(&usage) };
+        Self { usage: Some(usage), source, cost }
+    }
+}
+
+/// Whether the API is paid by the token at all; of others nothing is invented.
+fn has_tokens(api: Api) -> bool {
+    matches!(api, Api::ChatCompletions | Api::Completions | Api::Messages | Api::Responses | Api::Embeddings)
+}
+
+fn estimate(seen: &Seen, observed: Option<(Usage, Source)>) -> (Usage, Source) {
+    let (before, source) = observed.unwrap_or((Usage::default(), Source::None));
+    let mut usage = before;
+    let has_input = before != Usage { output_tokens: before.output_tokens, ..Usage::default() };
+    if !has_input {
+        usage.input_tokens = seen.request_bytes.div_ceil(BYTES_PER_TOKEN);
+    }
+    if seen.api != Api::Embeddings {
+        let text_bytes = seen.report.map_or(0, |report| report.text_bytes).max(seen.json_bytes);
+        usage.output_tokens = before.output_tokens.max(text_bytes.div_ceil(BYTES_PER_TOKEN));
+    }
+    (usage, if usage == before && source != Source::None { source } else { Source::Estimated })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::billing::{Decimal, Rates};
+    use crate::domain::credit::MostTokens;
+
+    fn price() -> Price {
+        let (input, output) = (Decimal::parse("3").unwrap(), Decimal::parse("15").unwrap());
+        Price::new(Rates::derive(input, output, None, None, None), Decimal::ONE)
+    }
+
+    fn policy(on_client_gone: OnLoss, on_upstream_cut: OnLoss) -> Billing {
+        Billing {
+            on_client_gone,
+            on_upstream_cut,
+            require_price: false,
+            require_credits: false,
+            default_price: price(),
+            most_tokens: MostTokens { input: 1_000, output: 1_000 },
+        }
+    }
+
+    fn report(usage: Option<(u64, u64)>, source: Source, text_bytes: u64) -> Report {
+        let usage = usage.map(|(input_tokens, output_tokens)| Usage { input_tokens, output_tokens, ..Usage::default() });
+        Report { usage, source, terminated: false, error_event: false, clamped: 0, text_bytes }
+    }
+
+    fn seen(end: End, report: Option<Report>) -> Seen {
+        Seen { api: Api::Messages, end, report, was_sent: true, request_bytes: 4_000, json_bytes: 0 }
+    }
+
+    fn bill(seen: Seen, gone: OnLoss, cut: OnLoss) -> (Option<(u64, u64)>, Source, u64) {
+        let bill = Bill::of(&seen, &policy(gone, cut), &price());
+        (bill.usage.map(|usage| (usage.input_tokens, usage.output_tokens)), bill.source, bill.cost.nanos())
+    }
+
+    #[test]
+    fn u7_a_whole_answer_costs_what_the_provider_reported() {
+        let whole = seen(End::Ok, Some(report(Some((10, 20)), Source::Final, 9_999)));
+        assert_eq!(bill(whole, OnLoss::Free, OnLoss::Free), (Some((10, 20)), Source::Final, 330_000));
+    }
+
+    #[test]
+    fn u7_a_client_that_leaves_before_the_usage_event_pays_for_the_text_it_saw() {
+        let partial = seen(End::ClientGone, Some(report(Some((700, 1)), Source::Partial, 401)));
+        assert_eq!(bill(partial, OnLoss::Estimate, OnLoss::Free), (Some((700, 101)), Source::Estimated, 3_615_000));
+        assert_eq!(bill(partial, OnLoss::Observed, OnLoss::Free), (Some((700, 1)), Source::Partial, 2_115_000));
+        assert_eq!(bill(partial, OnLoss::Free, OnLoss::Estimate), (Some((700, 1)), Source::Partial, 0));
+        let nothing = seen(End::ClientGone, Some(report(None, Source::None, 400)));
+        assert_eq!(bill(nothing, OnLoss::Estimate, OnLoss::Free), (Some((1_000, 100)), Source::Estimated, 4_500_000));
+        assert_eq!(bill(nothing, OnLoss::Observed, OnLoss::Free), (None, Source::None, 0));
+    }
+
+    #[test]
+    fn u7_leaving_before_the_first_byte_is_no_free_ride_once_the_request_was_sent() {
+        let sent = seen(End::ClientGone, None);
+        assert_eq!(bill(sent, OnLoss::Estimate, OnLoss::Free), (Some((1_000, 0)), Source::Estimated, 3_000_000));
+        assert_eq!(bill(Seen { was_sent: false, ..sent }, OnLoss::Estimate, OnLoss::Free), (None, Source::None, 0));
+    }
+
+    #[test]
+    fn u7_after_the_final_usage_there_is_nothing_to_estimate() {
+        let known = seen(End::ClientGone, Some(report(Some((10, 20)), Source::Final, 9_999)));
+        assert_eq!(bill(known, OnLoss::Estimate, OnLoss::Free), (Some((10, 20)), Source::Final, 330_000));
+    }
+
+    #[test]
+    fn u7_what_an_upstream_cut_costs_is_what_was_observed_unless_told_otherwise() {
+        for end in [End::UpstreamCut, End::UpstreamError] {
+            let cut = seen(end, Some(report(Some((10, 1)), Source::Partial, 80)));
+            assert_eq!(bill(cut, OnLoss::Free, OnLoss::Observed), (Some((10, 1)), Source::Partial, 45_000));
+            assert_eq!(bill(cut, OnLoss::Free, OnLoss::Estimate), (Some((10, 20)), Source::Estimated, 330_000));
+            assert_eq!(bill(cut, OnLoss::Estimate, OnLoss::Free), (Some((10, 1)), Source::Partial, 0));
+        }
+    }
+
+    #[test]
+    fn u7_an_error_in_place_of_an_answer_costs_nothing() {
+        for end in [End::UpstreamError, End::UpstreamCut, End::Refused] {
+            assert_eq!(bill(seen(end, None), OnLoss::Estimate, OnLoss::Estimate), (None, Source::None, 0));
+        }
+    }
+
+    #[test]
+    fn a_whole_answer_without_usage_is_estimated_where_tokens_are_what_is_paid() {
+        let silent = Seen { json_bytes: 800, ..seen(End::Ok, Some(report(None, Source::None, 0))) };
+        assert_eq!(bill(silent, OnLoss::Free, OnLoss::Free), (Some((1_000, 200)), Source::Estimated, 6_000_000));
+        let embeddings = Seen { api: Api::Embeddings, ..silent };
+        assert_eq!(bill(embeddings, OnLoss::Free, OnLoss::Free), (Some((1_000, 0)), Source::Estimated, 3_000_000));
+        for api in [Api::CountTokens, Api::Other] {
+            assert_eq!(bill(Seen { api, ..silent }, OnLoss::Estimate, OnLoss::Estimate), (None, Source::None, 0));
+        }
+    }
+}
