@@ -8,10 +8,13 @@ mod bill;
 mod random;
 mod sums;
 
+use serde_json::json;
 use trollbridge::domain::usage::{Framing, sample};
 
 use bill::{Bill, Billed};
 use random::Random;
+
+use crate::support::process;
 
 #[test]
 fn u2_u3_u4_every_golden_bill_is_what_was_computed_by_hand() {
@@ -53,4 +56,19 @@ fn u2_a_recorded_answer_is_priced_as_it_was_billed() {
         let report = sample::read(bill.answer()).unwrap_or_else(|why| panic!("{}: {why}", bill.name));
         assert_eq!(Billed::of(&report, &bill.price), bill.expected, "{}", bill.name);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u2_the_worked_example_of_the_readme_is_what_the_command_prints() {
+    let vector = Bill::all().into_iter().find(|bill| bill.name == "messages_json_u2_vector").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let model = json!({ "id": "claude-example", "input_price_per_mtok": 3, "output_price_per_mtok": 15,
+        "cache_write_price_per_mtok": 3.75, "cache_hit_price_per_mtok": 0.30, "billing_multiplier": 1.2 });
+    std::fs::write(dir.path().join("config.json"), json!({ "models": [model] }).to_string()).unwrap();
+    std::fs::write(dir.path().join("usage.json"), vector.answer()).unwrap();
+    let args = ["price", "--model", "claude-example", "--usage", "usage.json"];
+    let printed = process::run(dir.path(), &args, &[]).await.expect(0).out;
+    assert!(printed.trim_end().ends_with(" 0.011808 USD"), "{printed}");
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    assert!(readme.contains(&format!("```text\n{printed}```\n")), "README.md has another example:\n{printed}");
 }
