@@ -15,15 +15,20 @@ impl Random {
         (mixed ^ (mixed >> 31)) % limit
     }
 
+    /// Draws a place in something of this length.
+    pub fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap()
+    }
+
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len() as u64) as usize]
+        &from[self.index(from.len())]
     }
 
     /// Cuts bytes into pieces of at most `longest`, empty ones among them.
-    pub fn cut<'a>(&mut self, mut bytes: &'a [u8], longest: u64) -> Vec<&'a [u8]> {
+    pub fn cut<'a>(&mut self, mut bytes: &'a [u8], longest: usize) -> Vec<&'a [u8]> {
         let mut pieces = Vec::new();
         while !bytes.is_empty() {
-            let (piece, rest) = bytes.split_at((self.below(longest + 1) as usize).min(bytes.len()));
+            let (piece, rest) = bytes.split_at(self.index(longest + 1).min(bytes.len()));
             pieces.push(piece);
             bytes = rest;
         }

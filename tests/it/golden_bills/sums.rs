@@ -8,7 +8,7 @@ use serde_json::Value;
 use trollbridge::domain::billing::{NanoUsd, Price};
 use trollbridge::domain::ledger::{Close, Dispatch, End, Open};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
-use trollbridge::domain::usage::{Meter, Usage};
+use trollbridge::domain::usage::{Meter, Source, Usage};
 use trollbridge::ops::ledger::Ledger;
 
 use super::bill::price;
@@ -110,7 +110,7 @@ async fn u2_the_sum_of_100_000_mixed_requests_is_right_to_the_last_unit() {
     let (mut rounded_up, mut rounded_down, mut billed) = (0, 0, 0u128);
 
     for nth in 0..REQUESTS {
-        let which = random.below(MODELS.len() as u64) as usize;
+        let which = random.index(MODELS.len());
         let ((model, _, rates, multiplier), price) = (MODELS[which], &prices[which]);
         let client = *random.pick(&CLIENTS);
         let day = nth * DAYS / REQUESTS;
@@ -190,7 +190,7 @@ fn enter(ledger: &Ledger, nth: u64, model: &str, client: Option<&str>, at_unix_m
         status: 200,
         end: End::Ok,
         stream: false,
-        source: trollbridge::domain::usage::Source::Final,
+        source: Source::Final,
         usage,
         cost: price.cost(&usage),
         multiplier: price.multiplier(),
