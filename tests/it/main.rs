@@ -17,6 +17,7 @@ mod clients;
 mod commands;
 mod configuration;
 mod connections;
+mod golden_bills;
 mod harness;
 mod headers;
 mod held;

@@ -2,9 +2,14 @@
 //!
 //! On the request's path the shape is known from the path; here it is told from the sample. What counts is still the meter's word.
 
-use serde_json::Value;
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
 
 use super::{Framing, Meter, Report, Shape};
+
+/// An object whose values stay text: a count of 400 digits is the meter's to judge.
+type Object<'s> = HashMap<String, &'s RawValue>;
 
 /// Meters a sample. The report's `usage` is `None` where the sample has none.
 ///
@@ -13,18 +18,18 @@ use super::{Framing, Meter, Report, Shape};
 /// A sample that is neither JSON nor a stream of events.
 pub fn read(sample: &[u8]) -> Result<Report, String> {
     if sample.trim_ascii_start().first() == Some(&b'{') {
-        let value: Value = serde_json::from_slice(sample).map_err(|why| format!("neither JSON nor an event stream: {why}"))?;
-        let shape = shape_of(&value);
-        return Ok(match usage_in(&value) {
+        let object: Object<'_> =
+            serde_json::from_slice(sample).map_err(|why| format!("neither JSON nor an event stream: {why}"))?;
+        let shape = shape_of(&object);
+        return Ok(match usage_in(&object) {
             Some(_) => metered(shape, Framing::Json, sample),
             // The usage object alone.
             None => metered(shape, Framing::Json, &[br#"{"usage":"#, sample, b"}"].concat()),
         });
     }
     let text = String::from_utf8_lossy(sample);
-    let mut events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data:")?).ok());
-    let first = events.find(Value::is_object).ok_or("neither JSON nor an event stream")?;
-    let shape = match first.get("type").and_then(Value::as_str) {
+    let first = text.lines().find_map(|line| object(line.strip_prefix("data:")?)).ok_or("neither JSON nor an event stream")?;
+    let shape = match text_of(&first, "type") {
         Some(kind) if kind.starts_with("response.") => Shape::Responses,
         Some(_) => Shape::Anthropic,
         None => Shape::OpenAiChat,
@@ -39,24 +44,33 @@ fn metered(shape: Shape, framing: Framing, bytes: &[u8]) -> Report {
 }
 
 /// Where answers and their events carry the usage.
-fn usage_in(value: &Value) -> Option<&Value> {
-    let inner = ["message", "response"].into_iter().filter_map(|key| value.get(key));
-    std::iter::once(value).chain(inner).find_map(|place| place.get("usage"))
+fn usage_in<'s>(value: &Object<'s>) -> Option<&'s RawValue> {
+    let inner = || ["message", "response"].into_iter().find_map(|key| object(value.get(key)?.get())?.get("usage").copied());
+    value.get("usage").copied().or_else(inner)
 }
 
-fn shape_of(value: &Value) -> Shape {
-    let usage = usage_in(value).unwrap_or(value);
-    let has = |keys: &[&str]| keys.iter().any(|key| usage.get(key).is_some());
+fn shape_of(value: &Object<'_>) -> Shape {
+    let usage = usage_in(value).and_then(|usage| object(usage.get()));
+    let counts = usage.as_ref().unwrap_or(value);
+    let has = |keys: &[&str]| keys.iter().any(|key| counts.contains_key(*key));
     if has(&["prompt_tokens", "completion_tokens"]) {
         Shape::OpenAiChat
-    } else if value.get("object").and_then(Value::as_str) == Some("response")
-        || value.get("response").is_some()
+    } else if text_of(value, "object").as_deref() == Some("response")
+        || value.contains_key("response")
         || has(&["input_tokens_details", "output_tokens_details", "total_tokens"])
     {
         Shape::Responses
     } else {
         Shape::Anthropic
     }
+}
+
+fn object(text: &str) -> Option<Object<'_>> {
+    serde_json::from_str(text).ok()
+}
+
+fn text_of(value: &Object<'_>, key: &str) -> Option<String> {
+    serde_json::from_str(value.get(key)?.get()).ok()
 }
 
 #[cfg(test)]
@@ -96,6 +110,15 @@ mod tests {
         assert!(usage(include_str!("../../../tests/fixtures/usage/messages_split.sse")).cache_write_1h_tokens > 0);
         assert!(usage(include_str!("../../../tests/fixtures/usage/chat_plain.sse")).output_tokens > 0);
         assert!(usage(include_str!("../../../tests/fixtures/usage/responses_completed.sse")).output_tokens > 0);
+    }
+
+    #[test]
+    fn u8_a_count_beyond_every_number_is_bent_as_on_the_path() {
+        for absurd in ["1e309".to_owned(), "9".repeat(400)] {
+            let report = read(format!(r#"{{"prompt_tokens": 5, "completion_tokens": {absurd}}}"#).as_bytes()).unwrap();
+            let usage = report.usage.unwrap();
+            assert_eq!((usage.input_tokens, usage.output_tokens, report.clamped), (5, super::super::MAX_COUNT, 1));
+        }
     }
 
     #[test]
