@@ -321,9 +321,11 @@ proptest! {
         sizes in proptest::collection::vec(0..12usize, 1..30),
         shape in proptest::sample::select(&[OpenAiChat, Anthropic, Responses][..]),
         framing in proptest::sample::select(&[Sse, Json][..]),
+        counts_text in any::<bool>(),
     ) {
         let read = |chunks: Vec<&[u8]>| {
-            let mut meter = Meter::new(shape, framing);
+            let meter = Meter::new(shape, framing);
+            let mut meter = if counts_text { meter.counting_text() } else { meter };
             chunks.into_iter().for_each(|chunk| meter.push(chunk));
             meter.report()
         };

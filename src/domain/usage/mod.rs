@@ -1,12 +1,13 @@
 //! Usage: the token counts of an answer, read while its bytes pass.
 //!
 //! A [`Meter`] sees the answer's bytes after they were forwarded, in whatever pieces the network delivered, and gives the same
-//! [`Report`] for every way of cutting them. It never delays, changes or rejects a byte, and it holds no part of the answer:
-//! constant memory for a stream or a body of any length. What it cannot read makes the usage `none`: a wrong bill is worse than a
-//! missing one.
+//! [`Report`] for every way of cutting them. It never delays, changes or rejects a byte, and it holds no part of the answer but, where text
+//! is counted, what stands around the text of one event (at most a kilobyte): constant memory for a stream or a body of any length. What
+//! it cannot read makes the usage `none`: a wrong bill is worse than a missing one.
 //!
 //! ```text
 //! bytes ─► [decode] ─┬─ SSE:  sse (data lines) ─► json (key path) ─► counts ─► Usage
+//!                    │             └─► text (a delta like the last one)
 //!                    └─ JSON: ───────────────────► json
 //! ```
 //!
@@ -18,6 +19,7 @@ mod json;
 pub mod rewrite;
 pub mod sample;
 pub(in crate::domain) mod sse;
+mod text;
 pub mod whole;
 
 #[cfg(test)]
@@ -33,6 +35,7 @@ use counts::Counts;
 pub use counts::MAX_COUNT;
 use json::{Event, EventKind, Scanner};
 use sse::{Lines, Piece};
+use text::TextCounter;
 
 /// Token counts of one answer, in the classes that have prices. The classes never overlap: their sum is what the provider saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +121,7 @@ pub struct Meter {
     /// The event in progress; of a JSON body, all of it.
     event: Event,
     stream: Stream,
+    text: TextCounter,
 }
 
 /// What the events before the one in progress said.
@@ -169,7 +173,7 @@ impl Meter {
         Self::with(shape, framing, false)
     }
 
-    /// Counts the text of a stream's deltas too. Every event is then scanned, where otherwise most are skipped by a search.
+    /// Counts the text of a stream's deltas too. An event unlike the one before it is then scanned, where otherwise a search skips most.
     pub fn counting_text(self) -> Self {
         Self::with(self.stream.shape, self.stream.framing, true)
     }
@@ -190,16 +194,26 @@ impl Meter {
                 clamped: 0,
                 text_bytes: 0,
             },
+            text: TextCounter::default(),
         }
     }
 
     /// Reads the next bytes of the answer.
     pub fn push(&mut self, chunk: &[u8]) {
-        let Self { lines, scanner, event, stream } = self;
+        let Self { lines, scanner, event, stream, text } = self;
         match (stream.shape, stream.framing) {
             (Shape::None, _) => {}
             (_, Framing::Json) => scanner.push(chunk, event),
             (_, Framing::Sse) => lines.push(chunk, |piece| match piece {
+                Piece::Whole(data) if stream.counts_text => match text.count(data) {
+                    Some(text_bytes) => stream.text_bytes = stream.text_bytes.saturating_add(text_bytes),
+                    None => {
+                        scanner.push(data, event);
+                        scanner.reset();
+                        text.missed(data, event, stream.shape);
+                        stream.absorb(std::mem::take(event));
+                    }
+                },
                 Piece::Whole(data) if !stream.may_matter(data) => {}
                 Piece::Whole(data) => {
                     scanner.push(data, event);
@@ -236,7 +250,7 @@ impl Meter {
 impl Stream {
     /// Whether an event can hold anything that the scanner would report: exactly its keys, found without reading JSON.
     fn may_matter(&self, data: &[u8]) -> bool {
-        if self.counts_text || data.first() != Some(&b'{') || has_value(&USAGE, data) || has_value(&ERROR, data) {
+        if data.first() != Some(&b'{') || has_value(&USAGE, data) || has_value(&ERROR, data) {
             return true;
         }
         match self.shape {

@@ -23,6 +23,13 @@ pub(in super::super) struct Event {
     pub(in super::super) text_bytes: u64,
 }
 
+impl Event {
+    /// Whether text, if any, is all that it said.
+    pub(in super::super) fn is_text_only(&self) -> bool {
+        Self { text_bytes: 0, ..*self } == Self::default()
+    }
+}
+
 /// The words of a top-level `type` that matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in super::super) enum EventKind {

@@ -78,6 +78,19 @@ enum State {
     Dead,
 }
 
+/// Where in a value a scanner stands; what of it may differ without a difference for the scanner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inside {
+    /// In text that is counted, outside of an escape.
+    Text,
+    /// In a string that is skipped, outside of an escape.
+    SkippedString,
+    /// In a number or a literal that is skipped, or between the parts of a container that is.
+    Skipped,
+    /// Where every byte matters.
+    Other,
+}
+
 const DONE: [u8; 6] = *b"[DONE]";
 
 impl Scanner {
@@ -105,6 +118,15 @@ impl Scanner {
     /// Whether the root value is complete.
     pub(super) fn is_closed(&self) -> bool {
         self.state == State::Closed || (self.state == State::Literal && !self.is_open)
+    }
+
+    pub(super) fn inside(&self) -> Inside {
+        match self.state {
+            State::Text => Inside::Text,
+            State::SkipString => Inside::SkippedString,
+            State::Skip | State::Literal => Inside::Skipped,
+            _ => Inside::Other,
+        }
     }
 
     /// Reads the next bytes of the text.
