@@ -20,6 +20,7 @@ struct Stream {
     shape: Shape,
     path: RenamePath,
     chunks: Vec<Bytes>,
+    events: usize,
 }
 
 fn chat() -> Stream {
@@ -36,7 +37,35 @@ fn chat() -> Stream {
                 \"usage\":{\"prompt_tokens\":19,\"completion_tokens\":10,\"total_tokens\":29}}\n\n";
     let mut chunks: Vec<Bytes> = (2..EVENTS).map(|index| event(index).into()).collect();
     chunks.extend([Bytes::from_static(last.as_bytes()), Bytes::from_static(b"data: [DONE]\n\n")]);
-    Stream { name: "chat", shape: Shape::OpenAiChat, path: RenamePath::TopLevel, chunks }
+    Stream { name: "chat", shape: Shape::OpenAiChat, path: RenamePath::TopLevel, chunks, events: EVENTS }
+}
+
+/// Chat events that differ in more than their text, as OpenAI's do.
+fn chat_obfuscated() -> Stream {
+    let padding = |index: usize| format!("null,\"obfuscation\":\"{}\"}}\n\n", "x7Rq2bKd".get(index % 8..).unwrap_or_default());
+    let Stream { shape, path, chunks, events, .. } = chat();
+    let pad = |(index, chunk): (usize, Bytes)| match chunk.strip_suffix(b"null}\n\n") {
+        Some(event) => [event, padding(index).as_bytes()].concat().into(),
+        None => chunk,
+    };
+    Stream { name: "chat_obfuscated", shape, path, chunks: chunks.into_iter().enumerate().map(pad).collect(), events }
+}
+
+/// The small events of Responses, which are numbered.
+fn response_deltas() -> Stream {
+    let delta = |index: usize| {
+        format!(
+            "event: response.output_text.delta\ndata: {{\"type\":\"response.output_text.delta\",\"sequence_number\":{index},\
+             \"item_id\":\"msg_68af4030592c81938ec0a5fbab4a3e9f\",\"output_index\":0,\"content_index\":0,\
+             \"delta\":\" word {index}\",\"logprobs\":[],\"obfuscation\":\"{}\"}}\n\n",
+            "x7Rq2bKd".get(index % 8..).unwrap_or_default()
+        )
+    };
+    let last = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"id\":\"resp_1\",\
+                \"usage\":{\"input_tokens\":328,\"output_tokens\":52}}}\n\n";
+    let mut chunks: Vec<Bytes> = (1..EVENTS).map(|index| delta(index).into()).collect();
+    chunks.push(Bytes::from_static(last.as_bytes()));
+    Stream { name: "response_deltas", shape: Shape::Responses, path: RenamePath::Nested("response"), chunks, events: EVENTS }
 }
 
 fn messages() -> Stream {
@@ -53,7 +82,7 @@ fn messages() -> Stream {
     let mut chunks = vec![Bytes::from_static(start.as_bytes())];
     chunks.extend((3..EVENTS).map(|index| Bytes::from(delta(index))));
     chunks.extend([end, stop].map(|event| Bytes::from_static(event.as_bytes())));
-    Stream { name: "messages", shape: Shape::Anthropic, path: RenamePath::Nested("message"), chunks }
+    Stream { name: "messages", shape: Shape::Anthropic, path: RenamePath::Nested("message"), chunks, events: EVENTS }
 }
 
 /// One `response.completed` of 256 KB of escaped text, in network-sized chunks.
@@ -65,7 +94,8 @@ fn responses() -> Stream {
          \"usage\":{{\"input_tokens\":328,\"output_tokens\":52}}}}}}\n\n"
     );
     let chunks = event.as_bytes().chunks(16 * 1024).map(Bytes::copy_from_slice).collect();
-    Stream { name: "response_completed_256k", shape: Shape::Responses, path: RenamePath::Nested("response"), chunks }
+    let path = RenamePath::Nested("response");
+    Stream { name: "response_completed_256k", shape: Shape::Responses, path, chunks, events: 1 }
 }
 
 fn keys() -> KeyGuard {
@@ -120,10 +150,9 @@ fn parse(stream: &Stream) {
 
 fn all(criterion: &mut Criterion) {
     let keys = keys();
-    for stream in [chat(), messages(), responses()] {
+    for stream in [chat(), chat_obfuscated(), messages(), response_deltas(), responses()] {
         let mut group: BenchmarkGroup<'_, WallTime> = criterion.benchmark_group(stream.name);
-        let events = if stream.shape == Shape::Responses { 1 } else { EVENTS };
-        group.throughput(Throughput::Elements(events as u64)).sample_size(20);
+        group.throughput(Throughput::Elements(stream.events as u64)).sample_size(20);
         let name = || "alias".to_owned();
         group.bench_function("meter", |b| b.iter(|| meter(&stream, false)));
         group.bench_function("meter_with_text", |b| b.iter(|| meter(&stream, true)));
