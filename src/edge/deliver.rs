@@ -113,7 +113,8 @@ impl Delivery {
             encoded,
             guard: Some(upstream.guard.stream()),
             rewrite,
-            meter: Meter::new(shape, framing),
+            // The text that passed is what a client owes that leaves before the usage comes.
+            meter: Meter::new(shape, framing).counting_text(),
             clear: decoder.map(|decoder| (decoder, upstream.guard.scan())),
             bytes: 0,
         })))

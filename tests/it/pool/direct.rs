@@ -46,7 +46,7 @@ async fn several_keys_of_main_and_of_a_named_upstream_rotate_in_the_same_way() {
         assert_eq!(keys_at(&place), ["k1", "k2", "k2"], "{upstream}");
         // All rest, and that is known beforehand.
         let (answer, asked) = timed(gateway.send(ask(MESSAGES, model, false))).await;
-        expect_wait(&answer.expect(503), Duration::from_secs(55), &cooled, &asked);
+        expect_wait(&answer.expect(429), Duration::from_secs(55), &cooled, &asked);
         assert_eq!((place.counts().requests, troll.counts().connections), (3, 0), "{upstream}");
     }
 }
