@@ -274,7 +274,7 @@ mod tests {
             CHAT.replace("\"created\":9", "\"created\":-9"),
             CHAT.replace("content", "refusal"),
             CHAT.replace("\"a\"", "null"),
-            CHAT.replace("}}],", "}},{\"delta\":{\"content\":\"b\"}}],"),
+            CHAT.replace("null}],", "null},{\"delta\":{\"content\":\"b\"}}],"),
             CHAT.replace(":\"a\"", ": \"a\""),
             format!("{CHAT} "),
             CHAT[..CHAT.len() - 1].to_owned(),
