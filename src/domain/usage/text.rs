@@ -288,6 +288,17 @@ mod tests {
     }
 
     #[test]
+    fn u7_an_event_of_another_type_is_the_scanners() {
+        for (shape, event, end) in [
+            (Anthropic, r#"{"type":"content_block_delta","delta":{"text":"a"}}"#, "message_stop"),
+            (Responses, r#"{"type":"response.output_text.delta","delta":"a"}"#, "error"),
+        ] {
+            let other = event.replace(if shape == Anthropic { "content_block_delta" } else { "response.output_text.delta" }, end);
+            assert_eq!(after(event, shape).count(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
     fn u7_only_an_event_that_says_nothing_else_becomes_a_pattern() {
         for first in [
             CHAT.replace("\"usage\":null", "\"usage\":{\"prompt_tokens\":1}"),
