@@ -274,7 +274,7 @@ mod tests {
             CHAT.replace("\"created\":9", "\"created\":-9"),
             CHAT.replace("content", "refusal"),
             CHAT.replace("\"a\"", "null"),
-            CHAT.replace("}}],", "}},{\"delta\":{\"content\":\"b\"}}],"),
+            CHAT.replace("null}],", "null},{\"delta\":{\"content\":\"b\"}}],"),
             CHAT.replace(":\"a\"", ": \"a\""),
             format!("{CHAT} "),
             CHAT[..CHAT.len() - 1].to_owned(),
@@ -284,6 +284,17 @@ mod tests {
             String::new(),
         ] {
             assert_eq!(after(CHAT, OpenAiChat).count(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn u7_an_event_of_another_type_is_the_scanners() {
+        for (shape, event, end) in [
+            (Anthropic, r#"{"type":"content_block_delta","delta":{"text":"a"}}"#, "message_stop"),
+            (Responses, r#"{"type":"response.output_text.delta","delta":"a"}"#, "error"),
+        ] {
+            let other = event.replace(if shape == Anthropic { "content_block_delta" } else { "response.output_text.delta" }, end);
+            assert_eq!(after(event, shape).count(other.as_bytes()), None, "{other}");
         }
     }
 
