@@ -5,6 +5,7 @@ pub mod billing;
 pub mod client;
 pub mod credit;
 pub mod dialect;
+pub mod digits;
 pub mod guard;
 pub mod headers;
 pub mod id;

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use super::text::{decimal, number, padded, quoted};
+use super::text::{decimal, quoted};
 use super::{Close, Dispatch, Header, Open, time};
+use crate::domain::digits::{number, padded};
 
 /// The version of the lines that are written and read here.
 pub const VERSION: u32 = 1;

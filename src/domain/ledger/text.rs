@@ -1,31 +1,7 @@
 //! Appends numbers, decimals and texts to a line as JSON.
 
 use crate::domain::billing::Decimal;
-
-pub(super) fn number(out: &mut Vec<u8>, value: u64) {
-    let mut digits = [0u8; 20];
-    let mut start = digits.len();
-    let mut rest = value;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        start -= 1;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(start..).unwrap_or_default());
-}
-
-/// Appends a number with leading zeros.
-pub(super) fn padded(out: &mut Vec<u8>, value: u64, width: u32) {
-    let mut bound = 10u64.pow(width - 1);
-    while value < bound && bound > 1 {
-        out.push(b'0');
-        bound /= 10;
-    }
-    number(out, value);
-}
+use crate::domain::digits::{number, padded};
 
 pub(super) fn decimal(out: &mut Vec<u8>, value: Decimal) {
     let one = Decimal::ONE.nanos();

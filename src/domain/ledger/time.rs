@@ -1,6 +1,6 @@
 //! Times of the ledger: RFC 3339 in UTC with milliseconds, `2026-01-31T23:59:59.999Z`.
 
-use super::text::padded;
+use crate::domain::digits::{date_of, padded};
 
 const MS_PER_DAY: u64 = 86_400_000;
 /// The last millisecond of the year 9999: no later one fits the format.
@@ -64,20 +64,6 @@ pub fn days_of(year: u64, month: u64, date: u64) -> Option<u64> {
     let year_of_era = year % 400;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
     (year / 400 * 146_097 + day_of_era).checked_sub(719_468)
-}
-
-/// Year, month and date of a day since the epoch; Howard Hinnant's `civil_from_days`
-/// (<https://howardhinnant.github.io/date_algorithms.html>), for days that are not before it.
-fn date_of(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let date = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, date)
 }
 
 #[cfg(test)]
