@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::Obstacle;
 use crate::domain::billing::NanoUsd;
 use crate::domain::settings::Settings;
 use crate::ops::clock;
+use crate::ops::ledger::fold::FoldError;
 use crate::ops::ledger::keep::{Keeper, keep as keep_folding};
 use crate::ops::ledger::{self, Ledger, StartError, fold};
 use crate::ops::store::{Store, usage};
@@ -26,21 +26,20 @@ pub fn open(settings: &Settings, upgrade: bool) -> Result<(Ledger, HashMap<Strin
         StartError::Unusable { .. } => Obstacle::Unusable(error.to_string()),
     })?;
     let store = Store::open(&settings.state_dir).map_err(Obstacle::of_store)?;
-    fold::fold_once(&ledger::directory(&settings.state_dir), &store).map_err(|error| Obstacle::Unusable(error.to_string()))?;
+    match fold::fold_once(&ledger::directory(&settings.state_dir), &store) {
+        Ok(_) => {}
+        Err(error @ FoldError::Segment { .. }) => {
+            log::error!("ledger: {error}; its entries are missing from balances and reports")
+        }
+        Err(error) => return Err(Obstacle::Unusable(error.to_string())),
+    }
     let spent = store.with(|conn| usage::spent(conn)).map_err(Obstacle::of_store)?;
     Ok((ledger, spent))
 }
 
 /// Begins to fold in the background; must be called behind a fork.
 pub fn keep(ledger: Ledger, state_dir: &Path, retention: Option<Duration>) -> Option<Keeper> {
-    let store = match Store::open(state_dir) {
-        Ok(store) => Arc::new(store),
-        Err(error) => {
-            log::error!("ledger: the roll-ups can't be kept, entries wait in their segments: {error}");
-            return None;
-        }
-    };
-    keep_folding(ledger, store, retention)
+    keep_folding(ledger, state_dir.to_owned(), retention)
         .inspect_err(|error| log::error!("ledger: no thread to keep the roll-ups, entries wait in their segments: {error}"))
         .ok()
 }

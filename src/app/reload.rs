@@ -88,6 +88,9 @@ impl Reload {
         if old.listeners != settings.listeners || old.admin.addr != settings.admin.addr || old.log_format != settings.log_format {
             log::warn!("reload: listeners, the admin address and the log's format change with an upgrade or a restart only");
         }
+        if old.ledger != settings.ledger {
+            log::warn!("reload: what stands under `ledger` changes with a restart only");
+        }
         if old.state_dir != settings.state_dir {
             log::warn!("reload: the state directory changes with a restart only");
         }

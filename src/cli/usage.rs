@@ -145,7 +145,7 @@ impl Report {
         for (name, sums) in &self.rows {
             let counts = counts(sums).map(|count| count.to_string());
             let cost = [sums.cost.nanos().to_string(), sums.cost.to_string()];
-            csv.write_record([name.clone()].iter().chain(&counts).chain(&cost))?;
+            csv.write_record([no_formula(name)].iter().chain(&counts).chain(&cost))?;
         }
         csv.flush()
     }
@@ -222,4 +222,8 @@ impl clap::ValueEnum for By {
     fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
         Some(clap::builder::PossibleValue::new(label(*self)))
     }
+}
+/// A name as a cell: a model's name comes from clients, and spreadsheets run what begins like a formula.
+fn no_formula(name: &str) -> String {
+    if name.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{name}") } else { name.to_owned() }
 }

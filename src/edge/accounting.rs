@@ -13,7 +13,7 @@ use crate::domain::answer::Refusal;
 use crate::domain::billing::bill::{Bill, Seen};
 use crate::domain::credit::Reservation;
 use crate::domain::ledger::{Close, Dispatch, End, Open};
-use crate::edge::context::{Arrival, Context, Routed};
+use crate::edge::context::{Arrival, Booked, Context, Routed};
 use crate::edge::gateway::Gateway;
 use crate::ops::clock;
 use crate::ops::ledger::{Closed, Ticket};
@@ -82,10 +82,11 @@ pub fn close(ctx: &mut Context, end: End) {
     if let Some(reservation) = account.reservation {
         reservation.settle(bill.cost);
     }
-    if let Closed::Flushing(flushing) = closed {
-        arrival.exchange.wait_before_writing(flushing);
+    match closed {
+        Closed::Written => {}
+        Closed::Flushing(_) | Closed::Kept(_) => arrival.exchange.wait_before_writing(closed),
     }
-    ctx.outcome.bill = Some(bill);
+    ctx.outcome.booked = Some(Booked { bill, end });
 }
 
 fn client_key(ctx: &Context) -> Option<String> {

@@ -8,11 +8,12 @@ use crate::domain::billing::bill::Bill;
 use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::id::RequestId;
+use crate::domain::ledger::End;
 use crate::domain::route::Route;
 use crate::domain::settings::Settings;
 use crate::domain::upstream::first_event::FirstEvent;
 use crate::domain::upstream::pool::{Pick, Tried};
-use crate::edge::accounting::OpenAccount;
+use crate::edge::accounting::{self, OpenAccount};
 use crate::edge::deliver::Delivery;
 use crate::edge::exchange::Exchange;
 use crate::ops::counters::InFlight;
@@ -96,6 +97,20 @@ pub struct Attempt {
     pub upstream_request_id: Option<Box<str>>,
 }
 
+/// What the ledger has of the request.
+#[derive(Clone, Copy)]
+pub struct Booked {
+    pub bill: Bill,
+    pub end: End,
+}
+
+/// A request that is dropped before its end (the process ends, a panic) is billed for what was seen of it.
+impl Drop for Context {
+    fn drop(&mut self) {
+        accounting::close(self, End::Interrupted);
+    }
+}
+
 /// How it ended, as far as it is known.
 #[derive(Default)]
 pub struct Outcome {
@@ -104,7 +119,7 @@ pub struct Outcome {
     pub status: u16,
     pub client_gone: bool,
     /// What the ledger has, once it has it.
-    pub bill: Option<Bill>,
+    pub booked: Option<Booked>,
     /// The client got the whole answer, whatever became of the upstream's connection.
     pub complete: bool,
 }

@@ -181,9 +181,9 @@ impl Delivery {
         }
     }
 
-    /// Whether the provider reported an error within its stream.
+    /// Whether the provider reported an error in place of an answer, or within one.
     pub fn reports_error(&self) -> bool {
-        self.is_sse() && self.report().is_some_and(|report| report.error_event)
+        self.report().is_some_and(|report| report.error_event && (self.is_sse() || report.usage.is_none()))
     }
 
     /// Bytes of the answer's body that reached the client's side.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 
 use crate::ops::body_budget::BodyPermit;
-use crate::ops::ledger::Flushing;
+use crate::ops::ledger::Closed;
 
 /// One request's shared state.
 #[derive(Default)]
@@ -40,8 +40,8 @@ struct State {
     /// The answer's beginning is kept from the client, at most until then.
     hold_until: Option<Instant>,
     returned: Option<Returned>,
-    /// The ledger's entry on its way to the disk; the answer's last byte waits for it (`ledger.sync: each`).
-    flushing: Option<Flushing>,
+    /// The ledger's entry on its way to the disk; the answer's last byte waits for it.
+    closed: Option<Closed>,
 }
 
 /// A body kept for replay, and its share of the process-wide budget.
@@ -140,13 +140,13 @@ impl Exchange {
         (state.hold_until, state.tail) = (None, None);
     }
 
-    pub fn wait_before_writing(&self, flushing: Flushing) {
-        self.state().flushing = Some(flushing);
+    pub fn wait_before_writing(&self, closed: Closed) {
+        self.state().closed = Some(closed);
     }
 
     /// What has to be on the disk before anything more is written.
-    pub fn flushing(&self) -> Option<Flushing> {
-        self.state().flushing.take()
+    pub fn entry_under_way(&self) -> Option<Closed> {
+        self.state().closed.take()
     }
 
     /// Makes the coming answer the connection's last one.

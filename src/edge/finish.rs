@@ -14,7 +14,7 @@ use crate::domain::id::RequestId;
 use crate::domain::ledger::End;
 use crate::domain::usage::{Report, Source};
 use crate::edge::accounting;
-use crate::edge::context::Context;
+use crate::edge::context::{Booked, Context};
 use crate::edge::gateway::Records;
 use crate::ops::access_log::AccessEntry;
 use crate::ops::clock;
@@ -22,6 +22,8 @@ use crate::ops::clock;
 /// How a request ended (U7).
 fn end_of(ctx: &Context, error: Option<&Error>) -> End {
     match &ctx.outcome.refusal {
+        // SDKs hang up on an error event: that is no leaving.
+        _ if ctx.outcome.client_gone && ctx.delivery.reports_error() => End::UpstreamError,
         _ if ctx.outcome.client_gone => End::ClientGone,
         Some(refusal) => end_by(refusal, ctx),
         None if error.is_some() && !ctx.outcome.complete => End::ClientGone,
@@ -48,9 +50,10 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
     let end = end_of(ctx, error);
     // Whatever has not seen its end by now has none: a client that left, an attempt that nobody could finish.
     accounting::close(ctx, end);
-    let end = end.label();
     let Some(arrival) = &ctx.arrival else { return };
-    let bill = ctx.outcome.bill.unwrap_or(Bill::NOTHING);
+    // The line says what the books say: a client that drops its connection behind the last byte has its answer.
+    let Booked { bill, end } = ctx.outcome.booked.unwrap_or(Booked { bill: Bill::NOTHING, end });
+    let end = end.label();
     let request = session.req_header();
     let routed = ctx.routed.as_deref();
     let route = routed.map(|routed| &routed.route);

@@ -206,12 +206,14 @@ impl ReplaySession {
         Ok(())
     }
 
-    /// Keeps the answer's last bytes until its ledger entry is on the disk, where `ledger.sync` asks for that.
+    /// Keeps the answer's last bytes until its ledger entry is as safe as `ledger.sync` promises.
     async fn wait_for_the_books(&mut self) {
-        if let Some(flushing) = self.exchange.flushing()
-            && !flushing.done().await
+        if let Some(closed) = self.exchange.entry_under_way()
+            && !closed.durable().await
         {
-            log::error!("the disk failed under the ledger: an entry may not survive a power cut");
+            log::error!(
+                "the disk fails under the ledger: an answer goes out whose entry may not outlive the process or the machine"
+            );
         }
     }
 

@@ -2,14 +2,15 @@
 //!
 //! | end | billed |
 //! |---|---|
-//! | whole, with usage | what the provider reported |
-//! | whole, without usage | an estimate, marked so |
+//! | whole, with its totals | what the provider reported |
+//! | whole, without usage or with a running count alone | an estimate, marked so |
 //! | the client left | `billing.on_client_gone` |
-//! | the upstream cut it off, or reported an error within it | `billing.on_upstream_cut` |
+//! | the upstream cut it off, or reported an error within it; the gateway itself ended | `billing.on_upstream_cut` |
 //! | anything else | nothing: no answer came |
 //!
 //! An estimate takes what was observed, and puts in place of what is missing a token for every four bytes of the request's body and of
-//! the text that passed. It is never lower than what was observed.
+//! the text that passed, at most `billing.max_input_tokens` of input: an image in a body is no text. It is never lower than what was
+//! observed.
 
 use crate::domain::billing::{NanoUsd, Price};
 use crate::domain::dialect::Api;
@@ -52,15 +53,15 @@ impl Bill {
         let observed = seen.report.and_then(|report| Some((report.usage?, report.source)));
         let began = seen.report.is_some();
         let rule = match seen.end {
-            End::Ok if observed.is_some() => OnLoss::Observed,
+            End::Ok if matches!(observed, Some((_, Source::Final))) => OnLoss::Observed,
             End::Ok => OnLoss::Estimate,
             End::ClientGone if began || seen.was_sent => policy.on_client_gone,
-            End::UpstreamCut | End::UpstreamError if began => policy.on_upstream_cut,
+            End::UpstreamCut | End::UpstreamError | End::Interrupted if began => policy.on_upstream_cut,
             End::ClientGone | End::UpstreamCut | End::UpstreamError | End::Refused | End::Interrupted => return Self::NOTHING,
         };
         let (usage, source) = match (rule, observed) {
             (OnLoss::Estimate, Some((usage, Source::Final))) => (usage, Source::Final),
-            (OnLoss::Estimate, _) if has_tokens(seen.api) => estimate(seen, observed),
+            (OnLoss::Estimate, _) if has_tokens(seen.api) => estimate(seen, observed, policy.most_tokens.input),
             (_, Some(observed)) => observed,
             (_, None) => return Self::NOTHING,
         };
@@ -74,12 +75,12 @@ fn has_tokens(api: Api) -> bool {
     matches!(api, Api::ChatCompletions | Api::Completions | Api::Messages | Api::Responses | Api::Embeddings)
 }
 
-fn estimate(seen: &Seen, observed: Option<(Usage, Source)>) -> (Usage, Source) {
+fn estimate(seen: &Seen, observed: Option<(Usage, Source)>, most_input: u64) -> (Usage, Source) {
     let (before, source) = observed.unwrap_or((Usage::default(), Source::None));
     let mut usage = before;
     let has_input = before != Usage { output_tokens: before.output_tokens, ..Usage::default() };
     if !has_input {
-        usage.input_tokens = seen.request_bytes.div_ceil(BYTES_PER_TOKEN);
+        usage.input_tokens = seen.request_bytes.div_ceil(BYTES_PER_TOKEN).min(most_input);
     }
     if seen.api != Api::Embeddings {
         let text_bytes = seen.report.map_or(0, |report| report.text_bytes).max(seen.json_bytes);
@@ -162,6 +163,25 @@ mod tests {
             assert_eq!(bill(cut, OnLoss::Free, OnLoss::Estimate), (Some((10, 20)), Source::Estimated, 330_000));
             assert_eq!(bill(cut, OnLoss::Estimate, OnLoss::Free), (Some((10, 1)), Source::Partial, 0));
         }
+    }
+
+    #[test]
+    fn a_running_count_is_not_the_bill_of_a_whole_answer() {
+        let running = seen(End::Ok, Some(report(Some((10, 1)), Source::Partial, 80)));
+        assert_eq!(bill(running, OnLoss::Free, OnLoss::Free), (Some((10, 20)), Source::Estimated, 330_000));
+    }
+
+    #[test]
+    fn an_image_in_a_body_is_no_text() {
+        let image = Seen { request_bytes: 8_000_000, ..seen(End::ClientGone, Some(report(None, Source::None, 0))) };
+        assert_eq!(bill(image, OnLoss::Estimate, OnLoss::Free), (Some((1_000, 0)), Source::Estimated, 3_000_000));
+    }
+
+    #[test]
+    fn a_stream_that_the_gateways_own_end_cuts_off_is_one_that_was_cut() {
+        let cut = seen(End::Interrupted, Some(report(Some((10, 1)), Source::Partial, 80)));
+        assert_eq!(bill(cut, OnLoss::Free, OnLoss::Observed), (Some((10, 1)), Source::Partial, 45_000));
+        assert_eq!(bill(Seen { report: None, ..cut }, OnLoss::Free, OnLoss::Observed), (None, Source::None, 0));
     }
 
     #[test]

@@ -234,6 +234,8 @@ impl Meter {
         match (self.stream.shape, self.stream.framing) {
             (Shape::None, _) => false,
             (_, Framing::Json) => self.scanner.is_closed(),
+            // A chunk of chat completions that holds an error need not be the last one.
+            (Shape::OpenAiChat, Framing::Sse) => self.stream.ended,
             (_, Framing::Sse) => self.stream.ended || self.stream.failed,
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::SegmentName;
 use super::read::{Scan, Segments, header};
-use crate::domain::ledger::{Line, LineFault, Record};
+use crate::domain::ledger::{Line, LineFault, Record, is_intact_open};
 use crate::ops::store::usage::{self, Batch};
 use crate::ops::store::{Store, StoreError};
 
@@ -52,16 +52,19 @@ pub fn fold_once(directory: &Path, store: &Store) -> Result<Folded, FoldError> {
         Err(error) => return Err(FoldError::Directory(error)),
     };
     let progress = store.with(|conn| usage::progress(conn))?;
+    let mut unreadable = None;
     for segment in &segments.names {
         let name = segment.to_string();
         let mark = progress.get(&name).map_or(0, |progress| progress.bytes);
         match fold_segment(&segments, segment, mark, store, &mut folded) {
             // Retention may have taken it since.
             Err(FoldError::Segment { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
+            // One file that can't be read must not keep the others from being counted.
+            Err(error @ FoldError::Segment { .. }) => unreadable = Some(error),
             done => done?,
         }
     }
-    Ok(folded)
+    unreadable.map_or(Ok(folded), Err)
 }
 
 /// Removes segments that were read to their end, are not written any more, and were last written before `retention`.
@@ -130,6 +133,10 @@ fn read_batch(path: &Path, from: u64, may_change: bool) -> io::Result<Batch> {
         if raw.is_tail && may_change {
             break;
         }
+        batch.to = raw.end;
+        if is_intact_open(raw.bytes) {
+            continue;
+        }
         let closes = &mut batch.closes;
         let read = raw.each(|Line { record, .. }| {
             if let Record::Close(close) = record {
@@ -137,7 +144,6 @@ fn read_batch(path: &Path, from: u64, may_change: bool) -> io::Result<Batch> {
             }
         });
         batch.damaged += u64::from(read.is_err());
-        batch.to = raw.end;
     }
     Ok(batch)
 }

@@ -1,6 +1,7 @@
 //! Looks after the ledger in the background: tries again what the disk refused, folds what was written, removes what is old.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -31,15 +32,16 @@ struct Stop {
 /// # Errors
 ///
 /// The operating system has no thread left.
-pub fn keep(ledger: Ledger, store: Arc<Store>, retention: Option<Duration>) -> io::Result<Keeper> {
+pub fn keep(ledger: Ledger, state_dir: PathBuf, retention: Option<Duration>) -> io::Result<Keeper> {
     let stop = Arc::new(Stop::default());
     let asked = stop.clone();
-    let run = move || run(&ledger, &store, retention, &asked);
+    let run = move || run(&ledger, &state_dir, retention, &asked);
     let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(run)?;
     Ok(Keeper { stop, thread: Some(thread) })
 }
 
-fn run(ledger: &Ledger, store: &Store, retention: Option<Duration>, stop: &Stop) {
+fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &Stop) {
+    let mut store: Option<Store> = None;
     let (mut folded_at, mut removed_at): (Option<Instant>, Option<Instant>) = (None, None);
     let mut trouble = None;
     let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
@@ -47,14 +49,19 @@ fn run(ledger: &Ledger, store: &Store, retention: Option<Duration>, stop: &Stop)
         let is_last = stop.wait(TEND_EVERY);
         ledger.tend(clock::now_unix_ms());
         if is_last || is_due(folded_at, FOLD_EVERY) {
-            let done = fold::fold_once(ledger.directory(), store);
+            // Opened here, again and again: a database that is locked for a while must not end the keeping.
+            let opened = match store.take() {
+                Some(store) => Ok(store),
+                None => Store::open(state_dir).map_err(FoldError::from),
+            };
+            let done = opened.and_then(|opened| fold::fold_once(ledger.directory(), store.insert(opened)));
             report(&mut trouble, done.err());
             folded_at = Some(Instant::now());
         }
         if is_last {
             return;
         }
-        if let Some(retention) = retention.filter(|_| is_due(removed_at, REMOVE_EVERY)) {
+        if let (Some(retention), Some(store)) = (retention.filter(|_| is_due(removed_at, REMOVE_EVERY)), &store) {
             if let Err(error) = fold::remove_old(ledger.directory(), store, retention, clock::now_unix_ms()) {
                 log::warn!("ledger: old segments stay: {error}");
             }

@@ -29,6 +29,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::domain::ledger::{Close, Open, write_close, write_open};
 use crate::domain::settings::{LedgerSettings, LedgerSync};
@@ -45,6 +46,10 @@ use writer::{Placed, Writer};
 thread_local! {
     static LINE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(2048));
 }
+
+/// How long an answer's last byte waits for a disk that takes nothing.
+const WAIT_FOR_DISK: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Where a state directory has its segments.
 pub fn directory(state_dir: &Path) -> PathBuf {
@@ -80,7 +85,16 @@ pub enum Closed {
     /// In the kernel, and on its way to the disk (`sync: each`).
     Flushing(Flushing),
     /// In memory: the disk does not take it yet. New requests are refused meanwhile.
-    Kept,
+    Kept(Kept),
+}
+
+/// Waits until the disk takes what is kept in memory.
+pub struct Kept(Arc<Shared>);
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("kept in memory")
+    }
 }
 
 /// Why nothing can be opened: new billable requests are to be refused (G3).
@@ -184,7 +198,7 @@ impl Ticket {
             self.shared.writer().close(line, close.closed_at_unix_ms, self.segment)
         });
         match placed {
-            Placed::Kept => Closed::Kept,
+            Placed::Kept => Closed::Kept(Kept(self.shared.clone())),
             Placed::Written(lines) => self.shared.flusher.flush(lines).map_or(Closed::Written, Closed::Flushing),
         }
     }
@@ -197,7 +211,7 @@ impl Closed {
         match self {
             Self::Written => true,
             Self::Flushing(flushing) => flushing.done().await,
-            Self::Kept => false,
+            Self::Kept(Kept(shared)) => shared.written_soon().await,
         }
     }
 }
@@ -217,6 +231,17 @@ impl Drop for Ticket {
 }
 
 impl Shared {
+    /// Whether the disk takes within some seconds what is kept; a client does not wait longer for its last byte.
+    async fn written_soon(&self) -> bool {
+        for _ in 0..WAIT_FOR_DISK.as_millis() / LOOK_AGAIN.as_millis() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            if self.writer().condition().kept == 0 {
+                return true;
+            }
+        }
+        false
+    }
+
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }

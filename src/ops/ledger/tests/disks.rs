@@ -88,7 +88,7 @@ fn g3_a_full_disk_refuses_what_is_new_and_keeps_what_is_in_flight() {
     failing.room.store(100, Ordering::Relaxed);
     assert!(ledger.open(&opened(100)).unwrap_err().to_string().contains("can't be written"));
     for (nth, ticket) in (0..).zip(tickets) {
-        assert!(matches!(ticket.close(&closed(nth)), Closed::Kept));
+        assert!(matches!(ticket.close(&closed(nth)), Closed::Kept(_)));
     }
     assert!(ledger.open(&opened(101)).is_err());
     assert_eq!((ledger.condition().kept, ledger.condition().in_flight), (20, 20));
@@ -113,7 +113,7 @@ fn g3_a_line_that_was_written_in_part_leaves_no_trace() {
         entry(&ledger, 0);
         let ticket = ledger.open(&opened(1)).unwrap();
         failing.room.store(room, Ordering::Relaxed);
-        let kept = matches!(ticket.close(&closed(1)), Closed::Kept);
+        let kept = matches!(ticket.close(&closed(1)), Closed::Kept(_));
         failing.room.store(u64::MAX, Ordering::Relaxed);
         tend_until(&ledger, |condition| condition.trouble.is_none());
         entry(&ledger, 2);
@@ -132,7 +132,7 @@ fn g3_where_a_torn_line_cannot_be_cut_off_a_new_segment_follows() {
     let ticket = ledger.open(&opened(1)).unwrap();
     failing.room.store(50, Ordering::Relaxed);
     failing.broken_cuts.store(1, Ordering::Relaxed);
-    assert!(matches!(ticket.close(&closed(1)), Closed::Kept));
+    assert!(matches!(ticket.close(&closed(1)), Closed::Kept(_)));
     failing.room.store(u64::MAX, Ordering::Relaxed);
     tend_until(&ledger, |condition| condition.trouble.is_none());
     entry(&ledger, 2);
