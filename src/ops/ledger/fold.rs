@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::SegmentName;
 use super::read::{Scan, Segments, header};
-use crate::domain::ledger::{Line, LineFault, Record, is_intact_open};
+use crate::domain::ledger::{Line, LineFault, Record};
 use crate::ops::store::usage::{self, Batch};
 use crate::ops::store::{Store, StoreError};
 
@@ -134,7 +134,7 @@ fn read_batch(path: &Path, from: u64, may_change: bool) -> io::Result<Batch> {
             break;
         }
         batch.to = raw.end;
-        if is_intact_open(raw.bytes) {
+        if raw.is_intact_open() {
             continue;
         }
         let closes = &mut batch.closes;

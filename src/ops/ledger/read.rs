@@ -100,6 +100,11 @@ impl Scan {
 }
 
 impl Raw<'_> {
+    /// As [`ledger::is_intact_open`].
+    pub fn is_intact_open(&self) -> bool {
+        ledger::is_intact_open(self.bytes)
+    }
+
     /// Calls back with each record that is intact; returns what is wrong with the rest.
     pub fn each(&self, mut found: impl FnMut(Line<'_>)) -> Result<(), LineFault> {
         let fault = match ledger::read(self.bytes) {
