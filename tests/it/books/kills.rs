@@ -256,7 +256,7 @@ async fn judge(gateway: &Gateway, main: &Mock, known: &[Known], kills: u64) {
     assert_eq!(total["requests"], all.len(), "{total}");
     expect_whole(gateway).await;
     say(&format!(
-        "{} requests, {} completed at clients, {ok} entries ok ({} of them completed behind a kill), {interrupted} interrupted",
+        "{} requests, {} completed at clients, {ok} entries ok ({} of them killed before the last byte), {interrupted} interrupted",
         known.len(),
         completed.len(),
         ok - completed.len(),
