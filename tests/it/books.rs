@@ -3,10 +3,15 @@
 //! What the tests compare: the clients' own answers, the provider's own counts, and what `trollbridge ledger` and `trollbridge usage`
 //! say of the gateway's files.
 
+mod balances;
 mod credits;
 mod ends;
+mod full;
 mod kills;
+mod reports;
 mod revoked;
+mod starts;
+mod words;
 
 use std::time::Duration;
 
