@@ -10,7 +10,9 @@ use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE};
 use crate::domain::billing::signed_usd;
 use crate::domain::client::{Client, date_time};
 use crate::ops::clients::operations::{self, NewClient, OperationError};
-use crate::ops::store::{Store, StoreError, clients as rows};
+use crate::ops::ledger::directory;
+use crate::ops::ledger::fold::{FoldError, fold_once};
+use crate::ops::store::{Store, StoreError, clients as rows, usage};
 
 #[derive(Args)]
 pub struct ClientArgs {
@@ -30,7 +32,7 @@ enum ClientCommand {
         #[command(flatten)]
         state: StateArgs,
     },
-    /// Show one client and its grants
+    /// Show one client, its grants, and what it has spent of them
     Show {
         /// The client's name or id
         #[arg(value_name = "NAME")]
@@ -109,6 +111,7 @@ pub fn run(args: &ClientArgs, out: &mut dyn Write) -> u8 {
         Failure::Unprinted(error) if error.kind() == io::ErrorKind::BrokenPipe => return EX_OK,
         Failure::Unprinted(error) => (EX_SOFTWARE, format!("the answer can't be written: {error}")),
         Failure::Usage(why) => (EX_USAGE, why),
+        Failure::Books(why) => (EX_SOFTWARE, why),
         Failure::Operation(error) => (code_of(&error), error.to_string()),
     };
     // Without a standard error there is nobody to tell.
@@ -119,6 +122,8 @@ pub fn run(args: &ClientArgs, out: &mut dyn Write) -> u8 {
 enum Failure {
     Usage(String),
     Operation(OperationError),
+    /// The ledger can't be read.
+    Books(String),
     Unprinted(io::Error),
 }
 
@@ -131,6 +136,15 @@ impl From<OperationError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Operation(error.into())
+    }
+}
+
+impl From<FoldError> for Failure {
+    fn from(error: FoldError) -> Self {
+        match error {
+            FoldError::Store(error) => error.into(),
+            unreadable => Self::Books(unreadable.to_string()),
+        }
     }
 }
 
@@ -208,7 +222,10 @@ fn show(client: &str, json: bool, state: &StateArgs, out: &mut dyn Write) -> Res
     let mut shown = operations::as_json(&client, None);
     let grants: Vec<Value> =
         grants.into_iter().map(|(at, nano_usd)| json!({ "at": date_time(at), "amount": signed_usd(nano_usd) })).collect();
-    if let Some(Value::Object(credits)) = shown.get_mut("credits") {
+    if let (Some(Value::Object(credits)), Some(granted)) = (shown.get_mut("credits"), client.granted_nano_usd) {
+        let spent = spent(&client, &store, state)?;
+        credits.insert("spent".to_owned(), signed_usd(spent).into());
+        credits.insert("balance".to_owned(), signed_usd(granted.saturating_sub(spent)).into());
         credits.insert("grants".to_owned(), grants.clone().into());
     }
     if json {
@@ -229,7 +246,20 @@ fn show(client: &str, json: bool, state: &StateArgs, out: &mut dyn Write) -> Res
         let part = |name| grant.get(name).and_then(Value::as_str).unwrap_or_default();
         writeln!(out, "{:<16} {} USD on {}", "", part("amount"), part("at"))?;
     }
+    for name in ["spent", "balance"] {
+        if let Some(amount) = shown.pointer(&format!("/credits/{name}")).and_then(Value::as_str) {
+            writeln!(out, "{name:<16} {amount} USD")?;
+        }
+    }
     Ok(())
+}
+
+/// What the client was billed by now, in nano-dollars; what is in flight at a running gateway is not in it.
+fn spent(client: &Client, store: &Store, state: &StateArgs) -> Result<i64, Failure> {
+    let state_dir = state.state_dir().map_err(Failure::Usage)?;
+    fold_once(&directory(&state_dir), store)?;
+    let spent = store.with(|conn| usage::spent(conn))?.get(client.name.as_str()).map_or(0, |spent| spent.nanos());
+    Ok(i64::try_from(spent).unwrap_or(i64::MAX))
 }
 
 fn revoke(client: &str, undo: bool, state: &StateArgs, out: &mut dyn Write) -> Result<(), Failure> {

@@ -13,6 +13,7 @@
 
 mod answers;
 mod bad_input;
+mod books;
 mod clients;
 mod commands;
 mod configuration;

@@ -57,6 +57,13 @@ impl Client {
         Self::over(tcp, Alpn::Http1, "http", addr.to_string(), distrust).await
     }
 
+    /// HTTP/1.1 without TLS, to a listener that may not be there at the moment.
+    pub async fn try_http1(addr: SocketAddr, distrust: Distrust) -> Option<Self> {
+        let tcp = soon("a connection or its refusal", TcpStream::connect(addr)).await.ok()?;
+        tcp.set_nodelay(true).ok()?;
+        Some(Self::over(tcp, Alpn::Http1, "http", addr.to_string(), distrust).await)
+    }
+
     /// HTTP/2 without TLS, by prior knowledge.
     pub async fn h2c(addr: SocketAddr, distrust: Distrust) -> Self {
         let tcp = connect(addr).await;

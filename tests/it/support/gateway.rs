@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -64,26 +64,25 @@ pub(super) async fn start_refused(setup: Setup) -> (i32, String) {
 impl Gateway {
     fn spawn(setup: Setup) -> Self {
         let ports = setup.write();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_trollbridge"))
-            .arg("run")
-            .arg("--config")
-            .arg(setup.dir().join("config.json"))
-            .arg("--conf")
-            .arg(setup.dir().join("pingora.yaml"))
-            .current_dir(setup.dir())
-            .env_clear()
-            .envs(setup.env_vars())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
         let output = Arc::new(Output { lines: Mutex::new(Vec::new()), changes: watch::Sender::new(()) });
-        let readers = vec![
-            output.follow(child.stdout.take().expect("stdout is piped")),
-            output.follow(child.stderr.take().expect("stderr is piped")),
-        ];
+        let (child, readers) = launch(&setup, &output);
         Self { child, readers, output, ports, setup }
+    }
+
+    /// Kills the gateway at once (SIGKILL) and starts it again on the same files and ports; returns the time from the new process's
+    /// begin until it accepts.
+    pub async fn kill_and_restart(&mut self) -> Duration {
+        for _ in 0..MOST_STARTS {
+            self.finished_output();
+            let began = Instant::now();
+            (self.child, self.readers) = launch(&self.setup, &self.output);
+            match soon("the gateway to accept again", self.accepts_or_exits()).await {
+                None => return began.elapsed(),
+                Some(status) if status.code() == Some(TRY_AGAIN) => {}
+                Some(status) => panic!("the gateway ended with {status}:\n{}", self.finished_output()),
+            }
+        }
+        panic!("no start on the same ports in {MOST_STARTS} tries:\n{}", self.finished_output());
     }
 
     /// `None`: every listener accepts; else the status with which the gateway ended.
@@ -280,6 +279,38 @@ impl Gateway {
         }
         self.log_lines().join("\n")
     }
+}
+
+/// Starts the binary on the files that the setup has written; what it prints is added to `output`.
+fn launch(setup: &Setup, output: &Arc<Output>) -> (Child, Vec<JoinHandle<()>>) {
+    let binary = env!("CARGO_BIN_EXE_trollbridge");
+    let mut command = match setup.shell_prelude() {
+        None => Command::new(binary),
+        Some(prelude) => {
+            let mut shell = Command::new("/bin/sh");
+            shell.arg("-c").arg(format!("{prelude}; exec \"$0\" \"$@\"")).arg(binary);
+            shell
+        }
+    };
+    let mut child = command
+        .arg("run")
+        .arg("--config")
+        .arg(setup.dir().join("config.json"))
+        .arg("--conf")
+        .arg(setup.dir().join("pingora.yaml"))
+        .current_dir(setup.dir())
+        .env_clear()
+        .envs(setup.env_vars())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let readers = vec![
+        output.follow(child.stdout.take().expect("stdout is piped")),
+        output.follow(child.stderr.take().expect("stderr is piped")),
+    ];
+    (child, readers)
 }
 
 /// Whether a gateway says on its admin listener that it is ready.

@@ -41,6 +41,7 @@ pub struct Setup {
     tls_listener: Option<(PathBuf, PathBuf)>,
     threads: usize,
     grace_seconds: u64,
+    shell_prelude: Option<String>,
 }
 
 /// Where a gateway listens.
@@ -74,6 +75,7 @@ impl Setup {
             tls_listener: None,
             threads: 2,
             grace_seconds: 1,
+            shell_prelude: None,
         };
         setup.secret_env("PROXY_API_KEY", CLIENT_KEY).secret_env("TROLLBRIDGE_ADMIN_TOKEN", ADMIN_TOKEN)
     }
@@ -176,6 +178,12 @@ impl Setup {
         self
     }
 
+    /// Runs these words of a shell first, in the process that becomes the gateway.
+    pub fn after_shell(mut self, prelude: &str) -> Self {
+        self.shell_prelude = Some(prelude.to_owned());
+        self
+    }
+
     /// Starts the gateway and waits until it accepts; a port that somebody else took meanwhile is replaced.
     pub async fn start(self) -> Gateway {
         gateway::start(self).await
@@ -196,6 +204,10 @@ impl Setup {
 
     pub(super) fn env_vars(&self) -> &BTreeMap<String, String> {
         &self.env
+    }
+
+    pub(super) fn shell_prelude(&self) -> Option<&str> {
+        self.shell_prelude.as_deref()
     }
 
     pub(super) fn dir(&self) -> &Path {
