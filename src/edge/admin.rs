@@ -17,7 +17,7 @@ use crate::ops::body_budget::BodyBudget;
 use crate::ops::clients::{Directory, admin as clients};
 use crate::ops::clock;
 use crate::ops::counters::Counters;
-use crate::ops::health::Readiness;
+use crate::ops::health::{Readiness, Ready};
 use crate::ops::ledger::Ledger;
 
 /// What the admin pages look at.
@@ -45,9 +45,13 @@ impl ServeHttp for Admin {
         }
         let routing = &settings.routing;
         let default_target = routing.default_target();
+        let ledger = self.ledger.condition();
         let vitals = Vitals {
             counters: &self.counters,
-            ready: self.readiness.now(),
+            ready: match self.readiness.now() {
+                Ready::Yes if ledger.trouble.is_some() => Ready::NoLedger,
+                ready => ready,
+            },
             routing_enabled: routing.enabled(),
             models_configured: routing.models_configured(),
             default_target: default_target.as_deref(),
@@ -57,7 +61,7 @@ impl ServeHttp for Admin {
             uptime: self.started.elapsed(),
             upstreams: &settings.upstreams,
             now: clock::now(),
-            ledger: &self.ledger.condition(),
+            ledger: &ledger,
         };
         let request = session.req_header();
         let answer =

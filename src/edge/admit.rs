@@ -145,7 +145,7 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     {
         return Err(Refusal::BodyTooLarge { limit_bytes: settings.limits.max_body_bytes }.into());
     }
-    permitted(&settings, &caller, None, &route)?;
+    permitted(&settings, &caller, api, None, &route)?;
     exchange.expect_body_by(Instant::now() + settings.limits.body_read);
     let upstream = route.upstream.clone();
     ctx.routed = Some(Box::new(Routed { route, length: None, asked_model: None, usage_asked_by_us: false }));
@@ -170,7 +170,11 @@ fn standing(caller: &Caller, now_unix_ms: u64) -> Result<(), Refusal> {
 }
 
 /// Refuses a model that the caller may not use, or that has no price where one is required; `asked` is the name in the request.
-fn permitted(settings: &Settings, caller: &Caller, asked: Option<&str>, route: &Route) -> Result<(), Refusal> {
+fn permitted(settings: &Settings, caller: &Caller, api: Api, asked: Option<&str>, route: &Route) -> Result<(), Refusal> {
+    // A batch names its models where nobody looks, and its answer says nothing of what it will cost.
+    if api == Api::Other && caller.is_limited() {
+        return Err(Refusal::PathNotMetered);
+    }
     if !caller.may_use(asked.into_iter().chain(route.model.iter().flat_map(|model| model.names()))) {
         return Err(Refusal::ModelNotAllowed { model: asked.map(str::to_owned) });
     }
@@ -212,7 +216,7 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
     }
     let route = routed?;
     if let Some(caller) = &ctx.client {
-        permitted(&arrival.settings, caller, ctx.asked.model.as_deref(), &route)?;
+        permitted(&arrival.settings, caller, arrival.api, ctx.asked.model.as_deref(), &route)?;
     }
     let mut edits = Vec::new();
     let mut asked_model = None;

@@ -83,6 +83,8 @@ pub enum Ready {
     /// Listeners or configuration are not there yet.
     Starting,
     Yes,
+    /// The ledger takes nothing, so nothing is served.
+    NoLedger,
     /// Requests in flight are finished, new ones should go elsewhere.
     Draining,
 }
@@ -112,6 +114,7 @@ impl Ready {
     pub fn answer(self) -> (u16, &'static str) {
         match self {
             Self::Starting => (503, r#"{"status":"starting"}"#),
+            Self::NoLedger => (503, r#"{"status":"ledger_unwritable"}"#),
             Self::Yes => (200, r#"{"status":"ready"}"#),
             Self::Draining => (503, r#"{"status":"draining"}"#),
         }

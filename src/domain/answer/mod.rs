@@ -27,6 +27,8 @@ pub enum Refusal {
     ModelNotAllowed { model: Option<String> },
     #[error("{missing} USD of credit missing")]
     NoCredit { missing: NanoUsd },
+    #[error("a client with credit or a list of models asks for a path whose use can't be metered")]
+    PathNotMetered,
     #[error("the client has no balance, and billing.require_credits asks for one")]
     NoBalance,
     #[error("model {model:?} has no price, and billing.require_price asks for one")]
@@ -157,6 +159,13 @@ impl Refusal {
                 K::Permission,
                 "api_key_expired",
                 "This API key has expired. Ask the operator of this gateway for another one.",
+            ),
+            Self::PathNotMetered => Answer::of(
+                403,
+                K::Permission,
+                "path_not_metered",
+                "What this path uses can't be metered here, so an API key with credit or with a list of models may not use it. The \
+                 operator of this gateway can give you one without.",
             ),
             Self::ModelNotAllowed { model } => Answer {
                 param: Some("model"),
@@ -368,6 +377,7 @@ impl Refusal {
             Self::KeyRevoked => "key_revoked",
             Self::KeyExpired => "key_expired",
             Self::ModelNotAllowed { .. } => "model_not_allowed",
+            Self::PathNotMetered => "path_not_metered",
             Self::NoCredit { .. } => "no_credit",
             Self::NoBalance => "no_balance",
             Self::NoPrice { .. } => "no_price",
@@ -405,6 +415,7 @@ impl Refusal {
             | Self::KeyRevoked
             | Self::KeyExpired
             | Self::ModelNotAllowed { .. }
+            | Self::PathNotMetered
             | Self::NoCredit { .. }
             | Self::NoBalance
             | Self::NoPrice { .. }
@@ -531,6 +542,7 @@ mod tests {
             (Refusal::KeyRevoked, 403, "api_key_revoked", "revoked"),
             (Refusal::KeyExpired, 403, "api_key_expired", "expired"),
             (Refusal::ModelNotAllowed { model: model() }, 403, "model_not_allowed", "`gpt-4`"),
+            (Refusal::PathNotMetered, 403, "path_not_metered", "operator"),
             (Refusal::ModelNotAllowed { model: None }, 403, "model_not_allowed", "Set `model`"),
             (Refusal::NoPrice { model: model() }, 404, "model_without_price", "`gpt-4`"),
             (Refusal::NoPrice { model: None }, 404, "model_without_price", "no model"),

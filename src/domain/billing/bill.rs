@@ -8,7 +8,7 @@
 //! | the upstream cut it off, or reported an error within it; the gateway itself ended | `billing.on_upstream_cut` |
 //! | anything else | nothing: no answer came |
 //!
-//! An estimate takes what was observed, and puts in place of what is missing a token for every four bytes of the request's body and of
+//! A report with an absurd count (`MAX_COUNT`) counts as none. An estimate takes what was observed, and puts in place of what is missing a token for every four bytes of the request's body and of
 //! the text that passed, at most `billing.max_input_tokens` of input: an image in a body is no text. It is never lower than what was
 //! observed.
 
@@ -50,7 +50,9 @@ impl Bill {
     pub const NOTHING: Self = Self { usage: None, source: Source::None, cost: NanoUsd::ZERO };
 
     pub fn of(seen: &Seen, policy: &Billing, price: &Price) -> Self {
-        let observed = seen.report.and_then(|report| Some((report.usage?, report.source)));
+        // A count at its bound is a slip of the provider's (a wrapped −1), not what anybody used.
+        let is_sane = |usage: &Usage| !usage.is_absurd();
+        let observed = seen.report.and_then(|report| Some((report.usage.filter(is_sane)?, report.source)));
         let began = seen.report.is_some();
         let rule = match seen.end {
             End::Ok if matches!(observed, Some((_, Source::Final))) => OnLoss::Observed,
@@ -169,6 +171,12 @@ mod tests {
     fn a_running_count_is_not_the_bill_of_a_whole_answer() {
         let running = seen(End::Ok, Some(report(Some((10, 1)), Source::Partial, 80)));
         assert_eq!(bill(running, OnLoss::Free, OnLoss::Free), (Some((10, 20)), Source::Estimated, 330_000));
+    }
+
+    #[test]
+    fn u8_an_absurd_count_is_not_billed_but_estimated() {
+        let wrapped = seen(End::Ok, Some(report(Some((u64::MAX.min(crate::domain::usage::MAX_COUNT), 20)), Source::Final, 80)));
+        assert_eq!(bill(wrapped, OnLoss::Free, OnLoss::Free), (Some((1_000, 20)), Source::Estimated, 3_300_000));
     }
 
     #[test]

@@ -192,6 +192,11 @@ impl Caller {
         }
     }
 
+    /// Whether it has a balance or may use some models only.
+    pub fn is_limited(&self) -> bool {
+        self.account().is_some() || self.client().is_some_and(|client| client.models != Models::All)
+    }
+
     /// Whether it may use a model that goes by any of these names.
     pub fn may_use<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> bool {
         self.client().is_none_or(|client| client.models.allow(names))

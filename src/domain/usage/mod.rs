@@ -51,6 +51,15 @@ pub struct Usage {
     pub output_tokens: u64,
 }
 
+impl Usage {
+    /// Whether a count stands at its bound.
+    pub fn is_absurd(&self) -> bool {
+        let classes =
+            [self.input_tokens, self.cache_write_tokens, self.cache_write_1h_tokens, self.cache_read_tokens, self.output_tokens];
+        classes.into_iter().any(|count| count >= MAX_COUNT)
+    }
+}
+
 /// Where a request's usage is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
