@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::domain::billing::{NanoUsd, Price};
 use crate::domain::dialect::Api;
+use crate::domain::json::peek::AskedOutput;
 
 /// Bytes of a request's body per token, for the estimate before the provider counts.
 ///
@@ -58,7 +59,7 @@ pub struct Reservation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MostTokens {
     pub input: u64,
-    /// Also the estimate of a request that sets no maximum itself.
+    /// Of one answer; also the estimate of a request that sets no maximum itself.
     pub output: u64,
 }
 
@@ -137,16 +138,41 @@ impl Drop for Reservation {
 }
 
 /// What a request may cost at most, as far as its body tells: the input by its bytes at the dearest class that input is billed at,
-/// the output by what the request allows, neither beyond `most`.
+/// the output by what the request allows, for each answer that it asks for; neither the input nor one answer beyond `most`.
 ///
-/// `asked_output` is the largest of the request's own limits. Counting tokens is free, and embeddings have no output. An estimate that is
-/// too high refuses a client a little early, one that is too low lets parallel requests overspend: hence the dearest class.
-pub fn estimate(price: &Price, api: Api, body_bytes: usize, asked_output: Option<u64>, most: MostTokens) -> NanoUsd {
+/// Counting tokens is free, and embeddings have no output. An estimate that is too high refuses a client a little early, one that is too
+/// low lets parallel requests overspend: hence the dearest class.
+pub fn estimate(price: &Price, api: Api, body_bytes: usize, asked: AskedOutput, most: MostTokens) -> NanoUsd {
     let input_tokens = u64::try_from(body_bytes).unwrap_or(u64::MAX).div_ceil(BYTES_PER_TOKEN).min(most.input);
     match api {
         Api::CountTokens | Api::Models | Api::Root => NanoUsd::ZERO,
         Api::Embeddings => price.cost_at_most(input_tokens, 0),
-        _ => price.cost_at_most(input_tokens, asked_output.unwrap_or(u64::MAX).min(most.output)),
+        _ => price.cost_at_most(input_tokens, of_one_answer(api, asked, most.output).saturating_mul(answers(api, asked))),
+    }
+}
+
+/// The output tokens of one answer: the largest limit among the fields that the API knows. A field that it does not know limits nothing
+/// at the provider, so it must not lower the reservation.
+///
+/// A limit of 0 counts as none: who forwards a request from a Go struct with `omitempty` drops it.
+fn of_one_answer(api: Api, asked: AskedOutput, most: u64) -> u64 {
+    let AskedOutput { max_tokens, max_completion_tokens, max_output_tokens, .. } = asked;
+    let limit = match api {
+        Api::ChatCompletions => max_tokens.max(max_completion_tokens),
+        Api::Completions | Api::Messages | Api::CountTokens => max_tokens,
+        Api::Responses => max_output_tokens,
+        Api::Embeddings | Api::Models | Api::Root | Api::Other | Api::Unknown => {
+            max_tokens.max(max_completion_tokens).max(max_output_tokens)
+        }
+    };
+    limit.filter(|limit| *limit > 0).unwrap_or(u64::MAX).min(most)
+}
+
+/// How many answers are generated. `best_of` is the number of candidates of which the `n` best are given, not a factor of `n`.
+fn answers(api: Api, asked: AskedOutput) -> u64 {
+    match api {
+        Api::ChatCompletions | Api::Completions => asked.n.max(asked.best_of).unwrap_or(1).max(1),
+        _ => 1,
     }
 }
 

@@ -115,12 +115,69 @@ fn g4_the_estimate_counts_bytes_at_the_dearest_input_class_and_the_output_that_i
     let most = MostTokens { input: 1_000, output: 500 };
     let of = |api, bytes, asked| estimate(&price, api, bytes, asked, most).nanos();
     // An hour's cache write costs 6 USD per million tokens: 6 000 nano-dollars a token.
-    assert_eq!(of(Api::Messages, 300, Some(100)), 100 * 6_000 + 100 * 15_000);
-    assert_eq!(of(Api::Messages, 301, Some(100)), 101 * 6_000 + 100 * 15_000);
-    assert_eq!(of(Api::ChatCompletions, 0, None), 500 * 15_000, "without a limit of its own, the most");
-    assert_eq!(of(Api::ChatCompletions, usize::MAX, Some(u64::MAX)), 1_000 * 6_000 + 500 * 15_000, "neither beyond the most");
-    assert_eq!(of(Api::Embeddings, 300, None), 100 * 6_000);
-    assert_eq!(of(Api::CountTokens, 300, Some(100)), 0);
+    assert_eq!(of(Api::Messages, 300, limited(100)), 100 * 6_000 + 100 * 15_000);
+    assert_eq!(of(Api::Messages, 301, limited(100)), 101 * 6_000 + 100 * 15_000);
+    assert_eq!(of(Api::ChatCompletions, 0, AskedOutput::default()), 500 * 15_000, "without a limit of its own, the most");
+    assert_eq!(of(Api::ChatCompletions, usize::MAX, limited(u64::MAX)), 1_000 * 6_000 + 500 * 15_000, "neither beyond the most");
+    assert_eq!(of(Api::Embeddings, 300, AskedOutput::default()), 100 * 6_000);
+    assert_eq!(of(Api::CountTokens, 300, limited(100)), 0);
+}
+
+/// G4: a field that the API does not know can't lower the reservation.
+#[test]
+fn g4_only_the_limits_that_the_api_knows_count() {
+    let price = price("0", "1");
+    let most = MostTokens { input: 0, output: 500 };
+    let none = AskedOutput::default();
+    let of_tokens = AskedOutput { max_tokens: Some(1), ..none };
+    let of_completion = AskedOutput { max_completion_tokens: Some(2), ..none };
+    let of_output = AskedOutput { max_output_tokens: Some(3), ..none };
+    let all = AskedOutput { max_tokens: Some(1), max_completion_tokens: Some(2), max_output_tokens: Some(3), ..none };
+    for (api, reserved) in [
+        (Api::ChatCompletions, [1, 2, 500, 2]),
+        (Api::Completions, [1, 500, 500, 1]),
+        (Api::Messages, [1, 500, 500, 1]),
+        (Api::Responses, [500, 500, 3, 3]),
+        (Api::Other, [1, 2, 3, 3]),
+        (Api::Unknown, [1, 2, 3, 3]),
+    ] {
+        let tokens =
+            [of_tokens, of_completion, of_output, all].map(|asked| estimate(&price, api, 0, asked, most).nanos() / 1_000);
+        assert_eq!(tokens, reserved, "{api:?}");
+        let zero = AskedOutput { max_tokens: Some(0), max_completion_tokens: Some(0), max_output_tokens: Some(0), ..none };
+        assert_eq!(estimate(&price, api, 0, zero, most).nanos(), 500_000, "{api:?}: a limit of 0 may be dropped on the way");
+    }
+}
+
+/// G4: every answer that is asked for is reserved, where there can be several.
+#[test]
+fn g4_the_output_is_reserved_for_every_answer_that_is_asked_for() {
+    let price = price("3", "1");
+    let most = MostTokens { input: 1_000, output: 500 };
+    let asked = |n, best_of| AskedOutput { n, best_of, ..limited(10) };
+    let of = |api, asked| estimate(&price, api, 3, asked, most).nanos();
+    for api in [Api::ChatCompletions, Api::Completions] {
+        for (n, best_of, answers) in [
+            (None, None, 1),
+            (Some(0), None, 1),
+            (Some(1), None, 1),
+            (Some(10), None, 10),
+            (None, Some(7), 7),
+            (Some(3), Some(7), 7),
+            (Some(7), Some(3), 7),
+        ] {
+            assert_eq!(of(api, asked(n, best_of)), 6_000 + answers * 10_000, "{api:?} {n:?} {best_of:?}");
+        }
+        assert_eq!(of(api, AskedOutput { n: Some(10), ..AskedOutput::default() }), 6_000 + 10 * 500_000, "each up to the most");
+        assert_eq!(of(api, asked(Some(u64::MAX), Some(u64::MAX))), u64::MAX, "the dearest amount there is");
+    }
+    for api in [Api::Messages, Api::Responses, Api::Other] {
+        assert_eq!(of(api, AskedOutput { max_output_tokens: Some(10), ..asked(Some(10), Some(10)) }), 6_000 + 10_000, "{api:?}");
+    }
+}
+
+fn limited(output_tokens: u64) -> AskedOutput {
+    AskedOutput { max_tokens: Some(output_tokens), ..AskedOutput::default() }
 }
 
 #[derive(Clone, Debug)]
@@ -183,7 +240,7 @@ proptest! {
         let [input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens] = tokens;
         let usage = Usage { input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens: output };
         let price = price("3", "15");
-        let estimated = estimate(&price, Api::Messages, bytes, Some(200), MostTokens { input: 100_000, output: 100_000 });
+        let estimated = estimate(&price, Api::Messages, bytes, limited(200), MostTokens { input: 100_000, output: 100_000 });
         prop_assert!(price.cost(&usage) <= estimated);
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::domain::billing::{NanoUsd, Price};
 use crate::domain::credit::{MostTokens, estimate};
 use crate::domain::dialect::Api;
+use crate::domain::json::peek::AskedOutput;
 use crate::domain::route::{Route, RoutingTable};
 use crate::domain::secret::Secret;
 use crate::domain::upstream::Upstream;
@@ -141,10 +142,10 @@ impl Settings {
     }
 
     /// What to reserve before a request goes out along `route` (G4): see [`estimate`].
-    pub fn reservation(&self, route: &Route, api: Api, body_bytes: usize, asked_output: Option<u64>) -> NanoUsd {
+    pub fn reservation(&self, route: &Route, api: Api, body_bytes: usize, asked: AskedOutput) -> NanoUsd {
         let of_model = route.model.as_ref().and_then(|model| model.max_output_tokens);
         let most = MostTokens { output: of_model.unwrap_or(self.billing.most_tokens.output), ..self.billing.most_tokens };
-        estimate(self.price_of(route), api, body_bytes, asked_output, most)
+        estimate(self.price_of(route), api, body_bytes, asked, most)
     }
 
     /// What start-up logs (K12): one line per upstream, never a key, then how many models are configured.

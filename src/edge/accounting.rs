@@ -33,8 +33,8 @@ pub fn open(gateway: &Gateway, ctx: &mut Context) -> Result<(), Refusal> {
     let account = ctx.client.as_ref().and_then(|caller| caller.account());
     let reservation = match account {
         Some(account) => {
-            let (bytes, most) = (ctx.asked.body_bytes, ctx.asked.max_output_tokens);
-            let amount = arrival.settings.reservation(&routed.route, arrival.api, bytes, most);
+            let (bytes, output) = (ctx.asked.body_bytes, ctx.asked.output);
+            let amount = arrival.settings.reservation(&routed.route, arrival.api, bytes, output);
             Some(account.reserve(amount).map_err(|short| Refusal::NoCredit { missing: short.missing })?)
         }
         None => None,

@@ -196,7 +196,7 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
         Ok(peeked) => {
             ctx.asked.model = peeked.model.as_ref().map(|model| model.name.clone());
             ctx.asked.stream = peeked.stream;
-            ctx.asked.max_output_tokens = peeked.max_output_tokens;
+            ctx.asked.output = peeked.output;
             routing.by_model(ctx.asked.model.as_deref())
         }
         Err(error) => {

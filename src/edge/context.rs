@@ -8,6 +8,7 @@ use crate::domain::billing::bill::Bill;
 use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::id::RequestId;
+use crate::domain::json::peek::AskedOutput;
 use crate::domain::ledger::End;
 use crate::domain::route::Route;
 use crate::domain::settings::Settings;
@@ -55,8 +56,7 @@ pub struct Asked {
     pub stream: bool,
     pub body_bytes: usize,
     pub peek: Duration,
-    /// The largest of the request's own limits of its output.
-    pub max_output_tokens: Option<u64>,
+    pub output: AskedOutput,
 }
 
 /// Step 4: where it goes.

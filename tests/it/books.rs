@@ -11,6 +11,7 @@ mod kills;
 mod reports;
 mod revoked;
 mod starts;
+mod stops;
 mod words;
 
 use std::time::Duration;

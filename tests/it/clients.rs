@@ -184,6 +184,37 @@ async fn g4_without_a_balance_nobody_is_served_where_one_is_required() {
     assert_eq!(main.counts().requests, 1);
 }
 
+/// An answer of 100 tokens costs 0.0015 USD, the input of such a body less than 0.0005.
+#[tokio::test(flavor = "multi_thread")]
+async fn g4_a_credit_for_three_answers_does_not_reach_for_ten_nor_for_one_without_a_limit() {
+    let main = Mock::http().await.unwrap();
+    let gateway = Setup::new().main(&main).start().await;
+    let key = add(&gateway, &["three", "--credits", "0.005"]).await;
+    let ask = |target: &str, more: Value| {
+        let mut body = json!({ "model": MAIN_MODEL, "messages": [], "prompt": "" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Request::post(target, &body).bearer(&key)
+    };
+    let (chat, text) = ("/v1/chat/completions", "/v1/completions");
+    until(&gateway, 200, || ask(chat, json!({ "max_tokens": 1 }))).await;
+    let seen = main.counts().requests;
+    for (target, more) in [
+        (chat, json!({ "max_tokens": 100, "n": 10 })),
+        (text, json!({ "max_tokens": 100, "n": 10 })),
+        (text, json!({ "max_tokens": 100, "best_of": 10 })),
+        (chat, json!({ "max_output_tokens": 1 })),
+        (text, json!({ "max_completion_tokens": 1 })),
+        ("/v1/messages", json!({ "max_output_tokens": 1 })),
+        ("/v1/responses", json!({ "max_tokens": 1 })),
+    ] {
+        let refused = gateway.send(ask(target, more.clone())).await;
+        assert_eq!(refused.status, 402, "{target} {more}: {}", refused.text());
+    }
+    assert_eq!(main.counts().requests, seen, "nothing refused was sent");
+    gateway.send(ask(chat, json!({ "max_tokens": 100, "n": 3 }))).await.expect(200);
+    assert_eq!(main.counts().requests, seen + 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_commands_print_what_they_did() {
     let dir = tempfile::tempdir().unwrap();

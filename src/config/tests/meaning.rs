@@ -224,10 +224,11 @@ fn u1_a_required_price_that_a_listed_model_lacks_is_a_fault() {
 #[test]
 fn g4_what_a_reservation_counts_with_has_defaults_and_settings() {
     use crate::domain::dialect::Api;
+    use crate::domain::json::peek::AskedOutput;
     let reserved = |text: &str, bytes| {
         let settings = loaded(text).settings;
         let route = settings.routing.by_model(Some("a")).unwrap();
-        settings.reservation(&route, Api::Messages, bytes, None).nanos()
+        settings.reservation(&route, Api::Messages, bytes, AskedOutput::default()).nanos()
     };
     let model = |more: &str, billing: &str| {
         format!(

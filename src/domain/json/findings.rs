@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::escape;
 use super::fault::{MAX_MODEL_BYTES, PeekError};
-use super::peek::{IncludeUsage, ModelName, Peeked, Room, UsageSite};
+use super::peek::{AskedOutput, IncludeUsage, ModelName, Peeked, Room, UsageSite};
 use super::scan::{Interest, Listener, Raw, Token};
 
 /// The keys that the gateway acts on.
@@ -17,11 +17,21 @@ enum Key {
     MaxTokens,
     MaxCompletionTokens,
     MaxOutputTokens,
+    N,
+    BestOf,
 }
 
 impl Key {
-    const TOP: [Self; 6] =
-        [Self::Model, Self::Stream, Self::StreamOptions, Self::MaxTokens, Self::MaxCompletionTokens, Self::MaxOutputTokens];
+    const TOP: [Self; 8] = [
+        Self::Model,
+        Self::Stream,
+        Self::StreamOptions,
+        Self::MaxTokens,
+        Self::MaxCompletionTokens,
+        Self::MaxOutputTokens,
+        Self::N,
+        Self::BestOf,
+    ];
 
     /// Finds the key of an object at `depth` that has this name, upper and lower case being the same.
     fn find(depth: usize, name: &[u8]) -> Option<Self> {
@@ -38,6 +48,8 @@ impl Key {
             Self::MaxTokens => "max_tokens",
             Self::MaxCompletionTokens => "max_completion_tokens",
             Self::MaxOutputTokens => "max_output_tokens",
+            Self::N => "n",
+            Self::BestOf => "best_of",
         }
     }
 
@@ -54,7 +66,7 @@ impl Key {
 pub(super) struct Findings {
     peeked: Peeked,
     /// One bit for each [`Key`] that was seen in any spelling.
-    seen: u8,
+    seen: u16,
     /// The last key that counts; only its value is told.
     current: Option<Key>,
 }
@@ -62,8 +74,13 @@ pub(super) struct Findings {
 impl Findings {
     pub fn new() -> Self {
         let usage_site = UsageSite::Top(Room { at: 0, is_empty: true });
-        let peeked =
-            Peeked { model: None, stream: false, max_output_tokens: None, include_usage: IncludeUsage::Absent, usage_site };
+        let peeked = Peeked {
+            model: None,
+            stream: false,
+            output: AskedOutput::default(),
+            include_usage: IncludeUsage::Absent,
+            usage_site,
+        };
         Self { peeked, seen: 0, current: None }
     }
 
@@ -81,6 +98,22 @@ impl Findings {
         }
         self.peeked.model = Some(ModelName { name: name.into_owned(), span });
         Ok(())
+    }
+
+    /// Heeds such a key where a parser that reads it as its own would let the request cost more.
+    fn in_another_case(&mut self, key: Key) -> Interest {
+        let output = &mut self.peeked.output;
+        match key {
+            Key::MaxTokens => output.max_tokens = Some(u64::MAX),
+            Key::MaxCompletionTokens => output.max_completion_tokens = Some(u64::MAX),
+            Key::MaxOutputTokens => output.max_output_tokens = Some(u64::MAX),
+            Key::N | Key::BestOf => {
+                self.current = Some(key);
+                return Interest::Value;
+            }
+            Key::Model | Key::Stream | Key::StreamOptions | Key::IncludeUsage => {}
+        }
+        Interest::Skip
     }
 }
 
@@ -110,7 +143,7 @@ impl Listener for Findings {
         }
         self.seen |= bit;
         if key.name().as_bytes() != name {
-            return Ok(Interest::Skip);
+            return Ok(self.in_another_case(key));
         }
         self.current = Some(key);
         Ok(if key == Key::StreamOptions { Interest::Members } else { Interest::Value })
@@ -125,13 +158,24 @@ impl Listener for Findings {
                 self.peeked.include_usage = if token == Token::True { IncludeUsage::True } else { IncludeUsage::False };
                 self.peeked.usage_site = UsageSite::Value(span);
             }
-            (Some(Key::MaxTokens | Key::MaxCompletionTokens | Key::MaxOutputTokens), Token::Number(raw)) => {
-                self.peeked.max_output_tokens = self.peeked.max_output_tokens.max(raw.and_then(non_negative_integer));
-            }
-            (Some(Key::Model | Key::MaxTokens | Key::MaxCompletionTokens | Key::MaxOutputTokens) | None, _) => {}
+            (Some(Key::MaxTokens), token) => self.peeked.output.max_tokens = limit(token),
+            (Some(Key::MaxCompletionTokens), token) => self.peeked.output.max_completion_tokens = limit(token),
+            (Some(Key::MaxOutputTokens), token) => self.peeked.output.max_output_tokens = limit(token),
+            (Some(Key::N), token) => self.peeked.output.n = count(token),
+            (Some(Key::BestOf), token) => self.peeked.output.best_of = count(token),
+            (Some(Key::Model) | None, _) => {}
         }
         Ok(())
     }
+}
+
+fn limit(token: Token<'_>) -> Option<u64> {
+    if token == Token::Null { None } else { Some(count(token).unwrap_or(u64::MAX)) }
+}
+
+fn count(token: Token<'_>) -> Option<u64> {
+    let Token::Number(Some(raw)) = token else { return None };
+    non_negative_integer(raw)
 }
 
 /// Reads a number of digits alone; `1e3` and `1.0` are none.

@@ -4,7 +4,8 @@
 //! differently would be billed for the wrong model. Only keys of the top level count, escapes in them decoded (M8, M9).
 //!
 //! Two keys that differ in the case of letters alone are duplicates too: parsers that match names without case (Go's `encoding/json`)
-//! would take either one. A key that is spelled in another case is not read as ours, so `{"Model": …}` names no model.
+//! would take either one. A key that is spelled in another case is not read as ours, so `{"Model": …}` names no model; only of
+//! [`AskedOutput`] it counts, where such a parser would let the request cost more (`{"N": 10}`).
 //!
 //! A `\u` escape of half a surrogate pair is refused in keys and in the model's name. In all other text it passes: JavaScript writes
 //! such escapes when it cuts a text inside an emoji, and that text is the provider's to judge.
@@ -24,10 +25,24 @@ pub struct Peeked {
     pub model: Option<ModelName>,
     /// `stream` is literally `true`.
     pub stream: bool,
-    /// The largest non-negative integer of `max_tokens`, `max_completion_tokens` and `max_output_tokens`; one beyond `u64` is `u64::MAX`.
-    pub max_output_tokens: Option<u64>,
+    pub output: AskedOutput,
     pub include_usage: IncludeUsage,
     pub(super) usage_site: UsageSite,
+}
+
+/// How much output a request asks for, field by field: which of them count is the API's matter. A number beyond `u64` is `u64::MAX`.
+///
+/// A limit is `None` where it is missing or `null`, and `u64::MAX` where it says something that is no non-negative integer, or its name
+/// is spelled in another case: a provider may read that more generously than we do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskedOutput {
+    pub max_tokens: Option<u64>,
+    pub max_completion_tokens: Option<u64>,
+    pub max_output_tokens: Option<u64>,
+    /// How many answers; `None`: missing, or no non-negative integer. Its name counts in any case.
+    pub n: Option<u64>,
+    /// Of how many answers the best are given; read like `n`.
+    pub best_of: Option<u64>,
 }
 
 /// The model that the client asked for.
@@ -207,7 +222,7 @@ mod tests {
 
     #[test]
     fn m9_a_duplicate_of_any_key_that_is_acted_on_is_refused() {
-        for key in ["stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens"] {
+        for key in ["stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of"] {
             let fault = fault(format!(r#"{{"{key}":1,"{key}":1}}"#));
             assert_eq!((fault.param(), fault.is_ambiguous()), (Some(key), true), "{key}");
         }
@@ -358,20 +373,50 @@ mod tests {
         assert!(!peek(br#"{"a":{"stream":true}}"#).unwrap().stream);
     }
 
+    fn output(members: &str) -> AskedOutput {
+        peek(format!("{{{members}}}").as_bytes()).unwrap().output
+    }
+
     #[test]
-    fn the_largest_non_negative_integer_limits_the_output() {
-        for (members, most) in [
-            (r#""max_tokens":5"#, Some(5)),
-            (r#""max_tokens":5,"max_completion_tokens":70,"max_output_tokens":6"#, Some(70)),
-            (r#""max_tokens":-5"#, None),
-            (r#""max_tokens":1.5,"max_output_tokens":0"#, Some(0)),
-            (r#""max_tokens":1e3"#, None),
-            (r#""max_tokens":"5""#, None),
-            (r#""max_tokens":99999999999999999999999999"#, Some(u64::MAX)),
-            (r#""a":{"max_tokens":5}"#, None),
+    fn g4_every_limit_of_the_output_is_kept_apart() {
+        let asked = AskedOutput {
+            max_tokens: Some(5),
+            max_completion_tokens: Some(70),
+            max_output_tokens: Some(6),
+            n: Some(2),
+            best_of: Some(3),
+        };
+        let members = r#""max_tokens":5,"max_completion_tokens":70,"max_output_tokens":6,"n":2,"best_of":3"#;
+        assert_eq!(output(members), asked);
+        assert_eq!(output(r#""a":{"max_tokens":5,"n":2},"stream_options":{"max_tokens":5,"n":2}"#), AskedOutput::default());
+    }
+
+    #[test]
+    fn g4_a_limit_that_is_no_non_negative_integer_limits_nothing_and_such_an_n_counts_no_answers() {
+        for (value, limit, count) in [
+            ("5", Some(5), Some(5)),
+            ("0", Some(0), Some(0)),
+            ("null", None, None),
+            ("-5", Some(u64::MAX), None),
+            ("1.5", Some(u64::MAX), None),
+            ("1e3", Some(u64::MAX), None),
+            (r#""5""#, Some(u64::MAX), None),
+            ("true", Some(u64::MAX), None),
+            ("[5]", Some(u64::MAX), None),
+            ("99999999999999999999999999", Some(u64::MAX), Some(u64::MAX)),
         ] {
-            assert_eq!(peek(format!("{{{members}}}").as_bytes()).unwrap().max_output_tokens, most, "{members}");
+            assert_eq!(output(&format!(r#""max_tokens":{value}"#)).max_tokens, limit, "{value}");
+            assert_eq!(output(&format!(r#""max_completion_tokens":{value}"#)).max_completion_tokens, limit, "{value}");
+            assert_eq!(output(&format!(r#""max_output_tokens":{value}"#)).max_output_tokens, limit, "{value}");
+            assert_eq!(output(&format!(r#""n":{value}"#)).n, count, "{value}");
+            assert_eq!(output(&format!(r#""best_of":{value}"#)).best_of, count, "{value}");
         }
+    }
+
+    #[test]
+    fn g4_a_name_in_another_case_can_only_raise_what_is_asked_for() {
+        assert_eq!(output(r#""Max_Tokens":0"#), AskedOutput { max_tokens: Some(u64::MAX), ..AskedOutput::default() });
+        assert_eq!(output(r#""N":10,"Best_Of":12"#), AskedOutput { n: Some(10), best_of: Some(12), ..AskedOutput::default() });
     }
 
     #[test]

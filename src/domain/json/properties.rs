@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::peek::{IncludeUsage, MAX_MODEL_BYTES, PeekError, Peeked, Peeker, peek};
+use super::peek::{AskedOutput, IncludeUsage, MAX_MODEL_BYTES, PeekError, Peeked, Peeker, peek};
 use super::rename::{ModelRename, RenamePath, model_span, model_value};
 use super::samples::{cut, cuts, document, members, span, wounded};
 use super::splice::{Edit, splice};
 
 const LIMITS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+const COUNTS: [&str; 2] = ["n", "best_of"];
 
 fn peek_chunks<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Result<Peeked, PeekError> {
     let mut peeker = Peeker::new();
@@ -18,10 +19,10 @@ fn peek_chunks<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Result<Peeked,
     peeker.finish()
 }
 
-/// What peek should find, read by serde_json: model, stream, limit, include_usage. `None`: the body must be refused.
-fn reference(body: &[u8]) -> Option<(Option<String>, bool, Option<u64>, IncludeUsage)> {
+/// What peek should find, read by serde_json: model, stream, output, include_usage. `None`: the body must be refused.
+fn reference(body: &[u8]) -> Option<(Option<String>, bool, AskedOutput, IncludeUsage)> {
     let members = members(body)?;
-    let ours = ["model", "stream", "stream_options"].iter().chain(&LIMITS);
+    let ours = ["model", "stream", "stream_options"].iter().chain(&LIMITS).chain(&COUNTS);
     if ours.into_iter().any(|key| members.iter().filter(|(other, _)| other.eq_ignore_ascii_case(key)).count() > 1) {
         return None;
     }
@@ -48,8 +49,16 @@ fn reference(body: &[u8]) -> Option<(Option<String>, bool, Option<u64>, IncludeU
         _ => IncludeUsage::Absent,
     };
     let integer = |raw: &str| raw.bytes().all(|digit| digit.is_ascii_digit()).then(|| raw.parse().unwrap_or(u64::MAX));
-    let limit = LIMITS.iter().filter_map(|key| value(key).and_then(integer)).max();
-    Some((model, value("stream") == Some("true"), limit, include_usage))
+    let in_any_case = |key: &str| members.iter().find(|(other, _)| other.eq_ignore_ascii_case(key));
+    let limits = LIMITS.map(|key| match in_any_case(key)? {
+        (name, value) if name == key && *value == "null" => None,
+        (name, value) if name == key => Some(integer(value).unwrap_or(u64::MAX)),
+        _ => Some(u64::MAX),
+    });
+    let counts = COUNTS.map(|key| integer(in_any_case(key)?.1));
+    let ([max_tokens, max_completion_tokens, max_output_tokens], [n, best_of]) = (limits, counts);
+    let output = AskedOutput { max_tokens, max_completion_tokens, max_output_tokens, n, best_of };
+    Some((model, value("stream") == Some("true"), output, include_usage))
 }
 
 fn renamed(chunks: &[Bytes], path: RenamePath, to: &str) -> Vec<u8> {
@@ -78,7 +87,7 @@ proptest! {
     /// M8, M9: the same bodies are accepted as by a strict serde_json that refuses duplicates, and the same is read from them.
     #[test]
     fn m9_peek_agrees_with_serde_json(body in prop_oneof![wounded(), document().prop_map(String::into_bytes)]) {
-        let found = peek(&body).ok().map(|found| (found.model.map(|model| model.name), found.stream, found.max_output_tokens, found.include_usage));
+        let found = peek(&body).ok().map(|found| (found.model.map(|model| model.name), found.stream, found.output, found.include_usage));
         prop_assert_eq!(found, reference(&body));
     }
 
