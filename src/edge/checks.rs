@@ -157,11 +157,21 @@ impl Check {
         }
         match peer::tunnel_by(&self.upstream, proxy, address) {
             Some(tunnel) => Ok(Tunnel { deadline: pool.check.timeout, ..tunnel }.probe().await?),
+            None if proxy.speaks_tls() => self.shake_hands(proxy, address).await,
             None => TcpStream::connect(address)
                 .await
                 .map(drop)
                 .map_err(|error| Error::because(ErrorType::ConnectError, "closed", error)),
         }
+    }
+
+    /// Opens a connection with TLS, its certificate checked.
+    async fn shake_hands(&self, proxy: &Proxy, address: SocketAddr) -> Result<()> {
+        let Some(endpoint) = &self.upstream.endpoint else { return Ok(()) };
+        let peer = peer::peer(&self.upstream, endpoint, Some(proxy), address, &self.cas.load())?;
+        let (mut session, _) = self.connector.get_http_session(&peer).await?;
+        session.shutdown().await;
+        Ok(())
     }
 
     /// Sends a request without credentials through the proxy to the upstream.

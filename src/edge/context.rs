@@ -74,6 +74,8 @@ pub struct Routed {
 #[derive(Default)]
 pub struct Rotation {
     pub tried: Tried,
+    /// Who took the request and lost it: a proxy's fault if another one brings the answer, the provider's if none does.
+    pub lost: Vec<Pick>,
     /// Whose keys were answered with 403: theirs is the fault if another key may what they may not.
     pub forbidden: Vec<Pick>,
     /// Who carries the attempt to come; `None`: whoever carried the last one.

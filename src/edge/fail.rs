@@ -9,7 +9,6 @@ use pingora_proxy::{FailToProxy, Session};
 use crate::domain::answer::{Fault, Refusal, body::error_body, body::error_event};
 use crate::domain::ledger::End;
 use crate::edge::accounting;
-use crate::edge::checks;
 use crate::edge::context::Context;
 use crate::edge::deliver::Delivery;
 use crate::edge::finish;
@@ -55,10 +54,13 @@ pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &mut Context, re
         // Pingora's own reasons: a stream that HTTP/2 refused, a protocol that the peer does not speak after all.
         Because::Unread
     } else if is_lost && ctx.attempt.pick.proxy.is_some() {
-        // It is the proxy that broke, for all we can see, and a dead proxy is nothing that a client should notice. Should the provider
-        // have been at work on it already, its answer is lost either way.
-        if let Some(routed) = ctx.routed.as_deref() {
-            checks::request_lost(&routed.route.upstream, ctx.attempt.pick, false, &cause(&error, ctx));
+        // It is the proxy that broke, for all we can see, and a dead proxy is nothing that a client should notice. But once: what is lost
+        // by two of them may be lost by the provider, which had it twice by then.
+        let is_first = ctx.rotation.lost.is_empty();
+        ctx.rotation.lost.push(ctx.attempt.pick);
+        if !is_first {
+            error.set_retry(false);
+            return error;
         }
         Because::Proxy
     } else {

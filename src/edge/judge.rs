@@ -16,7 +16,6 @@ use crate::domain::upstream::proxy::Proxy;
 use crate::domain::upstream::standing::Cause;
 use crate::domain::upstream::verdict::{self, Meaning};
 use crate::edge::accounting;
-use crate::edge::checks;
 use crate::edge::context::{Context, Routed};
 use crate::edge::deliver::{Delivery, cut_event};
 use crate::edge::exchange::Watch;
@@ -61,10 +60,7 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
         }
         Meaning::Overloaded => Because::Overloaded,
         Meaning::Proxy => {
-            // 503 may be the provider's own word, passed on: it excludes the proxy from this request alone.
-            if status != 503 {
-                checks::request_lost(upstream, ctx.attempt.pick, false, &format!("it answered {status}"));
-            }
+            ctx.rotation.lost.push(ctx.attempt.pick);
             Because::Proxy
         }
         Meaning::Request | Meaning::Unusable => {

@@ -19,6 +19,7 @@ use crate::domain::upstream::Upstream;
 use crate::domain::upstream::pool::{Out, Pick};
 use crate::domain::upstream::standing::Cause;
 use crate::domain::upstream::status::whole_seconds;
+use crate::edge::checks;
 use crate::edge::context::{Arrival, Context, Rotation};
 use crate::ops::clock;
 
@@ -57,6 +58,8 @@ impl Stop {
         match self {
             // The provider's load is no limit of ours.
             _ if !is_ours || because == Because::Overloaded => last,
+            // Nobody rests: every key was refused this one request (O4).
+            Self::Out(Out::Until(at)) if at <= clock::now() && matches!(last, Refusal::KeyRefused { .. }) => last,
             Self::Out(out @ Out::Until(_)) => beforehand(upstream, out),
             // Others may be ready: one key's long wait is not the pool's.
             Self::Limit if matches!(last, Refusal::UpstreamStatus { status: 429, .. }) => {
@@ -154,13 +157,17 @@ pub fn rest(upstream: &Upstream, pick: Pick, cause: Cause, headers: &HeaderMap) 
     }
 }
 
-/// An attempt was answered: what is known of those before it comes true. A key that was forbidden what another one may is dead (T10); a
-/// proxy that carried an answer does not lose requests.
+/// An attempt was answered: what is known of those before it comes true. A key that was forbidden what another one may is dead (T10), a
+/// proxy that lost what another one carried counts as failed. A request that nobody carries proves nothing: its sender must not be able
+/// to take proxies and keys from everybody else.
 pub fn answered(ctx: &mut Context) {
     let Some(routed) = ctx.routed.as_deref() else { return };
     let upstream = &routed.route.upstream;
     if let Some(proxy) = upstream.proxy(ctx.attempt.pick) {
         proxy.health.request_answered();
+    }
+    for pick in ctx.rotation.lost.drain(..) {
+        checks::request_lost(upstream, pick, false, "it loses requests that others carry");
     }
     for pick in ctx.rotation.forbidden.drain(..) {
         kill(upstream, pick, Cause::Forbidden);

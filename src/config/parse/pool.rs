@@ -114,7 +114,7 @@ pub fn pool(
         }
         proxies.extend(proxy(written, keys, endpoint, connect_to, &entry, cx));
     }
-    (!proxies.is_empty()).then(|| Pool::new(proxies, check, raw.allow_direct_when_down))
+    (!proxies.is_empty()).then(|| Pool::new(proxies, check, raw.allow_direct_when_down, cx.registry.turn("troll")))
 }
 
 fn proxy(

@@ -58,13 +58,18 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let number = |text: &str| text.parse::<f64>().ok();
     if let Some(ms) = text("retry-after-ms").and_then(number) {
-        return Duration::try_from_secs_f64(ms / 1000.0).ok();
+        return seconds(ms / 1000.0);
     }
     let wait = text("retry-after")?;
     match number(wait) {
-        Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Some(wait) => seconds(wait),
         None => httpdate::parse_http_date(wait).ok()?.duration_since(now).ok(),
     }
+}
+
+/// A wait beyond all time is a long one, a negative one is none.
+fn seconds(seconds: f64) -> Option<Duration> {
+    if seconds > 1e15 { Some(Duration::MAX) } else { Duration::try_from_secs_f64(seconds).ok() }
 }
 
 /// Until the limit that was hit resets.
@@ -165,7 +170,7 @@ mod tests {
 
     #[test]
     fn t11_what_nobody_can_read_counts_as_unsaid() {
-        for value in ["soon", "-3", "NaN", "inf", "1e400", "", "Sat, 21 Nov 2026 11:00:00 GMT"] {
+        for value in ["soon", "-3", "NaN", "", "Sat, 21 Nov 2026 11:00:00 GMT"] {
             assert_eq!(rest(Cause::RateLimited, &[("retry-after", value)]), Duration::from_secs(60), "{value}");
         }
         assert_eq!(rest(Cause::RateLimited, &[("x-ratelimit-reset-tokens", "5 minutes")]), Duration::from_secs(60));
@@ -212,6 +217,8 @@ mod tests {
 
     #[test]
     fn no_wait_is_longer_than_the_longest() {
-        assert_eq!(rest(Cause::RateLimited, &[("retry-after", "99999999999")]), Duration::from_secs(86_400));
+        for value in ["99999999999", "18446744073709551616", "1e400"] {
+            assert_eq!(rest(Cause::RateLimited, &[("retry-after", value)]), Duration::from_secs(86_400), "{value}");
+        }
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! Picking reads a few atomic words and takes no lock.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::domain::moment::Moment;
@@ -27,7 +28,7 @@ pub struct Pool {
     pub check: HealthCheck,
     /// Whether requests go out without a proxy once all of them are down.
     pub allow_direct_when_down: bool,
-    turn: AtomicUsize,
+    turn: Arc<AtomicUsize>,
 }
 
 /// Places in the upstream's lists of who carries an attempt. No proxy: the connection is direct. No credential: none is sent.
@@ -70,8 +71,8 @@ impl Tried {
 }
 
 impl Pool {
-    pub fn new(proxies: Vec<Proxy>, check: HealthCheck, allow_direct_when_down: bool) -> Self {
-        Self { proxies, check, allow_direct_when_down, turn: AtomicUsize::new(0) }
+    pub fn new(proxies: Vec<Proxy>, check: HealthCheck, allow_direct_when_down: bool, turn: Arc<AtomicUsize>) -> Self {
+        Self { proxies, check, allow_direct_when_down, turn }
     }
 
     fn pick(&self, credentials: &[Credential], tried: &Tried, now: Moment) -> Option<Pick> {

@@ -38,7 +38,7 @@ fn upstream(keys: usize, proxies: &[&[usize]]) -> Upstream {
         endpoint: Endpoint::from_url("https://llm.example.com").ok(),
         credentials: (0..keys).map(credential).collect(),
         pool: (!proxies.is_empty())
-            .then(|| Pool::new(proxies.iter().enumerate().map(proxy).collect(), HealthCheck::default(), false)),
+            .then(|| Pool::new(proxies.iter().enumerate().map(proxy).collect(), HealthCheck::default(), false, Arc::default())),
         cooldowns: Default::default(),
         retry_budget: Default::default(),
         hides_limits: true,

@@ -41,6 +41,11 @@ impl Proxy {
     pub fn speaks_http(&self) -> bool {
         matches!(self.kind, ProxyKind::Reverse { .. })
     }
+
+    /// Whether TLS ends at the proxy.
+    pub fn speaks_tls(&self) -> bool {
+        matches!(self.kind, ProxyKind::Reverse { tls: Some(_) })
+    }
 }
 
 impl ProxyKind {

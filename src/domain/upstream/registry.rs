@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::domain::secret::Secret;
@@ -22,6 +23,7 @@ pub struct Registry {
 struct Known {
     keys: HashMap<Identity, Weak<KeyStanding>>,
     proxies: HashMap<Identity, Weak<Health>>,
+    turns: HashMap<Box<str>, Arc<AtomicUsize>>,
 }
 
 /// Upstream, id, and a hash of what makes it another key or proxy under the same id.
@@ -38,6 +40,11 @@ impl Registry {
     pub fn proxy(&self, upstream: &str, id: &str, definition: &impl Hash) -> Arc<Health> {
         let identity = (upstream.into(), id.into(), hash_of(definition));
         find_or_make(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner).proxies, identity)
+    }
+
+    /// Whose turn it is in an upstream's pool: a reload must not begin with the first one every time.
+    pub fn turn(&self, upstream: &str) -> Arc<AtomicUsize> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).turns.entry(upstream.into()).or_default().clone()
     }
 }
 
