@@ -36,7 +36,16 @@ impl Key {
     /// Finds the key of an object at `depth` that has this name, upper and lower case being the same.
     fn find(depth: usize, name: &[u8]) -> Option<Self> {
         let has_name = |key: &Self| key.name().as_bytes().eq_ignore_ascii_case(name);
-        if depth == 1 { Self::TOP.into_iter().find(has_name) } else { Some(Self::IncludeUsage).filter(has_name) }
+        match depth {
+            1 if Self::has_length_of_one(name) => Self::TOP.into_iter().find(has_name),
+            1 => None,
+            _ => Some(Self::IncludeUsage).filter(has_name),
+        }
+    }
+
+    /// Passes most other keys by at one look; the lengths are those of the names of [`Self::TOP`].
+    fn has_length_of_one(name: &[u8]) -> bool {
+        matches!(name.len(), 1 | 5 | 6 | 7 | 10 | 14 | 17 | 21)
     }
 
     fn name(self) -> &'static str {
@@ -183,4 +192,21 @@ fn non_negative_integer(raw: &[u8]) -> Option<u64> {
     raw.iter()
         .all(u8::is_ascii_digit)
         .then(|| raw.iter().fold(0, |sum: u64, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_the_top_level_is_found_in_any_case_and_nothing_else_is() {
+        for key in Key::TOP {
+            assert_eq!(Key::find(1, key.name().as_bytes()), Some(key));
+            assert_eq!(Key::find(1, key.name().to_uppercase().as_bytes()), Some(key));
+            assert_eq!(Key::find(1, format!("{}_", key.name()).as_bytes()), None);
+        }
+        for other in ["", "m", "messages", "include_usage", "modem"] {
+            assert_eq!(Key::find(1, other.as_bytes()), None, "{other}");
+        }
+    }
 }
