@@ -144,7 +144,8 @@ impl Work {
 /// What the provider told of the tokens of each request, by its number.
 fn told(main: &Mock) -> HashMap<u64, Usage> {
     let mut told = HashMap::new();
-    for request in main.requests() {
+    // A kill within a request leaves the provider with half of its body.
+    for request in main.requests().into_iter().filter(|request| request.complete) {
         let twice = told.insert(number_of(&request), request.usage.unwrap());
         assert_eq!(twice, None, "nothing is sent upstream twice");
     }
