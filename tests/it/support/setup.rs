@@ -217,8 +217,8 @@ impl Setup {
     /// Writes both files for addresses that are free at this moment.
     pub(super) fn write(&self) -> Ports {
         let ip = own_loopback();
-        let ports =
-            Ports { clients: free_port(ip), admin: free_port(ip), tls: self.tls_listener.as_ref().map(|_| free_port(ip)) };
+        let [clients, admin, tls] = free_ports(ip);
+        let ports = Ports { clients, admin, tls: self.tls_listener.as_ref().map(|_| tls) };
         let mut listen = vec![json!({ "addr": ports.clients, "h2c": true })];
         if let (Some(addr), Some((cert, key))) = (ports.tls, &self.tls_listener) {
             listen.push(json!({ "addr": addr, "tls": { "cert": cert, "key": key } }));
@@ -243,14 +243,15 @@ impl Setup {
     }
 }
 
-/// A port that the kernel gave and took back: free now, though not reserved.
-fn free_port(ip: Ipv4Addr) -> SocketAddr {
-    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
+/// Ports that the kernel gave and took back, each another one: free now, though not reserved.
+fn free_ports<const N: usize>(ip: Ipv4Addr) -> [SocketAddr; N] {
+    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind((ip, 0)).unwrap());
+    held.map(|listener| listener.local_addr().unwrap())
 }
 
 /// An address of the loopback network that no other gateway of these tests has.
 ///
-/// Between [`free_port`] and the gateway's own bind, the kernel may give a port of 127.0.0.1 to any provider or client of the tests that
+/// Between [`free_ports`] and the gateway's own bind, the kernel may give a port of 127.0.0.1 to any provider or client of the tests that
 /// run beside this one; what connects to it then talks to the wrong side. On an address of its own nobody else binds.
 pub(super) fn own_loopback() -> Ipv4Addr {
     static STARTED: AtomicU32 = AtomicU32::new(0);
