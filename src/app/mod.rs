@@ -28,6 +28,7 @@ use crate::ops::health::Readiness;
 use crate::ops::resolver::Resolver;
 use crate::ops::{ca, log as program_log};
 
+use books::Books;
 pub use preflight::{Obstacle, check as preflight, unfit_files};
 
 /// How long a resolved name serves before it is looked up again.
@@ -68,7 +69,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let started = Instant::now();
     preflight::check(&settings, opt.upgrade)?;
     let cas = ca::load(&settings).map_err(Obstacle::Unusable)?;
-    let (ledger, spent) = books::open(&settings, opt.upgrade)?;
+    let Books { ledger, spent, others } = books::open(&settings, opt.upgrade)?;
     let directory = Directory::load(&settings.state_dir, &spent).map_err(Obstacle::of_store)?;
     if matches!(settings.auth, Auth::Keys { static_key: None }) && directory.is_empty() {
         log::warn!(
@@ -127,7 +128,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let begin = move || {
         last_resort::watch(phases, limit, log);
         directory.watch();
-        *kept.lock().unwrap_or_else(PoisonError::into_inner) = books::keep(ledger, &state_dir, retention);
+        *kept.lock().unwrap_or_else(PoisonError::into_inner) = books::keep(ledger, others, directory, &state_dir, retention);
     };
     let behind_fork = Mutex::new(Some(Box::new(begin) as Box<dyn FnOnce() + Send>));
     server.add_service(background_service(

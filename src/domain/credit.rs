@@ -13,12 +13,12 @@
 //!    that moment.
 //! 2. **Own requests.** [`Reservation::settle`] takes their cost at once. A reservation that is dropped costs nothing.
 //! 3. **Folding.** A segment that *this* process wrote changes nothing here: its costs were taken at step 2. A segment of another writer
-//!    (a process that was killed, or the old one of an upgrade) was not counted at step 1, because only folded segments were: its sums are
-//!    [settled](Account::settle) when the fold has been committed, once.
+//!    (a process that was killed, or the old one of an upgrade) was not counted at step 1, because only folded segments were: its entries are
+//!    [settled](Account::settle) as they are found there, each once.
 //! 4. **Grants.** A change of the grants in the store reaches the account as a difference.
 //!
-//! Between two processes of an upgrade, each knows the other's requests only once their segments are folded: for the length of a
-//! drain a client can overspend by what it has in flight at the old process.
+//! Between two processes of an upgrade, each knows the other's requests only once they have ended and were found, some seconds later:
+//! for the length of a drain a client can overspend by what it has in flight at the old process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

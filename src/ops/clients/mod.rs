@@ -93,7 +93,7 @@ impl Directory {
         self.book().accounts.get(&name).map(|entry| entry.account.clone())
     }
 
-    /// Takes what a fold brought in from a segment that another process wrote (`domain::credit`, step 3).
+    /// Takes the cost of an entry that another process wrote (`domain::credit`, step 3).
     pub fn settled(&self, name: &str, cost: NanoUsd) {
         if let Some(account) = self.account(name) {
             account.settle(cost);

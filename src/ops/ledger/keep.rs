@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::Ledger;
 use super::fold::{self, FoldError};
+use super::others::Others;
+use crate::domain::billing::NanoUsd;
 use crate::ops::clock;
 use crate::ops::store::Store;
 
@@ -21,6 +23,9 @@ pub struct Keeper {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Who is told what other processes bill: the client and the cost.
+pub type Told = Box<dyn Fn(&str, NanoUsd) + Send>;
+
 #[derive(Default)]
 struct Stop {
     is_asked: Mutex<bool>,
@@ -32,15 +37,20 @@ struct Stop {
 /// # Errors
 ///
 /// The operating system has no thread left.
-pub fn keep(ledger: Ledger, state_dir: PathBuf, retention: Option<Duration>) -> io::Result<Keeper> {
+pub fn keep(
+    ledger: Ledger,
+    state_dir: PathBuf,
+    retention: Option<Duration>,
+    others: Option<(Others, Told)>,
+) -> io::Result<Keeper> {
     let stop = Arc::new(Stop::default());
     let asked = stop.clone();
-    let run = move || run(&ledger, &state_dir, retention, &asked);
+    let run = move || run(&ledger, &state_dir, retention, others, &asked);
     let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(run)?;
     Ok(Keeper { stop, thread: Some(thread) })
 }
 
-fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &Stop) {
+fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, mut others: Option<(Others, Told)>, stop: &Stop) {
     let mut store: Option<Store> = None;
     let (mut folded_at, mut removed_at): (Option<Instant>, Option<Instant>) = (None, None);
     let mut trouble = None;
@@ -49,6 +59,11 @@ fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &St
         let is_last = stop.wait(TEND_EVERY);
         ledger.tend(clock::now_unix_ms());
         if is_last || is_due(folded_at, FOLD_EVERY) {
+            if let Some((others, told)) = &mut others
+                && let Err(error) = others.look(ledger, told)
+            {
+                log::warn!("ledger: what another process bills is not in the balances yet: {error}");
+            }
             // Opened here, again and again: a database that is locked for a while must not end the keeping.
             let opened = match store.take() {
                 Some(store) => Ok(store),

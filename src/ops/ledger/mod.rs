@@ -16,6 +16,7 @@ pub mod fold;
 pub mod keep;
 mod lock;
 mod names;
+pub mod others;
 pub mod read;
 mod recover;
 pub mod verify;
@@ -179,6 +180,11 @@ impl Ledger {
 
     pub fn condition(&self) -> Condition {
         self.shared.writer().condition()
+    }
+
+    /// The name of this process as a writer, as its segments begin with it.
+    pub fn writer_name(&self) -> String {
+        self.shared.writer().name().to_owned()
     }
 
     /// Where the segments are.

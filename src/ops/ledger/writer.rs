@@ -106,6 +106,10 @@ impl Writer {
         }
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Writes an open; returns the segment that holds it. `line` is left as it came.
     pub fn open(&mut self, line: &mut Vec<u8>, unix_ms: u64) -> Result<u32, Arc<str>> {
         if let Some(trouble) = &self.trouble {

@@ -1,6 +1,13 @@
 //! G4: what a client has left is what it was granted less what it cost, now and after any start.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use trollbridge::domain::billing::{Decimal, NanoUsd};
+use trollbridge::domain::ledger::{Close, Dispatch, End, Open};
+use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
+use trollbridge::domain::usage::{Source, Usage};
+use trollbridge::ops::ledger::Ledger;
 use trollbridge::provider_mock::{Mock, Reply};
 
 use super::{add_client, balance, command, entries, expect_whole, nano_usd, sum};
@@ -68,5 +75,64 @@ async fn g4_a_balance_is_the_grants_less_the_costs_whatever_happens_to_the_gatew
         expect_settled(&gateway, "alice", granted).await;
         expect_settled(&gateway, "bob", 250_000_000).await;
     }
+    expect_whole(&gateway).await;
+}
+
+/// The old process of an upgrade, or any other writer of the same ledger: what it bills is gone from the balances here too, once,
+/// whoever folds.
+#[tokio::test(flavor = "multi_thread")]
+async fn g4_what_another_process_bills_is_taken_from_the_balance_once() {
+    let main = Mock::http().await.unwrap();
+    let mut gateway = Setup::new().main(&main).start().await;
+    let alice = add_client(&mut gateway, "alice", Some("1")).await;
+    soon("alice to be known", async { while gateway.send(Request::get("/v1/models").bearer(&alice)).await.status == 401 {} })
+        .await;
+    gateway.send(ask(&alice, 1)).await.expect(200);
+    let settings = LedgerSettings { sync: LedgerSync::Process, segment_bytes: 4_096, retention: None };
+    let old = Ledger::start(&gateway.dir().join("state"), settings, true, 0).unwrap().0;
+    for nth in 1..=30 {
+        let dispatch = |client: &'static str| Dispatch {
+            id: format!("019b7000-0000-7000-8000-{nth:012x}{client}").into(),
+            opened_at_unix_ms: 1_767_225_600_000,
+            client: Some(client.into()),
+            client_key: None,
+            model: None,
+            upstream: "main".into(),
+            endpoint: None,
+            proxy: None,
+            key: None,
+        };
+        for client in ["alice", "a stranger"] {
+            let ticket = old.open(&Open { dispatch: dispatch(client), reservation: NanoUsd::ZERO }).unwrap();
+            drop(ticket.close(&Close {
+                dispatch: dispatch(client),
+                closed_at_unix_ms: 1_767_225_600_000,
+                attempts: 1,
+                status: 200,
+                end: End::Ok,
+                stream: false,
+                source: Source::Final,
+                usage: Usage { input_tokens: 1, ..Usage::default() },
+                cost: NanoUsd::from_nanos(1_000_000),
+                multiplier: Decimal::ONE,
+                first_byte: None,
+                total: Duration::from_millis(1),
+            }));
+        }
+        if nth == 10 {
+            // A report folds what the gateway has not seen yet.
+            command(&gateway, &["usage"]).await.expect(0);
+        }
+    }
+    gateway.send(ask(&alice, 2)).await.expect(200);
+    let own: Vec<Value> = entries(&gateway).await.into_iter().filter(|entry| entry["client"] == "alice").collect();
+    let left = 1_000_000_000 - i64::try_from(sum(&own, "cost_nano_usd")).unwrap();
+    assert!(left < 970_000_000 && own.len() == 32, "{left} {}", own.len());
+    soon("the other's costs", async { while balance(&gateway, "alice").await != left {} }).await;
+    drop(old);
+    gateway.send(ask(&alice, 3)).await.expect(200);
+    expect_settled(&gateway, "alice", 1_000_000_000).await;
+    gateway.kill_and_restart().await;
+    expect_settled(&gateway, "alice", 1_000_000_000).await;
     expect_whole(&gateway).await;
 }
