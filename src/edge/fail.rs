@@ -111,7 +111,8 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
     if begun && ctx.delivery.has_ended() && refusal != Refusal::LeakStopped {
         // The stream said its last word before the connection broke: nothing is missing.
         let rest = ctx.delivery.rest();
-        accounting::close(ctx, End::Ok);
+        let end = if ctx.delivery.reports_error() { End::UpstreamError } else { End::Ok };
+        accounting::close(ctx, end);
         ctx.outcome.complete = session.as_downstream_mut().write_response_body(rest, true).await.is_ok();
         return FailToProxy { error_code: ctx.outcome.status, can_reuse_downstream: false };
     }
