@@ -20,7 +20,7 @@ fn ask(key: &str, nth: u64) -> Request {
     let text = "toll ".repeat(usize::try_from(nth * 7).unwrap());
     Request::post(
         path,
-        &json!({ "model": model, "max_tokens": 1 + nth % 9, "stream": nth % 3 == 0, "messages": [{ "role": "user", "content": text }] }),
+        &json!({ "model": model, "max_tokens": 1 + nth % 9, "stream": nth.is_multiple_of(3), "messages": [{ "role": "user", "content": text }] }),
     )
     .bearer(key)
 }

@@ -78,7 +78,7 @@ async fn g4_a_thousand_requests_at_once_on_a_cent_never_spend_more_than_the_cent
     let main = Mock::http().await.unwrap();
     let mut gateway = Setup::new().main(&main).start().await;
     let key = add_client(&mut gateway, "cent", Some("0.01")).await;
-    main.always(Reply::usual().deltas(MAX_TOKENS as usize));
+    main.always(Reply::usual().deltas(usize::try_from(MAX_TOKENS).unwrap()));
     soon("the client to be known", async { while gateway.send(ask(CHAT, &key, false)).await.status == 401 {} }).await;
 
     let answers = storm(&gateway, &key, 1_000).await;
@@ -132,7 +132,7 @@ async fn g4_of_fifty_at_once_on_credit_for_ten_answers_ten_are_served() {
 
     // All ten reservations are held at the same time, until everybody else was refused.
     let gate = Gate::closed();
-    main.always(Reply::usual().deltas(MAX_TOKENS as usize).gated(&gate));
+    main.always(Reply::usual().deltas(usize::try_from(MAX_TOKENS).unwrap()).gated(&gate));
     let opener = async {
         main.wait_for(10).await;
         gateway.until_metric("ledger_entries_open", |open| open == 10).await;
