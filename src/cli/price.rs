@@ -62,7 +62,7 @@ struct Bill {
 
 impl Bill {
     fn of(settings: &Settings, model: &str, report: Report) -> Result<Self, String> {
-        let usage = report.usage.ok_or("there is no usage in it; without usage nothing is billed")?;
+        let usage = report.usage.ok_or("there is no usage in it to price; the gateway would bill an estimate")?;
         let route = settings.routing.by_model(Some(model)).map_err(|refusal| refusal.to_string())?;
         if settings.billing.require_price && !route.has_price() {
             return Err(format!("\"{model}\" has no price and is not served: billing.require_price is on"));

@@ -19,7 +19,7 @@ use crate::ops::clock;
 use crate::ops::ledger::{Closed, Ticket};
 
 /// What is to be closed.
-pub struct OpenAccount {
+pub struct OpenBooks {
     ticket: Ticket,
     reservation: Option<Reservation>,
 }
@@ -46,13 +46,13 @@ pub fn open(gateway: &Gateway, ctx: &mut Context) -> Result<(), Refusal> {
     };
     let unwritable = |error: crate::ops::ledger::Unwritable| Refusal::LedgerUnwritable { detail: error.to_string() };
     let ticket = gateway.ledger.open(&open).map_err(unwritable)?;
-    ctx.account = Some(Box::new(OpenAccount { ticket, reservation }));
+    ctx.books = Some(Box::new(OpenBooks { ticket, reservation }));
     Ok(())
 }
 
 /// Writes what the request costs, and settles the client's credit. The first call counts.
 pub fn close(ctx: &mut Context, end: End) {
-    let Some(account) = ctx.account.take() else { return };
+    let Some(books) = ctx.books.take() else { return };
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return };
     let price = arrival.settings.price_of(&routed.route);
     let seen = Seen {
@@ -65,7 +65,7 @@ pub fn close(ctx: &mut Context, end: End) {
     };
     let bill = Bill::of(&seen, &arrival.settings.billing, price);
     let client_key = client_key(ctx);
-    let closed = account.ticket.close(&Close {
+    let closed = books.ticket.close(&Close {
         dispatch: dispatch(ctx, arrival, routed, client_key.as_deref()),
         closed_at_unix_ms: clock::now_unix_ms(),
         attempts: ctx.attempt.number,
@@ -79,7 +79,7 @@ pub fn close(ctx: &mut Context, end: End) {
         first_byte: ctx.attempt.first_byte,
         total: arrival.at.elapsed(),
     });
-    if let Some(reservation) = account.reservation {
+    if let Some(reservation) = books.reservation {
         reservation.settle(bill.cost);
     }
     match closed {

@@ -14,7 +14,7 @@ use crate::domain::route::Route;
 use crate::domain::settings::Settings;
 use crate::domain::upstream::first_event::FirstEvent;
 use crate::domain::upstream::pool::{Pick, Tried};
-use crate::edge::accounting::{self, OpenAccount};
+use crate::edge::accounting::{self, OpenBooks};
 use crate::edge::deliver::Delivery;
 use crate::edge::exchange::Exchange;
 use crate::ops::counters::InFlight;
@@ -31,7 +31,7 @@ pub struct Context {
     pub attempt: Attempt,
     pub delivery: Delivery,
     /// Open from the dispatch until the answer's last byte is about to go out.
-    pub account: Option<Box<OpenAccount>>,
+    pub books: Option<Box<OpenBooks>>,
     pub outcome: Outcome,
 }
 

@@ -101,7 +101,7 @@ impl Delivery {
             _ => Rewrite::None,
         };
         let framing = if sse { Framing::Sse } else { Framing::Json };
-        // Encoded in a way that nobody here can read: not billed, and not judged either.
+        // Encoded in a way that nobody here can read: its usage is estimated, and its end is not judged.
         let shape = if encoded && decoder.is_none() { Shape::None } else { Shape::of(arrival.api) };
         Ok(Self::Passing(Box::new(Passing {
             api: arrival.api,
@@ -207,7 +207,7 @@ pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Resul
                     if let Some(refusal) = ended_short {
                         ctx.outcome.refusal = Some(refusal);
                     }
-                    if ended && ctx.account.is_some() {
+                    if ended && ctx.books.is_some() {
                         let word = end_of(ctx);
                         accounting::close(ctx, word);
                     }
@@ -311,7 +311,7 @@ impl Passing {
             return Err(Refusal::LeakStopped);
         }
         if let Err(error) = decoded {
-            // The bytes still pass: what can't be read is not billed, and not invented either.
+            // The bytes still pass: what can't be read is no usage, and the bill becomes an estimate.
             log::warn!("a compressed answer can't be read for its usage: {error}");
             self.clear = None;
             self.meter = Meter::new(Shape::None, Framing::Json);

@@ -1,11 +1,13 @@
 //! Between two attempts: what the last one means for its key and its proxy, and who carries the next one.
 //!
-//! ```text
-//!   429 402 401 403 ─► the key rests ─┐
-//!   503 529 ──────────────────────────┼─► the same proxy's next key, else the next proxy ─┐
-//!   connect failure, 407 ─► the proxy ┼─► the next proxy ─────────────────────────────────┼─► within the limits: attempt n + 1
-//!   a kept connection was stale ──────┘                                                   └─► else: the answer of `Stop`
-//! ```
+//! | what happened | what it means | who is next |
+//! |---|---|---|
+//! | 429, 402, 401 | the key rests, or is dead | the same proxy's next key, else the next proxy |
+//! | 403 | the key is dead if the next one serves the request | the same |
+//! | 503, 529 | nothing rests | the same |
+//! | no connection | the proxy failed | the next proxy |
+//! | a lost one; 407, 502, 503 by a reverse proxy | the proxy failed if another one carries the request | the next proxy, a lost one once |
+//! | a kept connection was stale, or refused the request unread | nothing | another proxy, else the same |
 //!
 //! The next carrier is chosen at the moment of the failure: without one there is no retry, and the client gets an answer that keeps
 //! its connection.
