@@ -55,6 +55,6 @@ async fn a_start_that_fails_is_said_with_its_exit_code() {
     gateway.rewrite_config(|config| config["models"][0]["upstream"] = "trol".into());
     let (status, said) = run_daemon(&gateway).await;
     assert_eq!(status.code(), Some(64), "{said}");
-    assert!(said.contains("did you mean `troll`"), "{said}");
+    assert!(said.contains("did you mean \"troll\""), "{said}");
     assert!(!gateway.dir().join("pid").exists());
 }

@@ -10,11 +10,8 @@ use crate::books;
 use crate::support::{Client, soon};
 
 /// What an error in a running stream looks like, by API.
-const ERRORS: [(&str, &str); 3] = [
-    (MESSAGES, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\""),
-    (CHAT, "data: {\"error\":{"),
-    (RESPONSES, "event: response.failed\n"),
-];
+const ERRORS: [(&str, &str); 3] =
+    [(MESSAGES, "event: error\ndata: {"), (CHAT, "data: {\"error\":{"), (RESPONSES, "event: response.failed\n")];
 
 /// Must show of the issue: a stream that is longer than the limit ends in an error event, and what it used is in the ledger. One stream
 /// speaks, the other says nothing any more.
