@@ -25,11 +25,14 @@ use crate::ops::body_budget::BodyBudget;
 use crate::ops::clients::Directory;
 use crate::ops::counters::Counters;
 use crate::ops::health::Readiness;
+use crate::ops::log as program_log;
+use crate::ops::pages::Pages;
+use crate::ops::reload::{InForce, Reloader};
 use crate::ops::resolver::Resolver;
-use crate::ops::{ca, log as program_log};
+use crate::ops::tls::{Certificates, Material};
 
 use books::Books;
-pub use preflight::{Obstacle, check as preflight, unfit_files};
+pub use preflight::{Obstacle, check as preflight, look_at_files};
 
 /// How long a resolved name serves before it is looked up again.
 const RESOLVED_FOR: Duration = Duration::from_secs(30);
@@ -68,7 +71,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let Plan { settings, config, registry, mut conf, opt } = plan;
     let started = Instant::now();
     preflight::check(&settings, opt.upgrade)?;
-    let cas = ca::load(&settings).map_err(Obstacle::Unusable)?;
+    let Material { cas, certificates, .. } = preflight::read_files(&settings)?;
     let Books { ledger, spent, others } = books::open(&settings, opt.upgrade)?;
     let directory = Directory::load(&settings.state_dir, &spent).map_err(Obstacle::of_store)?;
     if matches!(settings.auth, Auth::Keys { static_key: None }) && directory.is_empty() {
@@ -87,9 +90,29 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let admin_addr = settings.admin.addr;
     let settings = Arc::new(ArcSwap::from_pointee(settings));
     let cas: Arc<ArcSwap<CaStore>> = Arc::new(ArcSwap::from_pointee(cas));
+    let certificates = Arc::new(Certificates::new(certificates));
 
     let resolver = Arc::new(Resolver::new(RESOLVED_FOR));
     let reloaded = Arc::new(Notify::new());
+    let in_force = InForce {
+        settings: settings.clone(),
+        cas: cas.clone(),
+        certificates: certificates.clone(),
+        budget: budget.clone(),
+        reloaded: reloaded.clone(),
+    };
+    let reloader = Arc::new(Reloader::new(config, registry, in_force));
+    let pages = Arc::new(Pages {
+        settings: settings.clone(),
+        counters: counters.clone(),
+        budget: budget.clone(),
+        access_log: access_log.clone(),
+        readiness: readiness.clone(),
+        directory: directory.clone(),
+        ledger: ledger.clone(),
+        reloader: reloader.clone(),
+        started,
+    });
 
     let mut server = Server::new_with_opt_and_conf(Some(opt), conf);
     server.bootstrap();
@@ -97,29 +120,19 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         settings: settings.clone(),
         cas: cas.clone(),
         resolver: resolver.clone(),
-        budget: budget.clone(),
+        budget,
         directory: directory.clone(),
         ledger: ledger.clone(),
-        counters: counters.clone(),
+        counters,
         access_log: access_log.clone(),
     });
-    let clients =
-        listen::clients(&server.configuration, gateway, settings.clone()).map_err(|e| Obstacle::Unusable(e.to_string()))?;
+    let clients = listen::clients(&server.configuration, gateway, settings.clone(), &certificates)
+        .map_err(|error| Obstacle::Unusable(error.to_string()))?;
     server.add_service(clients);
     if let Some(addr) = admin_addr {
-        let admin = Admin {
-            settings: settings.clone(),
-            counters,
-            budget: budget.clone(),
-            access_log: access_log.clone(),
-            readiness: readiness.clone(),
-            directory: directory.clone(),
-            ledger: ledger.clone(),
-            started,
-        };
-        server.add_service(listen::admin(addr, admin));
+        server.add_service(listen::admin(addr, Admin(pages)));
     }
-    let checks = HealthChecks { settings: settings.clone(), cas: cas.clone(), resolver, reloaded: reloaded.clone() };
+    let checks = HealthChecks { settings: settings.clone(), cas, resolver, reloaded };
     server.add_service(background_service("health checks", checks));
     let (phases, log) = (server.watch_execution_phase(), access_log.clone());
     let limit = Duration::from_secs(server.configuration.graceful_shutdown_timeout_seconds.unwrap_or(5));
@@ -131,10 +144,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         *kept.lock().unwrap_or_else(PoisonError::into_inner) = books::keep(ledger, others, directory, &state_dir, retention);
     };
     let behind_fork = Mutex::new(Some(Box::new(begin) as Box<dyn FnOnce() + Send>));
-    server.add_service(background_service(
-        "reload",
-        reload::Reload { config, registry, reloaded, settings, cas, budget, readiness, behind_fork },
-    ));
+    server.add_service(background_service("reload", reload::OnHangup { reloader, readiness, behind_fork }));
     server.run(RunArgs::default());
     // Folds what was written last.
     drop(keeper.lock().unwrap_or_else(PoisonError::into_inner).take());

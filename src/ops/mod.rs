@@ -15,5 +15,8 @@ pub mod ledger;
 pub mod line;
 pub mod log;
 pub mod metrics;
+pub mod pages;
+pub mod reload;
 pub mod resolver;
 pub mod store;
+pub mod tls;
