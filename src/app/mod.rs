@@ -31,11 +31,14 @@ use crate::ops::counters::Counters;
 use crate::ops::drain::Drain;
 use crate::ops::handover::Heir;
 use crate::ops::health::Readiness;
+use crate::ops::pages::Pages;
+use crate::ops::reload::{InForce, Reloader};
 use crate::ops::resolver::Resolver;
-use crate::ops::{ca, log as program_log, pid_file};
+use crate::ops::tls::{Certificates, Material};
+use crate::ops::{log as program_log, pid_file};
 
 use books::Books;
-pub use preflight::{Obstacle, check as preflight, unfit_files};
+pub use preflight::{Obstacle, check as preflight, look_at_files};
 use signals::Signals;
 use takeover::{Begin, Beginning, Hear};
 
@@ -81,7 +84,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let upgrade_sock = PathBuf::from(&conf.upgrade_sock);
     let heir = if upgrade { Some(Heir::announce(&upgrade_sock).map_err(Obstacle::of_hand_over)?) } else { None };
     preflight::check(&settings, upgrade)?;
-    let cas = ca::load(&settings).map_err(Obstacle::Unusable)?;
+    let Material { cas, certificates, .. } = preflight::read_files(&settings)?;
     let Books { ledger, spent, others } = books::open(&settings, upgrade)?;
     let directory = Directory::load(&settings.state_dir, &spent).map_err(Obstacle::of_store)?;
     if matches!(settings.auth, Auth::Keys { static_key: None }) && directory.is_empty() {
@@ -106,10 +109,30 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let addresses = settings.listeners.iter().map(|listener| listener.addr).chain(admin_addr).collect();
     let settings = Arc::new(ArcSwap::from_pointee(settings));
     let cas: Arc<ArcSwap<CaStore>> = Arc::new(ArcSwap::from_pointee(cas));
+    let certificates = Arc::new(Certificates::new(certificates));
 
     let resolver = Arc::new(Resolver::new(RESOLVED_FOR));
     let reloaded = Arc::new(Notify::new());
 
+    let in_force = InForce {
+        settings: settings.clone(),
+        cas: cas.clone(),
+        certificates: certificates.clone(),
+        budget: budget.clone(),
+        reloaded: reloaded.clone(),
+    };
+    let reloader = Arc::new(Reloader::new(config, registry.clone(), in_force));
+    let pages = Arc::new(Pages {
+        settings: settings.clone(),
+        counters: counters.clone(),
+        budget: budget.clone(),
+        access_log: access_log.clone(),
+        readiness: readiness.clone(),
+        directory: directory.clone(),
+        ledger: ledger.clone(),
+        reloader: reloader.clone(),
+        started,
+    });
     let (drain, sockets, beginning) = (Arc::new(Drain::default()), Sockets::default(), Arc::new(Beginning::default()));
 
     let opt = Opt { upgrade, ..Opt::default() };
@@ -130,23 +153,13 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         counters: counters.clone(),
         access_log: access_log.clone(),
     });
-    let clients = listen::clients(&server.configuration, gateway, settings.clone(), drain.clone());
+    let clients = listen::clients(&server.configuration, gateway, settings.clone(), &certificates, drain.clone());
     let clients = clients.map_err(|e| Obstacle::Unusable(e.to_string()))?;
     let clients = Stoppable::new(clients, drain.clients(), sockets.clone());
     let mut stand = vec![clients.stands()];
     let mut listening = vec![server.add_service(clients)];
     if let Some(addr) = admin_addr {
-        let admin = Admin {
-            settings: settings.clone(),
-            counters,
-            budget: budget.clone(),
-            access_log: access_log.clone(),
-            readiness: readiness.clone(),
-            directory: directory.clone(),
-            ledger: ledger.clone(),
-            started,
-        };
-        let admin = Stoppable::new(listen::admin(addr, admin), drain.admin(), sockets.clone());
+        let admin = Stoppable::new(listen::admin(addr, Admin(pages)), drain.admin(), sockets.clone());
         stand.push(admin.stands());
         listening.push(server.add_service(admin));
     }
@@ -161,10 +174,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     begin.add_dependencies(&listening);
     let checks = HealthChecks { settings: settings.clone(), cas: cas.clone(), resolver, reloaded: reloaded.clone() };
     server.add_service(background_service("health checks", checks)).add_dependency(&hear);
-    server.add_service(background_service(
-        "reload",
-        reload::Reload { config, registry: registry.clone(), reloaded, settings: settings.clone(), cas, budget },
-    ));
+    server.add_service(background_service("reload", reload::OnHangup { reloader }));
 
     last_resort::watch(server.watch_execution_phase(), last_step, access_log.clone());
     directory.watch();

@@ -19,5 +19,8 @@ pub mod line;
 pub mod log;
 pub mod metrics;
 pub mod pid_file;
+pub mod pages;
+pub mod reload;
 pub mod resolver;
 pub mod store;
+pub mod tls;

@@ -191,6 +191,6 @@ async fn a_reload_says_what_needs_a_restart() {
         config["models"].as_array_mut().unwrap().push(json!({ "id": "new", "upstream": "main" }));
     });
     reload(&gateway, 1).await;
-    gateway.wait_for_log(|line| line.contains("WARN") && line.contains("listeners") && line.contains("restart")).await;
+    gateway.wait_for_log(|line| line.contains("WARN") && line.contains(" listen ") && line.contains("restart")).await;
     gateway.send(chat("new")).await.expect(200);
 }
