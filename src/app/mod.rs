@@ -22,7 +22,6 @@ use crate::edge::checks::HealthChecks;
 use crate::edge::{CaStore, Gateway, Parts, listen};
 use crate::ops::access_log::AccessLog;
 use crate::ops::body_budget::BodyBudget;
-use crate::ops::clients::Directory;
 use crate::ops::counters::Counters;
 use crate::ops::health::Readiness;
 use crate::ops::resolver::Resolver;
@@ -69,14 +68,12 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let started = Instant::now();
     preflight::check(&settings, opt.upgrade)?;
     let cas = ca::load(&settings).map_err(Obstacle::Unusable)?;
-    let Books { ledger, spent, others } = books::open(&settings, opt.upgrade)?;
-    let directory = Directory::load(&settings.state_dir, &spent).map_err(Obstacle::of_store)?;
+    let Books { ledger, directory } = books::open(&settings, opt.upgrade)?;
     if matches!(settings.auth, Auth::Keys { static_key: None }) && directory.is_empty() {
         log::warn!(
             "no client key is known, so every request is answered with 401: trollbridge client add NAME (in force at once)"
         );
     }
-    let directory = Arc::new(directory);
     conf.max_retries = MOST_ATTEMPTS;
     program_log::announce(&settings);
 
@@ -128,7 +125,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let begin = move || {
         last_resort::watch(phases, limit, log);
         directory.watch();
-        *kept.lock().unwrap_or_else(PoisonError::into_inner) = books::keep(ledger, others, directory, &state_dir, retention);
+        *kept.lock().unwrap_or_else(PoisonError::into_inner) = books::keep(ledger, &state_dir, retention);
     };
     let behind_fork = Mutex::new(Some(Box::new(begin) as Box<dyn FnOnce() + Send>));
     server.add_service(background_service(

@@ -201,7 +201,7 @@ fn absurd_sums_stay_at_the_largest_number() {
 fn the_keeper_folds_by_itself_and_a_last_time() {
     let state = tempfile::tempdir().unwrap();
     let (ledger, store) = (start(&state), store(&state));
-    let keeper = keep::keep(ledger.clone(), state.path().to_owned(), Some(Duration::from_secs(86_400)), None).unwrap();
+    let keeper = keep::keep(ledger.clone(), state.path().to_owned(), Some(Duration::from_secs(86_400))).unwrap();
     entry(&ledger, 1);
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while total(&store).requests == 0 {
