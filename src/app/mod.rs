@@ -26,7 +26,6 @@ use crate::edge::{CaStore, Gateway, Parts, listen};
 use crate::ops::access_log::AccessLog;
 use crate::ops::body_budget::BodyBudget;
 use crate::ops::child::{Parent, Stage};
-use crate::ops::clients::Directory;
 use crate::ops::counters::Counters;
 use crate::ops::drain::Drain;
 use crate::ops::handover::Heir;
@@ -85,14 +84,12 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let heir = if upgrade { Some(Heir::announce(&upgrade_sock).map_err(Obstacle::of_hand_over)?) } else { None };
     preflight::check(&settings, upgrade)?;
     let Material { cas, certificates, .. } = preflight::read_files(&settings)?;
-    let Books { ledger, spent, others } = books::open(&settings, upgrade)?;
-    let directory = Directory::load(&settings.state_dir, &spent).map_err(Obstacle::of_store)?;
+    let Books { ledger, directory } = books::open(&settings, upgrade)?;
     if matches!(settings.auth, Auth::Keys { static_key: None }) && directory.is_empty() {
         log::warn!(
             "no client key is known, so every request is answered with 401: trollbridge client add NAME (in force at once)"
         );
     }
-    let directory = Arc::new(directory);
     conf.max_retries = MOST_ATTEMPTS;
     // Ours: the drain is over before Pingora hears of an end, and the background is a process of its own.
     let limit = Duration::from_secs(conf.grace_period_seconds.replace(0).unwrap_or(DRAIN_LIMIT_S));
@@ -179,7 +176,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     last_resort::watch(server.watch_execution_phase(), last_step, access_log.clone());
     directory.watch();
     let (state_dir, retention) = (settings.load().state_dir.clone(), settings.load().ledger.retention);
-    let keeper = books::keep(ledger, others, directory, &state_dir, retention);
+    let keeper = books::keep(ledger, &state_dir, retention);
     let signals = Signals { drain, readiness, registry, sockets, upgrade_sock, limit };
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     // Folds what was written last.

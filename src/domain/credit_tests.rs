@@ -54,6 +54,17 @@ fn g4_costs_of_other_writers_and_grants_move_the_balance() {
 }
 
 #[test]
+fn g4_what_another_process_reserved_is_held_whether_it_is_free_or_not() {
+    let account = Arc::new(Account::new(100));
+    let (first, second) = (account.hold(nano(70)), account.hold(nano(50)));
+    assert_eq!((account.free_nano_usd(), account.reserved_nano_usd(), account.balance_nano_usd()), (-20, 120, 100));
+    assert_eq!(account.reserve(NanoUsd::ZERO).unwrap_err(), Short { missing: nano(20) });
+    first.settle(nano(10));
+    drop(second);
+    assert_eq!((account.free_nano_usd(), account.reserved_nano_usd(), account.balance_nano_usd()), (90, 0, 90));
+}
+
+#[test]
 fn absurd_amounts_saturate() {
     let account = Arc::new(Account::new(i64::MAX));
     account.grant(i64::MAX);

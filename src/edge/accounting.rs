@@ -31,6 +31,8 @@ pub struct OpenBooks {
 pub fn open(gateway: &Gateway, ctx: &mut Context) -> Result<(), Refusal> {
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Ok(()) };
     let account = ctx.client.as_ref().and_then(|caller| caller.account());
+    // Until the open is written: the other process of an upgrade sees it before it reserves.
+    let _turn = account.and_then(|_| gateway.ledger.turn());
     let reservation = match account {
         Some(account) => {
             let (bytes, output) = (ctx.asked.body_bytes, ctx.asked.output);

@@ -193,7 +193,7 @@ mod tests {
             uptime: Duration::ZERO,
             upstreams: &[],
             now: Moment::default(),
-            ledger: &Condition { trouble: None, in_flight: 0, kept: 0 },
+            ledger: &Condition::default(),
         };
         let token = token.and_then(Secret::new);
         refusal(path, &headers, token.as_ref()).unwrap_or_else(|| answer(method, path, &vitals))

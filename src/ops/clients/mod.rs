@@ -93,13 +93,6 @@ impl Directory {
         self.book().accounts.get(&name).map(|entry| entry.account.clone())
     }
 
-    /// Takes the cost of an entry that another process wrote (`domain::credit`, step 3).
-    pub fn settled(&self, name: &str, cost: NanoUsd) {
-        if let Some(account) = self.account(name) {
-            account.settle(cost);
-        }
-    }
-
     /// Looks for changes on a thread of its own until the process ends; must be called behind a fork.
     pub fn watch(self: &Arc<Self>) {
         let directory = self.clone();
