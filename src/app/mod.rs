@@ -4,9 +4,11 @@ mod books;
 mod last_resort;
 mod preflight;
 mod reload;
+mod signals;
+mod takeover;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -19,23 +21,29 @@ use crate::domain::settings::{Auth, Settings};
 use crate::domain::upstream::registry::Registry;
 use crate::edge::admin::Admin;
 use crate::edge::checks::HealthChecks;
+use crate::edge::stoppable::{Sockets, Stoppable};
 use crate::edge::{CaStore, Gateway, Parts, listen};
 use crate::ops::access_log::AccessLog;
 use crate::ops::body_budget::BodyBudget;
+use crate::ops::child::{Parent, Stage};
 use crate::ops::clients::Directory;
 use crate::ops::counters::Counters;
+use crate::ops::drain::Drain;
+use crate::ops::handover::Heir;
 use crate::ops::health::Readiness;
 use crate::ops::resolver::Resolver;
-use crate::ops::{ca, log as program_log};
+use crate::ops::{ca, log as program_log, pid_file};
 
 use books::Books;
 pub use preflight::{Obstacle, check as preflight, unfit_files};
+use signals::Signals;
+use takeover::{Begin, Beginning, Hear};
 
 /// How long a resolved name serves before it is looked up again.
 const RESOLVED_FOR: Duration = Duration::from_secs(30);
-/// After SIGTERM: how long open requests may go on, where no file says it. Pingora sleeps it whole even when nothing is open, and five
-/// minutes where it is not told.
-const GRACE_SECONDS: u64 = 10;
+/// The drain limit where no file says it: longer than most answers. A drain ends when nothing is open any more, so an idle gateway is gone
+/// after a second.
+const DRAIN_LIMIT_S: u64 = 300;
 /// Pingora's ceiling for the attempts of one request; the real count is `retry.max_attempts`.
 const MOST_ATTEMPTS: usize = 100;
 
@@ -45,9 +53,12 @@ pub struct Plan {
     /// Where a reload reads the settings again; `None`: there is nothing to reload.
     pub config: Option<PathBuf>,
     /// Knows the keys and proxies of the settings, so that a reload keeps how they stand.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     pub conf: ServerConf,
-    pub opt: Opt,
+    /// Takes the listening sockets over from the running process.
+    pub upgrade: bool,
+    /// Waits to hear that this process serves.
+    pub parent: Option<Parent>,
 }
 
 /// Pingora's settings where no file gives any: the measured best, and an end that an operator can wait for.
@@ -57,7 +68,7 @@ pub fn default_conf() -> ServerConf {
         threads,
         work_stealing: false,
         upstream_keepalive_pool_size: 512,
-        grace_period_seconds: Some(GRACE_SECONDS),
+        grace_period_seconds: Some(DRAIN_LIMIT_S),
         graceful_shutdown_timeout_seconds: Some(5),
         ..ServerConf::default()
     }
@@ -65,11 +76,13 @@ pub fn default_conf() -> ServerConf {
 
 /// Runs the gateway until a signal ends it.
 pub fn run(plan: Plan) -> Result<(), Obstacle> {
-    let Plan { settings, config, registry, mut conf, opt } = plan;
+    let Plan { settings, config, registry, mut conf, upgrade, parent } = plan;
     let started = Instant::now();
-    preflight::check(&settings, opt.upgrade)?;
+    let upgrade_sock = PathBuf::from(&conf.upgrade_sock);
+    let heir = if upgrade { Some(Heir::announce(&upgrade_sock).map_err(Obstacle::of_hand_over)?) } else { None };
+    preflight::check(&settings, upgrade)?;
     let cas = ca::load(&settings).map_err(Obstacle::Unusable)?;
-    let Books { ledger, spent, others } = books::open(&settings, opt.upgrade)?;
+    let Books { ledger, spent, others } = books::open(&settings, upgrade)?;
     let directory = Directory::load(&settings.state_dir, &spent).map_err(Obstacle::of_store)?;
     if matches!(settings.auth, Auth::Keys { static_key: None }) && directory.is_empty() {
         log::warn!(
@@ -78,6 +91,11 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     }
     let directory = Arc::new(directory);
     conf.max_retries = MOST_ATTEMPTS;
+    // Ours: the drain is over before Pingora hears of an end, and the background is a process of its own.
+    let limit = Duration::from_secs(conf.grace_period_seconds.replace(0).unwrap_or(DRAIN_LIMIT_S));
+    conf.daemon = false;
+    let last_step = Duration::from_secs(conf.graceful_shutdown_timeout_seconds.unwrap_or(5));
+    let pid_path = PathBuf::from(&conf.pid_file);
     program_log::announce(&settings);
 
     let counters = Arc::new(Counters::default());
@@ -91,8 +109,16 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let resolver = Arc::new(Resolver::new(RESOLVED_FOR));
     let reloaded = Arc::new(Notify::new());
 
+    let (drain, sockets, beginning) = (Arc::new(Drain::default()), Sockets::default(), Arc::new(Beginning::default()));
+
+    let opt = Opt { upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(Some(opt), conf);
-    server.bootstrap();
+    let bootstrap = server.bootstrap_as_a_service();
+    let hear = server.add_service(background_service(
+        "hear",
+        Hear { heir: Mutex::new(heir), registry: registry.clone(), beginning: beginning.clone() },
+    ));
+    hear.add_dependency(&bootstrap);
     let gateway = Gateway::new(Parts {
         settings: settings.clone(),
         cas: cas.clone(),
@@ -103,9 +129,11 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         counters: counters.clone(),
         access_log: access_log.clone(),
     });
-    let clients =
-        listen::clients(&server.configuration, gateway, settings.clone()).map_err(|e| Obstacle::Unusable(e.to_string()))?;
-    server.add_service(clients);
+    let clients = listen::clients(&server.configuration, gateway, settings.clone(), drain.clone());
+    let clients = clients.map_err(|e| Obstacle::Unusable(e.to_string()))?;
+    let clients = Stoppable::new(clients, drain.clients(), sockets.clone());
+    let mut stand = vec![clients.stands()];
+    let mut listening = vec![server.add_service(clients)];
     if let Some(addr) = admin_addr {
         let admin = Admin {
             settings: settings.clone(),
@@ -117,27 +145,38 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
             ledger: ledger.clone(),
             started,
         };
-        server.add_service(listen::admin(addr, admin));
+        let admin = Stoppable::new(listen::admin(addr, admin), drain.admin(), sockets.clone());
+        stand.push(admin.stands());
+        listening.push(server.add_service(admin));
     }
+    listening.iter().for_each(|service| service.add_dependency(&hear));
+    if let Some(parent) = parent.as_ref().filter(|_| upgrade) {
+        parent.tell(Stage::Waits);
+    }
+    let begin = server.add_service(background_service(
+        "begin",
+        Begin { beginning: beginning.clone(), stand, readiness: readiness.clone(), pid_file: pid_path.clone(), parent },
+    ));
+    begin.add_dependencies(&listening);
     let checks = HealthChecks { settings: settings.clone(), cas: cas.clone(), resolver, reloaded: reloaded.clone() };
-    server.add_service(background_service("health checks", checks));
-    let (phases, log) = (server.watch_execution_phase(), access_log.clone());
-    let limit = Duration::from_secs(server.configuration.graceful_shutdown_timeout_seconds.unwrap_or(5));
-    let keeper = Arc::new(Mutex::new(None));
-    let (kept, state_dir, retention) = (keeper.clone(), settings.load().state_dir.clone(), settings.load().ledger.retention);
-    let begin = move || {
-        last_resort::watch(phases, limit, log);
-        directory.watch();
-        *kept.lock().unwrap_or_else(PoisonError::into_inner) = books::keep(ledger, others, directory, &state_dir, retention);
-    };
-    let behind_fork = Mutex::new(Some(Box::new(begin) as Box<dyn FnOnce() + Send>));
+    server.add_service(background_service("health checks", checks)).add_dependency(&hear);
     server.add_service(background_service(
         "reload",
-        reload::Reload { config, registry, reloaded, settings, cas, budget, readiness, behind_fork },
+        reload::Reload { config, registry: registry.clone(), reloaded, settings: settings.clone(), cas, budget },
     ));
-    server.run(RunArgs::default());
+
+    last_resort::watch(server.watch_execution_phase(), last_step, access_log.clone());
+    directory.watch();
+    let (state_dir, retention) = (settings.load().state_dir.clone(), settings.load().ledger.retention);
+    let keeper = books::keep(ledger, others, directory, &state_dir, retention);
+    let signals = Signals { drain, readiness, registry, sockets, upgrade_sock, limit };
+    server.run(RunArgs { shutdown_signal: Box::new(signals) });
     // Folds what was written last.
-    drop(keeper.lock().unwrap_or_else(PoisonError::into_inner).take());
+    drop(keeper);
+    pid_file::remove_if_ours(&pid_path);
     access_log.close();
+    if let Some(why) = beginning.failed() {
+        return Err(Obstacle::TryAgain(why.clone()));
+    }
     Ok(())
 }

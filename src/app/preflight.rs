@@ -4,13 +4,16 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::domain::settings::Settings;
+use crate::ops::handover::Failure;
 use crate::ops::store::StoreError;
 use crate::ops::{ca, certificate};
 
 /// Why the gateway does not start; says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Obstacle {
-    #[error("{addr} is in use by another process. Stop it, choose another address, or take it over with --upgrade.")]
+    #[error(
+        "{addr} is in use by another process. Stop it, choose another address, or take a running gateway's place with `trollbridge upgrade`."
+    )]
     BusyAddress { addr: SocketAddr },
     #[error("{0}")]
     TryAgain(String),
@@ -24,6 +27,14 @@ impl Obstacle {
         match error {
             StoreError::Busy { .. } => Self::TryAgain(error.to_string()),
             _ => Self::Unusable(error.to_string()),
+        }
+    }
+
+    /// An upgrade that is under way is over soon.
+    pub fn of_hand_over(failure: Failure) -> Self {
+        match failure {
+            Failure::UnderWay { .. } => Self::TryAgain(failure.to_string()),
+            _ => Self::Unusable(failure.to_string()),
         }
     }
 }

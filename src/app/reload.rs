@@ -1,7 +1,7 @@
 //! The reload: SIGHUP reads `config.json` again and swaps it in whole, or refuses it whole and keeps the old one.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -15,30 +15,23 @@ use crate::domain::settings::Settings;
 use crate::domain::upstream::registry::Registry;
 use crate::edge::CaStore;
 use crate::ops::body_budget::BodyBudget;
-use crate::ops::health::Readiness;
 use crate::ops::{ca, log as program_log};
 
-/// Waits for SIGHUP; also tells the admin pages when the process drains.
+/// Waits for SIGHUP.
 pub struct Reload {
     /// `None`: settings that came from no file can't be read again.
     pub config: Option<PathBuf>,
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// Hears of each reload that came into force.
     pub reloaded: Arc<Notify>,
     pub settings: Arc<ArcSwap<Settings>>,
     pub cas: Arc<ArcSwap<CaStore>>,
     pub budget: BodyBudget,
-    pub readiness: Arc<Readiness>,
-    /// Taken at the start: what has threads or connections of its own must begin behind a fork.
-    pub behind_fork: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 #[async_trait]
 impl BackgroundService for Reload {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        if let Some(begin) = self.behind_fork.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            begin();
-        }
         let mut hangups = match signal(SignalKind::hangup()) {
             Ok(hangups) => hangups,
             Err(error) => {
@@ -46,7 +39,6 @@ impl BackgroundService for Reload {
                 return;
             }
         };
-        self.readiness.set_ready();
         loop {
             tokio::select! {
                 _ = shutdown.wait_for(|stop| *stop) => break,
@@ -56,8 +48,6 @@ impl BackgroundService for Reload {
                 },
             }
         }
-        self.readiness.set_draining();
-        log::info!("draining: open requests may go on for the grace period, new connections are not taken");
     }
 }
 

@@ -11,6 +11,7 @@ pub mod run;
 mod server_conf;
 mod span;
 mod state;
+pub mod upgrade;
 pub mod usage;
 
 use std::net::SocketAddr;
@@ -66,6 +67,15 @@ enum Command {
     Usage(usage::Args),
     /// Export the ledger's entries, or prove its files
     Ledger(ledger::Args),
+    /// Replace the running gateway by this program and its configuration, without losing a connection
+    Upgrade {
+        /// Pingora's own settings; the running process is found by their pid_file
+        #[arg(short, long, value_name = "FILE", default_value = CONF)]
+        conf: PathBuf,
+        /// The gateway's configuration
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
+        config: PathBuf,
+    },
     /// Run the scripted provider alone
     Mock(mock::Args),
 }
@@ -79,12 +89,15 @@ pub struct RunArgs {
     /// The gateway's configuration
     #[arg(long, value_name = "FILE", default_value = CONFIG)]
     config: PathBuf,
-    /// Take the listeners over from the running process
+    /// Take the listeners over from the running process, which then drains; `trollbridge upgrade` does all of it
     #[arg(short, long)]
     upgrade: bool,
-    /// Go into the background
+    /// Go into the background; returns once the gateway serves
     #[arg(short, long)]
     daemon: bool,
+    /// Tell the process at the other end of the standard input how far the start is
+    #[arg(long, hide = true)]
+    reports: bool,
     /// Check the configuration and exit
     #[arg(short, long)]
     test: bool,
@@ -112,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Demo { listen } => demo::run(listen).into(),
         Command::Usage(args) => usage::run(&args, &mut out).into(),
         Command::Ledger(args) => ledger::run(&args, &mut out).into(),
+        Command::Upgrade { conf, config } => upgrade::run(&conf, &config, &mut out).into(),
         Command::Mock(args) => mock::run(&args).into(),
     }
 }

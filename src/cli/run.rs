@@ -1,14 +1,23 @@
-//! `trollbridge run`: the gateway itself.
+//! `trollbridge run`: the gateway itself, in the foreground or behind the command that started it.
 
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::Write;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
 
-use pingora_core::server::configuration::Opt;
+use pingora_core::server::configuration::ServerConf;
 
 use crate::app::{self, Obstacle, Plan};
-use crate::cli::{EX_OK, EX_TEMPFAIL, EX_USAGE, RunArgs, check, server_conf};
+use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, RunArgs, check, server_conf};
 use crate::config;
 use crate::domain::upstream::registry::Registry;
+use crate::ops::child::{Child, Missed, Output, Parent, Stage};
 use crate::ops::log as program_log;
+
+/// How long a start may take. A ledger of millions of entries that were never summed up is read first.
+const MOST_START: Duration = Duration::from_secs(600);
 
 /// Runs until a signal ends it; returns the exit code.
 pub fn run(args: &RunArgs) -> u8 {
@@ -20,7 +29,7 @@ pub fn run(args: &RunArgs) -> u8 {
             args.config.display()
         ));
     }
-    let registry = Registry::default();
+    let registry = Arc::new(Registry::default());
     let loaded = match config::load_from_machine(&args.config, &registry) {
         Ok(loaded) => loaded,
         Err(faults) => return refuse(&faults.to_string()),
@@ -32,8 +41,78 @@ pub fn run(args: &RunArgs) -> u8 {
         Ok(conf) => conf,
         Err(why) => return refuse(&why),
     };
-    let opt = Opt { upgrade: args.upgrade, daemon: args.daemon, ..Opt::default() };
-    finish(app::run(Plan { settings: loaded.settings, config: Some(args.config.clone()), registry, conf, opt }))
+    let parent = match args.reports.then(Parent::on_stdin).transpose() {
+        Ok(parent) => parent,
+        Err(error) => return refuse(&format!("--reports is for processes that this program starts itself: {error}")),
+    };
+    if (args.daemon || conf.daemon) && parent.is_none() {
+        return in_background(args, &conf);
+    }
+    finish(app::run(Plan {
+        settings: loaded.settings,
+        config: Some(args.config.clone()),
+        registry,
+        conf,
+        upgrade: args.upgrade,
+        parent,
+    }))
+}
+
+/// Starts the gateway as a process of its own and waits until it serves; until it can take the listening sockets, when it is to take
+/// over: what happens then is up to whoever sends the signal.
+fn in_background(args: &RunArgs, conf: &ServerConf) -> u8 {
+    let stderr = match &conf.error_log {
+        None => Stdio::inherit(),
+        Some(path) => match File::options().create(true).append(true).open(path) {
+            Ok(file) => file.into(),
+            Err(error) => return refuse(&format!("error_log: {path} can't be written: {error}")),
+        },
+    };
+    let output = Output { stdout: Stdio::inherit(), stderr };
+    let mut child = match start(args, args.upgrade, &[], output) {
+        Ok(child) => child,
+        Err(code) => return code,
+    };
+    let stage = if args.upgrade { Stage::Waits } else { Stage::Serves };
+    match child.reaches(stage, MOST_START) {
+        Ok(()) => EX_OK,
+        Err(missed) => gave_up(child, &missed),
+    }
+}
+
+/// Starts this program again, as a gateway that tells how far it is.
+pub fn start(args: &RunArgs, upgrade: bool, vars: &[(OsString, OsString)], output: Output) -> Result<Child, u8> {
+    let mut words: Vec<OsString> = vec!["run".into(), "--reports".into(), "--conf".into(), args.conf.clone().into()];
+    words.extend(["--config".into(), args.config.clone().into()]);
+    if upgrade {
+        words.push("--upgrade".into());
+    }
+    let started = std::env::current_exe().and_then(|program| Child::start(&program, &words, vars, output));
+    started.map_err(|error| {
+        say(&format!("the gateway can't be started: {error}"));
+        EX_SOFTWARE
+    })
+}
+
+/// What became of a gateway that did not come as far as it should; returns the exit code.
+pub fn gave_up(child: Child, missed: &Missed) -> u8 {
+    match missed {
+        Missed::Ended(status) => {
+            say(&format!("the gateway did not start ({status})"));
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            code.filter(|code| [EX_USAGE, EX_TEMPFAIL].contains(code)).unwrap_or(EX_SOFTWARE)
+        }
+        Missed::Late => {
+            child.end();
+            say(&format!("the gateway did not come up within {} seconds and was ended", MOST_START.as_secs()));
+            EX_TEMPFAIL
+        }
+        Missed::Unreadable(error) => {
+            child.end();
+            say(&format!("the gateway can't be heard and was ended: {error}"));
+            EX_SOFTWARE
+        }
+    }
 }
 
 /// Turns the outcome of a run into words and an exit code.
@@ -60,12 +139,12 @@ pub fn test(args: &RunArgs, out: &mut dyn Write) -> u8 {
     }
 }
 
-fn refuse(why: &str) -> u8 {
+pub fn refuse(why: &str) -> u8 {
     say(why);
     EX_USAGE
 }
 
-fn say(text: &str) {
+pub fn say(text: &str) {
     // Without a standard error there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -13,7 +13,7 @@ use crate::edge::context::Context;
 use crate::edge::deliver::Delivery;
 use crate::edge::finish;
 use crate::edge::judge::head_due;
-use crate::edge::replay::{BODY_TOO_SLOW, UPSTREAM_TOO_LATE};
+use crate::edge::replay::{BODY_TOO_SLOW, STOPPING, UPSTREAM_TOO_LATE};
 use crate::edge::respond;
 use crate::edge::rotation::{self, Because};
 
@@ -164,6 +164,9 @@ pub fn cause(error: &Error, ctx: &Context) -> String {
 fn refusal_of(error: &Error, ctx: &Context) -> Option<Refusal> {
     if let Some(known) = &ctx.outcome.refusal {
         return Some(known.clone());
+    }
+    if *error.etype() == STOPPING {
+        return Some(Refusal::Stopping);
     }
     if *error.etype() == BODY_TOO_SLOW {
         let limit = ctx.arrival.as_ref().map(|arrival| arrival.settings.limits.body_read).unwrap_or_default();

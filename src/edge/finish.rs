@@ -36,6 +36,7 @@ fn end_of(ctx: &Context, error: Option<&Error>) -> End {
 pub fn end_by(refusal: &Refusal, ctx: &Context) -> End {
     match (refusal, refusal.fault()) {
         (Refusal::Cut { .. } | Refusal::LeakStopped, _) => End::UpstreamCut,
+        (Refusal::Stopping, _) if ctx.attempt.number > 0 => End::Interrupted,
         (_, Fault::Upstream) if ctx.attempt.number > 0 => End::UpstreamError,
         (_, Fault::Client | Fault::Gateway | Fault::Upstream) => End::Refused,
     }

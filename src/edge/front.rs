@@ -32,6 +32,7 @@ use crate::edge::gateway::{Gateway, Records};
 use crate::edge::replay::{ReplaySession, expects_continue};
 use crate::edge::respond;
 use crate::ops::clock;
+use crate::ops::drain::{Drain, PARTING};
 
 /// A rest of a refused body up to this size is read to keep the connection; a larger one ends it.
 const SMALL_REST_BYTES: usize = 64 * 1024;
@@ -60,6 +61,7 @@ struct Door {
     options: HttpServerOptions,
     settings: Arc<ArcSwap<Settings>>,
     records: Records,
+    drain: Arc<Drain>,
 }
 
 /// What the wait for a head brought.
@@ -78,14 +80,15 @@ enum Head {
 struct Kept;
 
 impl Front {
-    pub fn new(proxy: HttpProxy<Gateway>, settings: Arc<ArcSwap<Settings>>, records: Records) -> Self {
+    pub fn new(proxy: HttpProxy<Gateway>, settings: Arc<ArcSwap<Settings>>, records: Records, drain: Arc<Drain>) -> Self {
         let proxy = Arc::new(proxy);
         let now = settings.load();
         let door = |h2c| {
             let mut options = HttpServerOptions::default();
             options.h2c = h2c;
             options.h2_idle_timeout = Some(now.limits.keepalive);
-            Arc::new(Door { proxy: proxy.clone(), options, settings: settings.clone(), records: records.clone() })
+            let (settings, records, drain) = (settings.clone(), records.clone(), drain.clone());
+            Arc::new(Door { proxy: proxy.clone(), options, settings, records, drain })
         };
         let h2c_addrs = now.listeners.iter().filter(|l| l.h2c && l.tls.is_none()).map(|l: &Listener| l.addr).collect();
         Self { plain: door(false), h2c: door(true), h2c_addrs, settings: settings.clone() }
@@ -137,7 +140,9 @@ impl HttpServerApp for Door {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let limits = self.settings.load().limits;
-        match self.read_head(&mut session, &limits, shutdown).await {
+        let head = self.read_head(&mut session, &limits, shutdown).await;
+        let _open = self.drain.enter();
+        match head {
             Head::Read => {}
             Head::Refused { refusal, was_read } => {
                 log::debug!("head refused: {refusal}");
@@ -166,7 +171,7 @@ impl HttpServerApp for Door {
 
         let exchange = Exchange::new();
         session.req_header_mut().extensions_mut().insert(exchange.clone());
-        let replay = ReplaySession::new(Box::new(session), exchange.clone());
+        let replay = ReplaySession::new(Box::new(session), exchange.clone(), self.drain.clone());
         self.proxy.process_new_http(ServerSession::new_custom(Box::new(replay)), shutdown).await;
         let (returned, closes) = (exchange.take_back()?, exchange.closes());
         // The body and its share of the budget go now, not after the client's last byte.
@@ -196,10 +201,14 @@ impl Door {
         // One deadline is enough: Pingora's own for the wait between requests would be a second timer.
         session.set_keepalive(Some(0));
         let mut stopping = shutdown.clone();
+        let stopped = async {
+            let _ = stopping.wait_for(|stop| *stop).await;
+            tokio::time::sleep(PARTING).await;
+        };
         let read = tokio::select! {
             biased;
             read = timeout(limit, session.read_request()) => read,
-            _ = stopping.wait_for(|stop| *stop) => return Head::None,
+            () = stopped => return Head::None,
         };
         match read {
             Err(_) | Ok(Ok(false)) => Head::None,

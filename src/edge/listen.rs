@@ -17,16 +17,22 @@ use crate::domain::settings::{Listener, Settings};
 use crate::edge::admin::Admin;
 use crate::edge::front::Front;
 use crate::edge::gateway::Gateway;
+use crate::ops::drain::Drain;
 
 /// A plain connection reads heads and bodies in few large pieces as it is; a smaller buffer costs nothing and saves memory for
 /// every open stream. TLS keeps Pingora's size: its records are read through it.
 const PLAIN_READ_BUFFER_BYTES: usize = 4096;
 
 /// The service that clients talk to, on every listener of the settings.
-pub fn clients(conf: &Arc<ServerConf>, gateway: Gateway, settings: Arc<ArcSwap<Settings>>) -> Result<Service<Front>> {
+pub fn clients(
+    conf: &Arc<ServerConf>,
+    gateway: Gateway,
+    settings: Arc<ArcSwap<Settings>>,
+    drain: Arc<Drain>,
+) -> Result<Service<Front>> {
     let (listeners, patient_for) = (settings.load().listeners.clone(), settings.load().limits.keepalive);
     let records = gateway.records();
-    let mut service = Service::new("clients".to_owned(), Front::new(http_proxy(conf, gateway), settings, records));
+    let mut service = Service::new("clients".to_owned(), Front::new(http_proxy(conf, gateway), settings, records, drain));
     for listener in &listeners {
         service.add_listener(endpoint(listener, patient_for)?);
     }

@@ -39,6 +39,7 @@ mod peer;
 mod replay;
 mod respond;
 mod rotation;
+pub mod stoppable;
 pub mod tunnel;
 
 pub use crate::ops::ca::CaStore;

@@ -13,6 +13,7 @@
 //!
 //! The trait is `#[doc(hidden)]` in Pingora 0.9.1; `tests/it/matrix.rs` shows at once what an upgrade moved.
 
+use std::future::{pending, poll_fn};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,12 +33,16 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::Sleep;
 
 use crate::edge::exchange::{Exchange, Watch};
+use crate::ops::drain::{CutWatch, Drain};
 
 /// The upstream did not keep a deadline of [`Watch`].
 pub const UPSTREAM_TOO_LATE: ErrorType = ErrorType::Custom("UpstreamTooLate");
 
 /// The client did not keep the deadline of a body that passes through.
 pub const BODY_TOO_SLOW: ErrorType = ErrorType::Custom("BodyTooSlow");
+
+/// The drain limit is reached: the process ends, and the answer does with it.
+pub const STOPPING: ErrorType = ErrorType::Custom("Stopping");
 
 pub struct ReplaySession {
     /// Always present until `drop` hands it back.
@@ -51,6 +56,9 @@ pub struct ReplaySession {
     held: Vec<HttpTask>,
     /// The wait was ended by an empty piece that is not the body's.
     woke: bool,
+    drain: Arc<Drain>,
+    /// Wakes the wait at the drain limit; made with the first wait.
+    cut: Option<CutWatch>,
 }
 
 /// Where the request's body comes from.
@@ -62,7 +70,7 @@ enum Body {
 }
 
 impl ReplaySession {
-    pub fn new(real: Box<ServerSession>, exchange: Arc<Exchange>) -> Self {
+    pub fn new(real: Box<ServerSession>, exchange: Arc<Exchange>, drain: Arc<Drain>) -> Self {
         Self {
             real: Some(real),
             exchange,
@@ -72,6 +80,8 @@ impl ReplaySession {
             timer: None,
             held: Vec::new(),
             woke: false,
+            drain,
+            cut: None,
         }
     }
 
@@ -127,17 +137,22 @@ impl ReplaySession {
         if self.held.is_empty() { None } else { self.exchange.held_until() }
     }
 
-    /// Waits for the client to leave, for the upstream's deadline or for the end of the hold, whichever comes first.
+    /// Waits for the client to leave, for the upstream's deadline, for the end of the hold or for the drain's limit, whichever comes
+    /// first. It is dropped and called again with every piece of the answer: what it keeps between the calls stands in `self`.
     async fn idle(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let Some(due) = self.due().into_iter().chain(self.hold_due()).min() else {
-                return self.real_mut().read_body_or_idle(true).await;
-            };
-            let (Some(real), timer) = (self.real.as_deref_mut(), armed(&mut self.timer, due)) else {
-                return Ok(None);
+            let due = self.due().into_iter().chain(self.hold_due()).min();
+            let Self { real: Some(real), timer, drain, cut, .. } = self else { return Ok(None) };
+            let is_cut = poll_fn(|context| drain.poll_cut(cut, context));
+            let timer = async {
+                match due {
+                    Some(due) => armed(timer, due).await,
+                    None => pending().await,
+                }
             };
             tokio::select! {
                 biased;
+                () = is_cut => return Err(Error::explain(STOPPING, "the gateway stops").into_in()),
                 read = real.read_body_or_idle(true) => return read,
                 () = timer => {}
             }

@@ -77,6 +77,8 @@ pub enum Refusal {
     Cut { detail: String },
     #[error("an upstream sent our own key back")]
     LeakStopped,
+    #[error("the gateway stops, and this request was not over at the drain limit")]
+    Stopping,
     #[error("internal: {detail}")]
     Internal { detail: String },
 }
@@ -351,6 +353,13 @@ impl Refusal {
                 "The gateway can't keep its books at the moment, so it serves nothing that is to be billed. Try again in a moment.",
             )
             .after(Duration::from_secs(5)),
+            Self::Stopping => Answer::of(
+                503,
+                K::Overloaded,
+                "gateway_stopping",
+                "The gateway is being stopped and could not wait any longer for this answer. Send the request again.",
+            )
+            .after(Duration::from_secs(1)),
             Self::Cut { .. } => {
                 Answer::of(502, K::Api, "upstream_cut", "The model's provider ended the answer before it was complete.")
             }
@@ -403,6 +412,7 @@ impl Refusal {
             Self::LedgerUnwritable { .. } => "ledger_unwritable",
             Self::Cut { .. } => "upstream_cut",
             Self::LeakStopped => "leak_stopped",
+            Self::Stopping => "stopping",
             Self::Internal { .. } => "internal",
         }
     }
@@ -431,9 +441,11 @@ impl Refusal {
             | Self::UpgradeRequested
             | Self::UnknownModel { .. }
             | Self::ModelNotListed { .. } => Fault::Client,
-            Self::NotConfigured { .. } | Self::LedgerUnwritable { .. } | Self::OutOfBodyMemory | Self::Internal { .. } => {
-                Fault::Gateway
-            }
+            Self::NotConfigured { .. }
+            | Self::LedgerUnwritable { .. }
+            | Self::OutOfBodyMemory
+            | Self::Stopping
+            | Self::Internal { .. } => Fault::Gateway,
             Self::UpstreamFailed { .. }
             | Self::KeyRefused { .. }
             | Self::FirstByteTooLate { .. }

@@ -124,6 +124,11 @@ impl Health {
         self.connect_failures.load(Relaxed)
     }
 
+    /// A predecessor found it down; its next good check brings it up.
+    pub fn inherit_down(&self, since: Moment) {
+        self.flip(true, since);
+    }
+
     fn count(&self, failures: &AtomicU32, for_certain: bool, rule: &HealthCheck, now: Moment) -> Option<Flip> {
         let in_a_row = failures.fetch_add(1, Relaxed).saturating_add(1);
         if in_a_row < rule.failures && !for_certain {

@@ -9,9 +9,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::domain::moment::Moment;
 use crate::domain::secret::Secret;
 use crate::domain::upstream::health::Health;
-use crate::domain::upstream::standing::KeyStanding;
+use crate::domain::upstream::inheritance::{DownProxy, Inheritance, RestingKey};
+use crate::domain::upstream::standing::{Cause, KeyStanding, KeyState};
 
 /// Hands out standings; one for the process.
 #[derive(Debug, Default)]
@@ -45,6 +47,46 @@ impl Registry {
     /// Whose turn it is in an upstream's pool: a reload must not begin with the first one every time.
     pub fn turn(&self, upstream: &str) -> Arc<AtomicUsize> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).turns.entry(upstream.into()).or_default().clone()
+    }
+
+    /// What a successor has to know.
+    pub fn bequeath(&self, now: Moment) -> Inheritance {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let resting = known.keys.iter().filter_map(|((upstream, id, hash), key)| match key.upgrade()?.state(now) {
+            KeyState::Cooling { until, cause } => Some(RestingKey {
+                upstream: upstream.clone(),
+                id: id.clone(),
+                hash: *hash,
+                until_ms: until.millis(),
+                cause: cause.label().into(),
+            }),
+            KeyState::Ready | KeyState::Dead { .. } => None,
+        });
+        let down = known.proxies.iter().filter_map(|((upstream, id, hash), proxy)| {
+            let proxy = proxy.upgrade().filter(|proxy| !proxy.is_up())?;
+            Some(DownProxy { upstream: upstream.clone(), id: id.clone(), hash: *hash, since_ms: proxy.since().millis() })
+        });
+        Inheritance { keys: resting.collect(), proxies: down.collect() }
+    }
+
+    /// Takes over what a predecessor knew of the keys and proxies that are named here too; returns how many of each there were.
+    pub fn inherit(&self, left: &Inheritance) -> (usize, usize) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = left.keys.iter().filter(|left| {
+            let identity = (left.upstream.clone(), left.id.clone(), left.hash);
+            let (Some(key), Some(cause)) = (known.keys.get(&identity).and_then(Weak::upgrade), Cause::of_label(&left.cause))
+            else {
+                return false;
+            };
+            key.cool(Moment::from_millis(left.until_ms), cause)
+        });
+        let proxies = left.proxies.iter().filter(|left| {
+            let identity = (left.upstream.clone(), left.id.clone(), left.hash);
+            let Some(proxy) = known.proxies.get(&identity).and_then(Weak::upgrade) else { return false };
+            proxy.inherit_down(Moment::from_millis(left.since_ms));
+            true
+        });
+        (keys.count(), proxies.count())
     }
 }
 
@@ -80,6 +122,46 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &registry.key("troll", "k1", &secret("two"))));
         assert!(!Arc::ptr_eq(&first, &registry.key("troll", "k2", &secret("one"))));
         assert!(!Arc::ptr_eq(&first, &registry.key("main", "k1", &secret("one"))));
+    }
+
+    #[test]
+    fn t13_a_successor_knows_which_keys_rest_and_which_proxies_are_down() {
+        let now = Moment::from_millis(1_800_000_000_000);
+        let later = now.after(std::time::Duration::from_secs(60));
+        let (old, new) = (Registry::default(), Registry::default());
+        let names = |registry: &Registry| {
+            let key = |id, text| registry.key("troll", id, &secret(text));
+            (
+                key("k1", "one"),
+                key("k2", "two"),
+                key("k3", "three"),
+                registry.proxy("troll", "p1", &1),
+                registry.proxy("troll", "p2", &2),
+            )
+        };
+        let (k1, _k2, k3, p1, _p2) = names(&old);
+        k1.cool(later, Cause::Exhausted);
+        k3.kill(Cause::Unauthorized);
+        p1.check_failed(true, &Default::default(), now);
+        let left = old.bequeath(now);
+        let left: Inheritance = serde_json::from_str(&serde_json::to_string(&left).unwrap()).unwrap();
+
+        let (k1, k2, k3, p1, p2) = names(&new);
+        assert_eq!(new.inherit(&left), (1, 1));
+        assert_eq!(k1.state(now), KeyState::Cooling { until: later, cause: Cause::Exhausted });
+        assert_eq!((k2.state(now), k3.state(now)), (KeyState::Ready, KeyState::Ready));
+        assert_eq!((p1.is_up(), p1.since(), p2.is_up()), (false, now, true));
+    }
+
+    #[test]
+    fn t13_another_key_under_the_same_id_inherits_nothing() {
+        let now = Moment::from_millis(1_800_000_000_000);
+        let (old, new) = (Registry::default(), Registry::default());
+        let before = old.key("troll", "k1", &secret("one"));
+        before.cool(now.after(std::time::Duration::from_secs(60)), Cause::RateLimited);
+        let after = new.key("troll", "k1", &secret("another"));
+        assert_eq!(new.inherit(&old.bequeath(now)), (0, 0));
+        assert_eq!(after.state(now), KeyState::Ready);
     }
 
     #[test]

@@ -114,6 +114,10 @@ impl Cause {
         }
     }
 
+    pub fn of_label(label: &str) -> Option<Self> {
+        [Self::RateLimited, Self::Exhausted, Self::Unauthorized, Self::Forbidden].into_iter().find(|cause| cause.label() == label)
+    }
+
     fn code(self) -> u64 {
         match self {
             Self::RateLimited => 1,

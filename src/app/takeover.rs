@@ -1,0 +1,108 @@
+//! The begin of the process, around the moment at which it listens: what a predecessor leaves is heard before, everybody who waits is
+//! told after.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use async_trait::async_trait;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::ServiceReadyNotifier;
+use pingora_core::services::background::BackgroundService;
+
+use crate::domain::upstream::registry::Registry;
+use crate::ops::child::{Parent, Stage};
+use crate::ops::handover::{Awaiting, Heir};
+use crate::ops::health::Readiness;
+use crate::ops::pid_file;
+
+/// What the two steps share.
+#[derive(Default)]
+pub struct Beginning {
+    awaiting: Mutex<Option<Awaiting>>,
+    /// Why this process can't begin after all.
+    failed: OnceLock<String>,
+}
+
+/// Before the listeners stand: the old process's will.
+pub struct Hear {
+    pub heir: Mutex<Option<Heir>>,
+    pub registry: Arc<Registry>,
+    pub beginning: Arc<Beginning>,
+}
+
+/// Once they stand.
+pub struct Begin {
+    pub beginning: Arc<Beginning>,
+    /// Whether each listening service does.
+    pub stand: Vec<Arc<AtomicBool>>,
+    pub readiness: Arc<Readiness>,
+    pub pid_file: PathBuf,
+    pub parent: Option<Parent>,
+}
+
+impl Beginning {
+    pub fn failed(&self) -> Option<&String> {
+        self.failed.get()
+    }
+
+    /// Ends the process the usual way, since it may have taken requests already.
+    fn fail(&self, why: String) {
+        let _ = self.failed.set(why);
+        if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM) {
+            log::error!("this process can't end itself: {error}");
+        }
+    }
+
+    fn awaiting(&self) -> std::sync::MutexGuard<'_, Option<Awaiting>> {
+        self.awaiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Hear {
+    async fn start_with_ready_notifier(&self, _shutdown: ShutdownWatch, ready: ServiceReadyNotifier) {
+        let heir = self.heir.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(heir) = heir {
+            match heir.hear().await {
+                Ok((will, awaiting)) => {
+                    let (keys, proxies) = self.registry.inherit(&will.inheritance);
+                    log::info!("taking over from process {}: {keys} keys rest, {proxies} proxies are down", will.pid);
+                    *self.beginning.awaiting() = Some(awaiting);
+                }
+                Err(failure) => self.beginning.fail(format!("the running process did not hand over: {failure}")),
+            }
+        }
+        // Where it failed, the listeners must not begin: nothing depends on a service that never becomes ready but them.
+        if self.beginning.failed().is_some() {
+            std::future::pending::<()>().await;
+        }
+        ready.notify_ready();
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Begin {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        if !self.stand.iter().all(|stands| stands.load(Ordering::Acquire)) {
+            return self.beginning.fail("not every listener could be opened; the lines before this one say why".to_owned());
+        }
+        let awaiting = self.beginning.awaiting().take();
+        if let Some(awaiting) = awaiting
+            && let Err(error) = awaiting.taken().await
+        {
+            return self.beginning.fail(format!("the running process is gone in the middle of the hand-over: {error}"));
+        }
+        if let Err(error) = pid_file::write(&self.pid_file) {
+            log::warn!(
+                "{}: the pid file can't be written, so `reload`, `upgrade` and `status` won't find this process: {error}",
+                self.pid_file.display()
+            );
+        }
+        self.readiness.set_ready();
+        log::info!("serving");
+        if let Some(parent) = &self.parent {
+            parent.tell(Stage::Serves);
+        }
+    }
+}

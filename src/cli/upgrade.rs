@@ -1,0 +1,148 @@
+//! `trollbridge upgrade`: replaces the running gateway by this program, step by step; until the new one serves, the old one does.
+//!
+//! The new process is a child of this command, which ends before it: under systemd it stays in the unit's control group and is the
+//! manager's from then on.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cli::run::{gave_up, refuse, say, start};
+use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, RunArgs, server_conf};
+use crate::config;
+use crate::domain::upstream::registry::Registry;
+use crate::ops::child::{Output, Stage};
+use crate::ops::{handover, log as program_log, pid_file};
+
+/// Reading the configuration and the books of the new process.
+const MOST_START: Duration = Duration::from_secs(600);
+/// Pingora looks for the sockets once a second, and the old process has ten seconds for its part.
+const MOST_HAND_OVER: Duration = Duration::from_secs(30);
+const SOCKET_COMES: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Does the whole procedure and says its outcome; returns the exit code.
+pub fn run(conf: &Path, config: &Path, out: &mut dyn Write) -> u8 {
+    program_log::start();
+    if let Err(faults) = config::load_from_machine(config, &Registry::default()) {
+        return refuse(&format!("{faults}\nNothing was changed: the running gateway serves as before."));
+    }
+    let settings = match server_conf::load(conf) {
+        Ok(settings) => settings,
+        Err(why) => return refuse(&format!("{why}\nNothing was changed: the running gateway serves as before.")),
+    };
+    let pid_path = Path::new(&settings.pid_file);
+    let old = match running(pid_path) {
+        Ok(old) => old,
+        Err(why) => {
+            say(&why);
+            return EX_TEMPFAIL;
+        }
+    };
+    if let Some(unit) = unit_of_another(old) {
+        return refuse(&format!(
+            "The running gateway (process {old}) belongs to the systemd unit {unit}, and a process that is started here would not. Use: \
+             systemctl reload {unit}"
+        ));
+    }
+    let args =
+        RunArgs { conf: conf.to_owned(), config: config.to_owned(), upgrade: true, daemon: false, test: false, reports: false };
+    let mut new = match start(&args, true, &missing_vars(old), output_of(old)) {
+        Ok(new) => new,
+        Err(code) => return code,
+    };
+    let _ = writeln!(out, "process {} starts; process {old} serves", new.pid());
+    let serves_on = |code: u8| {
+        say(&format!("The upgrade failed. Process {old} serves as before."));
+        code
+    };
+    if let Err(missed) = new.reaches(Stage::Waits, MOST_START) {
+        return serves_on(gave_up(new, &missed));
+    }
+    let (upgrade_sock, began) = (Path::new(&settings.upgrade_sock), Instant::now());
+    while !handover::somebody_waits(upgrade_sock) && began.elapsed() < SOCKET_COMES {
+        thread::sleep(LOOK_AGAIN);
+    }
+    if let Err(error) = signal(old, Signal::QUIT) {
+        say(&format!("process {old} can't be told: {error}"));
+        new.end();
+        return serves_on(EX_SOFTWARE);
+    }
+    if let Err(missed) = new.reaches(Stage::Serves, MOST_HAND_OVER) {
+        let code = gave_up(new, &missed);
+        if !pid_file::is_ours(old) {
+            say(&format!("Process {old} has ended as well: nobody serves. Start the gateway anew."));
+            return EX_SOFTWARE;
+        }
+        return serves_on(code);
+    }
+    let limit = settings.grace_period_seconds.unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "process {} serves; process {old} finishes what is open there, for at most {limit} seconds, and ends",
+        new.pid()
+    );
+    EX_OK
+}
+
+/// The process that serves, by its pid file.
+///
+/// # Errors
+///
+/// What is wrong, as a sentence.
+fn running(pid_path: &Path) -> Result<u32, String> {
+    let path = pid_path.display();
+    let start = "Start the gateway with `trollbridge run`.";
+    match pid_file::read(pid_path) {
+        None => Err(format!("No gateway runs: there is no pid file {path}. {start}")),
+        Some(pid) if !pid_file::is_ours(pid) => {
+            Err(format!("No gateway runs: {path} names process {pid}, which is gone or another program. {start}"))
+        }
+        Some(pid) => Ok(pid),
+    }
+}
+
+fn signal(pid: u32, signal: Signal) -> Result<(), String> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or("that is no process id")?;
+    kill_process(pid, signal).map_err(|error| error.to_string())
+}
+
+/// The unit of the running gateway, where this command is outside of it.
+fn unit_of_another(pid: u32) -> Option<String> {
+    let group = |pid: &str| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
+    let (theirs, ours) = (group(&pid.to_string())?, group("self")?);
+    let unit = theirs.lines().last()?.rsplit('/').next()?;
+    (theirs != ours && unit.ends_with(".service")).then(|| unit.to_owned())
+}
+
+/// What the running gateway has in its environment and this command has not: keys that a shell's user does not have at hand. A service
+/// manager gives its own environment, which is the whole of it.
+fn missing_vars(pid: u32) -> Vec<(OsString, OsString)> {
+    if std::env::var_os("INVOCATION_ID").is_some() {
+        return Vec::new();
+    }
+    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let pairs = environ.split(|byte| *byte == 0).filter_map(|pair| {
+        let at = pair.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = pair.split_at_checked(at)?;
+        Some((OsStr::from_bytes(name).to_owned(), OsString::from_vec(value.get(1..)?.to_vec())))
+    });
+    pairs.filter(|(name, _)| std::env::var_os(name).is_none()).collect()
+}
+
+/// Where the running gateway writes, so that its log goes on there. A journal's socket can't be opened again, but then this command
+/// has one of its own.
+fn output_of(pid: u32) -> Output {
+    let same = |nth: u8| match File::options().append(true).open(format!("/proc/{pid}/fd/{nth}")) {
+        Ok(file) if std::env::var_os("JOURNAL_STREAM").is_none() => file.into(),
+        _ => Stdio::inherit(),
+    };
+    Output { stdout: same(1), stderr: same(2) }
+}
