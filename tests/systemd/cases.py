@@ -263,7 +263,7 @@ def run(binary, package=None):
             try:
                 figures = case()
             except Exception:
-                print(f"FAILED {promise}\n{traceback.format_exc()}\nthe journal's last lines:\n{service.journal(40)}", flush=True)
+                print(f"FAILED {promise}\n{traceback.format_exc()}\nthe journal's last lines:\n{service.told()}", flush=True)
                 return 1
             print(f"ok {promise}{f': {figures}' if figures else ''}", flush=True)
     print(f"{len(ALL)} cases passed")

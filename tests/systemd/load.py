@@ -109,7 +109,7 @@ class Load:
 
     def __init__(self, streams=8, probe_pause=0.01):
         self.streams, self.probe_pause = streams, probe_pause
-        self.probes, self.finished, self.failures = 0, 0, []
+        self.probes, self.finished, self.failures = [], [], []
         self.over = threading.Event()
 
     def __enter__(self):
@@ -126,21 +126,23 @@ class Load:
 
     def _probe(self):
         while not self.over.is_set():
-            self.probes += self._count("quick")
+            self._one("quick", self.probes)
             self.over.wait(self.probe_pause)
 
     def _stream(self):
         while not self.over.is_set():
-            self.finished += self._count("stream")
+            self._one("stream", self.finished)
 
-    def _count(self, model):
+    def _one(self, model, done):
         try:
             ask(model)
         except Exception as error:
             self.failures.append(repr(error))
-        return 1
+        # A list, since several threads at a time add to it.
+        done.append(model)
 
     def none_failed(self):
-        assert self.probes > 0 and self.finished > 0, f"{self.probes} probes, {self.finished} streams: nothing was shown"
-        assert not self.failures, f"{len(self.failures)} of {self.probes + self.finished} failed: {self.failures[0]}"
-        return f"0 of {self.probes} probes and {self.finished} streams failed"
+        probes, streams = len(self.probes), len(self.finished)
+        assert probes > 0 and streams > 0, f"{probes} probes, {streams} streams: nothing was shown"
+        assert not self.failures, f"{len(self.failures)} of {probes + streams} failed: {self.failures[0]}"
+        return f"0 of {probes} probes and {streams} streams failed"

@@ -92,7 +92,7 @@ def systemctl(*words):
 
 def must(verb):
     code, said = systemctl(verb, UNIT)
-    assert code == 0, f"systemctl {verb}: exit code {code}: {said}{journal(20)}"
+    assert code == 0, f"systemctl {verb}: exit code {code}: {said}{told()}"
 
 
 def must_fail(verb):
@@ -123,6 +123,11 @@ def journal(lines=200):
     return run("journalctl", "--no-pager", "--output", "cat", "--lines", str(lines), "--unit", UNIT)
 
 
+def told(lines=40):
+    """The journal's last lines without those of requests that went well."""
+    return "\n".join([line for line in journal(2000).splitlines() if " end=ok " not in line][-lines:])
+
+
 def cursor():
     """A place in the journal; `journal_since` tells what came after it."""
     run("journalctl", "--sync")
@@ -139,5 +144,5 @@ def wait(what, condition, seconds=PATIENCE_SECONDS):
     """Waits until the condition holds."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"still not after {seconds} s: {what}\n{journal(20)}"
+        assert time.monotonic() < end, f"still not after {seconds} s: {what}\n{told()}"
         time.sleep(0.02)
