@@ -58,7 +58,7 @@ pub struct Plan {
     /// Takes the listening sockets over from the running process.
     pub upgrade: bool,
     /// Waits to hear that this process serves.
-    pub parent: Option<Parent>,
+    pub parent: Option<Arc<Parent>>,
 }
 
 /// Pingora's settings where no file gives any: the measured best, and an end that an operator can wait for.
@@ -103,6 +103,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let access_log = Arc::new(AccessLog::to_stdout(settings.log_format));
     let readiness = Arc::new(Readiness::default());
     let admin_addr = settings.admin.addr;
+    let addresses = settings.listeners.iter().map(|listener| listener.addr).chain(admin_addr).collect();
     let settings = Arc::new(ArcSwap::from_pointee(settings));
     let cas: Arc<ArcSwap<CaStore>> = Arc::new(ArcSwap::from_pointee(cas));
 
@@ -116,7 +117,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let bootstrap = server.bootstrap_as_a_service();
     let hear = server.add_service(background_service(
         "hear",
-        Hear { heir: Mutex::new(heir), registry: registry.clone(), beginning: beginning.clone() },
+        Hear { heir: Mutex::new(heir), addresses, registry: registry.clone(), beginning: beginning.clone() },
     ));
     hear.add_dependency(&bootstrap);
     let gateway = Gateway::new(Parts {

@@ -67,7 +67,12 @@ pub fn unfit_files(settings: &Settings) -> Vec<(String, String)> {
     unfit
 }
 
-fn free(addr: SocketAddr) -> Result<(), Obstacle> {
+/// Whether nobody listens there.
+///
+/// # Errors
+///
+/// Somebody does, or nobody may.
+pub fn free(addr: SocketAddr) -> Result<(), Obstacle> {
     match TcpListener::bind(addr) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AddrInUse => Err(Obstacle::BusyAddress { addr }),

@@ -108,12 +108,13 @@ impl Signals {
         handover::fit(&path)?;
         let nobody = || Failure::NobodyWaits { path: path.clone() };
         let (table, to) = (self.sockets.table().ok_or_else(nobody)?, self.upgrade_sock.clone());
+        let (listens, _) = table.lock().serialize();
         // Blocks, up to some seconds where nobody waits yet.
         let sent = spawn_blocking(move || table.lock().send_to_sock(to.as_path().to_string_lossy().as_ref())).await;
         if !matches!(sent, Ok(Ok(_))) {
             return Err(nobody());
         }
-        let will = Will { pid: std::process::id(), inheritance: self.registry.bequeath(clock::now()) };
+        let will = Will { pid: std::process::id(), listens, inheritance: self.registry.bequeath(clock::now()) };
         handover::bequeath(&path, &will).await
     }
 

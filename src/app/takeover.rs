@@ -1,6 +1,7 @@
 //! The begin of the process, around the moment at which it listens: what a predecessor leaves is heard before, everybody who waits is
 //! told after.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,6 +11,7 @@ use pingora_core::server::ShutdownWatch;
 use pingora_core::services::ServiceReadyNotifier;
 use pingora_core::services::background::BackgroundService;
 
+use crate::app::preflight;
 use crate::domain::upstream::registry::Registry;
 use crate::ops::child::{Parent, Stage};
 use crate::ops::handover::{Awaiting, Heir};
@@ -27,6 +29,8 @@ pub struct Beginning {
 /// Before the listeners stand: the old process's will.
 pub struct Hear {
     pub heir: Mutex<Option<Heir>>,
+    /// Where this process is to listen.
+    pub addresses: Vec<SocketAddr>,
     pub registry: Arc<Registry>,
     pub beginning: Arc<Beginning>,
 }
@@ -38,7 +42,7 @@ pub struct Begin {
     pub stand: Vec<Arc<AtomicBool>>,
     pub readiness: Arc<Readiness>,
     pub pid_file: PathBuf,
-    pub parent: Option<Parent>,
+    pub parent: Option<Arc<Parent>>,
 }
 
 impl Beginning {
@@ -66,6 +70,11 @@ impl BackgroundService for Hear {
         if let Some(heir) = heir {
             match heir.hear().await {
                 Ok((will, awaiting)) => {
+                    // Pingora tries such an address for half a minute, and panics then.
+                    let mut fresh = self.addresses.iter().filter(|addr| !will.listens.contains(&addr.to_string()));
+                    if let Err(obstacle) = fresh.try_for_each(|addr| preflight::free(*addr)) {
+                        self.beginning.fail(obstacle.to_string());
+                    }
                     let (keys, proxies) = self.registry.inherit(&will.inheritance);
                     log::info!("taking over from process {}: {keys} keys rest, {proxies} proxies are down", will.pid);
                     *self.beginning.awaiting() = Some(awaiting);

@@ -66,14 +66,15 @@ pub fn run(listen: SocketAddr) -> u8 {
         upgrade_sock: beside("upgrade.sock"),
         ..app::default_conf()
     };
-    run::finish(app::run(Plan {
+    let (code, why) = run::outcome(app::run(Plan {
         settings,
         config: None,
         registry: Arc::new(Registry::default()),
         conf,
         upgrade: false,
         parent: None,
-    }))
+    }));
+    why.map_or(code, |why| fail(code, &why))
 }
 
 /// The scripted provider on a runtime of its own, for as long as this value lives.

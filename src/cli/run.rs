@@ -22,40 +22,48 @@ const MOST_START: Duration = Duration::from_secs(600);
 /// Runs until a signal ends it; returns the exit code.
 pub fn run(args: &RunArgs) -> u8 {
     program_log::start();
+    let parent = match args.reports.then(Parent::on_stdin).transpose() {
+        Ok(parent) => parent.map(Arc::new),
+        Err(error) => return refuse(&format!("--reports is for processes that this program starts itself: {error}")),
+    };
+    let (code, why) = match plan(args, parent.clone()) {
+        Ok(Intent::Serve(plan)) => outcome(app::run(*plan)),
+        Ok(Intent::Background(conf)) => return in_background(args, &conf),
+        Err(why) => (EX_USAGE, Some(why)),
+    };
+    if let Some(why) = why {
+        let is_told = parent.is_some_and(|parent| parent.explain(&why).is_ok());
+        if !is_told {
+            say(&why);
+        }
+    }
+    code
+}
+
+enum Intent {
+    Serve(Box<Plan>),
+    Background(Box<ServerConf>),
+}
+
+fn plan(args: &RunArgs, parent: Option<Arc<Parent>>) -> Result<Intent, String> {
     if !args.config.exists() {
-        return refuse(&format!(
+        return Err(format!(
             "There is no {}. Copy one of conf/examples/ there and fill in your keys, name another file with --config, or see the \
              gateway at work without any file: trollbridge demo",
             args.config.display()
         ));
     }
     let registry = Arc::new(Registry::default());
-    let loaded = match config::load_from_machine(&args.config, &registry) {
-        Ok(loaded) => loaded,
-        Err(faults) => return refuse(&faults.to_string()),
-    };
+    let conf = server_conf::load(&args.conf);
+    if (args.daemon || conf.as_ref().is_ok_and(|conf| conf.daemon)) && parent.is_none() {
+        return Ok(Intent::Background(Box::new(conf?)));
+    }
+    let loaded = config::load_from_machine(&args.config, &registry).map_err(|faults| faults.to_string())?;
     for warning in &loaded.warnings {
         log::warn!("{warning}");
     }
-    let conf = match server_conf::load(&args.conf) {
-        Ok(conf) => conf,
-        Err(why) => return refuse(&why),
-    };
-    let parent = match args.reports.then(Parent::on_stdin).transpose() {
-        Ok(parent) => parent,
-        Err(error) => return refuse(&format!("--reports is for processes that this program starts itself: {error}")),
-    };
-    if (args.daemon || conf.daemon) && parent.is_none() {
-        return in_background(args, &conf);
-    }
-    finish(app::run(Plan {
-        settings: loaded.settings,
-        config: Some(args.config.clone()),
-        registry,
-        conf,
-        upgrade: args.upgrade,
-        parent,
-    }))
+    let (settings, config, upgrade) = (loaded.settings, Some(args.config.clone()), args.upgrade);
+    Ok(Intent::Serve(Box::new(Plan { settings, config, registry, conf: conf?, upgrade, parent })))
 }
 
 /// Starts the gateway as a process of its own and waits until it serves; until it can take the listening sockets, when it is to take
@@ -97,8 +105,12 @@ pub fn start(args: &RunArgs, upgrade: bool, vars: &[(OsString, OsString)], outpu
 /// What became of a gateway that did not come as far as it should; returns the exit code.
 pub fn gave_up(child: Child, missed: &Missed) -> u8 {
     match missed {
-        Missed::Ended(status) => {
-            say(&format!("the gateway did not start ({status})"));
+        Missed::Ended { status, why } if why.is_empty() => {
+            say(&format!("the gateway did not start ({status}); its log says more"));
+            EX_SOFTWARE
+        }
+        Missed::Ended { status, why } => {
+            say(why.trim_end());
             let code = status.code().and_then(|code| u8::try_from(code).ok());
             code.filter(|code| [EX_USAGE, EX_TEMPFAIL].contains(code)).unwrap_or(EX_SOFTWARE)
         }
@@ -115,17 +127,16 @@ pub fn gave_up(child: Child, missed: &Missed) -> u8 {
     }
 }
 
-/// Turns the outcome of a run into words and an exit code.
-pub fn finish(outcome: Result<(), Obstacle>) -> u8 {
+/// The exit code of a run, and the reason where it is no good one.
+pub fn outcome(outcome: Result<(), Obstacle>) -> (u8, Option<String>) {
     match outcome {
-        Ok(()) => EX_OK,
+        Ok(()) => (EX_OK, None),
         Err(obstacle) => {
             let code = match obstacle {
                 Obstacle::BusyAddress { .. } | Obstacle::TryAgain(_) => EX_TEMPFAIL,
                 Obstacle::Unusable(_) => EX_USAGE,
             };
-            say(&obstacle.to_string());
-            code
+            (code, Some(obstacle.to_string()))
         }
     }
 }

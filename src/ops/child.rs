@@ -21,6 +21,9 @@ pub enum Stage {
     Serves,
 }
 
+/// Begins a line of an explanation.
+const WHY: &str = "why: ";
+
 impl Stage {
     const fn word(self) -> &'static str {
         match self {
@@ -40,8 +43,11 @@ pub struct Child {
 /// Why the child did not come as far as it should.
 #[derive(Debug)]
 pub enum Missed {
-    /// It ended; what it had to say stands in its standard error.
-    Ended(ExitStatus),
+    /// It ended, and said why where it could.
+    Ended {
+        status: ExitStatus,
+        why: String,
+    },
     Late,
     Unreadable(io::Error),
 }
@@ -82,6 +88,7 @@ impl Child {
     /// When it ends before, or takes longer.
     pub fn reaches(&mut self, stage: Stage, within: Duration) -> Result<(), Missed> {
         let until = Instant::now() + within;
+        let mut why = String::new();
         loop {
             let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
                 return Err(Missed::Late);
@@ -89,9 +96,12 @@ impl Child {
             self.line.get_ref().set_read_timeout(Some(left)).map_err(Missed::Unreadable)?;
             let mut word = String::new();
             match self.line.read_line(&mut word) {
-                Ok(0) => return Err(self.process.wait().map_or_else(Missed::Unreadable, Missed::Ended)),
+                Ok(0) => {
+                    let ended = |status| Missed::Ended { status, why };
+                    return Err(self.process.wait().map_or_else(Missed::Unreadable, ended));
+                }
                 Ok(_) if word.trim_end() == stage.word() => return Ok(()),
-                Ok(_) => {}
+                Ok(_) => word.strip_prefix(WHY).into_iter().for_each(|line| why.push_str(line)),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Err(Missed::Late),
                 Err(error) => return Err(Missed::Unreadable(error)),
             }
@@ -127,6 +137,15 @@ impl Parent {
         Ok(Self(line))
     }
 
+    /// Says why this process ends before it serves, line by line.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens any more.
+    pub fn explain(&self, why: &str) -> io::Result<()> {
+        why.lines().try_for_each(|line| writeln!(&self.0, "{WHY}{line}"))
+    }
+
     /// A parent that is gone does not matter.
     pub fn tell(&self, stage: Stage) {
         let _ = writeln!(&self.0, "{}", stage.word());
@@ -153,11 +172,11 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_ends_first_gives_its_exit_code() {
-        let mut child = shell("echo waits >&0; exit 64");
+    fn a_child_that_ends_first_says_why_and_gives_its_exit_code() {
+        let mut child = shell("echo waits >&0; echo why: a >&0; echo why: b >&0; exit 64");
         child.reaches(Stage::Waits, SOON).unwrap();
-        let Err(Missed::Ended(status)) = child.reaches(Stage::Serves, SOON) else { panic!("it served") };
-        assert_eq!(status.code(), Some(64));
+        let Err(Missed::Ended { status, why }) = child.reaches(Stage::Serves, SOON) else { panic!("it served") };
+        assert_eq!((status.code(), why.as_str()), (Some(64), "a\nb\n"));
     }
 
     #[test]

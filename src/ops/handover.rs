@@ -39,6 +39,8 @@ const LONGEST_PATH_BYTES: usize = 107;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Will {
     pub pid: u32,
+    /// The addresses whose sockets it gave away.
+    pub listens: Vec<String>,
     pub inheritance: Inheritance,
 }
 
@@ -226,7 +228,7 @@ mod tests {
     use super::*;
 
     fn will() -> Will {
-        Will { pid: 7, inheritance: Inheritance::default() }
+        Will { pid: 7, listens: vec!["127.0.0.1:1".to_owned()], inheritance: Inheritance::default() }
     }
 
     #[tokio::test]

@@ -45,7 +45,7 @@ async fn add_client(gateway: &mut Gateway, name: &str, credits: Option<&str>) ->
 }
 
 /// All entries that have ended, as the export has them.
-async fn entries(gateway: &Gateway) -> Vec<Value> {
+pub async fn entries(gateway: &Gateway) -> Vec<Value> {
     let exported = command(gateway, &["ledger", "export"]).await.expect(0);
     exported.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -35,3 +35,4 @@ mod routing;
 mod smoke;
 mod support;
 mod tunnels;
+mod upgrades;

@@ -119,3 +119,23 @@ async fn t13_a_key_with_a_new_text_starts_afresh() {
     assert_eq!(access_line(&gateway, &answer).await["key"], "k1");
     assert_eq!(pool.ways[0].keys(), ["k1", "k2", "k3"]);
 }
+
+/// T13: a successor would ask the key that has just said no, and the proxy that has just died.
+#[tokio::test(flavor = "multi_thread")]
+async fn t13_an_upgrade_hands_over_which_keys_rest_and_which_proxies_are_down() {
+    let pool = Pool::of(&[Connect, Socks5]).await;
+    let mut gateway = pool.start(pool.setup(2)).await;
+    pool.always("k1", &Reply::status(429).header("retry-after", "3000"));
+    while key_status(&gateway, "k1").await["state"] != "cooling" {
+        gateway.send(ask_troll(MESSAGES, false)).await.expect(200);
+    }
+    let before = key_status(&gateway, "k1").await;
+    gateway.upgrade().await.expect(0);
+    let after = key_status(&gateway, "k1").await;
+    assert_eq!((&after["state"], &after["until"]), (&json!("cooling"), &before["until"]), "{after}");
+    assert_eq!((&after["cause"], &after["attempts"]), (&json!("rate_limited"), &json!(0)));
+    for _ in 0..10 {
+        gateway.send(ask_troll(MESSAGES, false)).await.expect(200);
+    }
+    assert_eq!(key_status(&gateway, "k1").await["attempts"], 0);
+}

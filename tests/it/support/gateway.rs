@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::client::Client;
 use super::distrust::Distrust;
+use super::process::{self, Ended};
 use super::request::{Answer, Request};
 use super::setup::{ADMIN_TOKEN, Ports, Setup};
 use super::{RawClient, soon};
@@ -28,6 +29,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A running gateway; dropped, it is killed and what it printed is searched for secrets.
 pub struct Gateway {
     child: Child,
+    /// The processes that upgrades have put in its place, the serving one last.
+    successors: Vec<u32>,
     readers: Vec<JoinHandle<()>>,
     output: Arc<Output>,
     ports: Ports,
@@ -66,7 +69,7 @@ impl Gateway {
         let ports = setup.write();
         let output = Arc::new(Output { lines: Mutex::new(Vec::new()), changes: watch::Sender::new(()) });
         let (child, readers) = launch(&setup, &output);
-        Self { child, readers, output, ports, setup }
+        Self { child, successors: Vec::new(), readers, output, ports, setup }
     }
 
     /// Kills the gateway at once (SIGKILL) and starts it again on the same files and ports; returns the time from the new process's
@@ -145,8 +148,47 @@ impl Gateway {
         self.setup.plant(text);
     }
 
+    /// The process that serves.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.successors.last().copied().unwrap_or(self.child.id())
+    }
+
+    /// Runs one of the commands that talk to the running gateway, on its files.
+    pub async fn command(&self, name: &str) -> Ended {
+        process::run(self.dir(), &[name, "--conf", "pingora.yaml", "--config", "config.json"], &self.env()).await
+    }
+
+    /// Replaces the process; on success the new one is looked after from then on.
+    pub async fn upgrade(&mut self) -> Ended {
+        let ended = self.command("upgrade").await;
+        if ended.code == Some(0) {
+            let written = std::fs::read_to_string(self.dir().join("pid")).expect("a pid file");
+            self.adopt(written.trim().parse().expect("a process id"));
+        }
+        ended
+    }
+
+    /// Looks after a process that was started beside this, as the one that serves.
+    pub fn adopt(&mut self, pid: u32) {
+        self.successors.push(pid);
+    }
+
+    /// Whether a process, the first one or a successor, has ended.
+    pub fn is_gone(&mut self, pid: u32) -> bool {
+        if pid == self.child.id() {
+            return self.child.try_wait().expect("the child can be asked").is_some();
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.trim_start().starts_with('Z'))
+    }
+
+    pub async fn until_gone(&mut self, pid: u32) {
+        let gone = async {
+            while !self.is_gone(pid) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        soon("a process to end", gone).await;
     }
 
     /// The rules for this gateway's answers; clients of your own should follow them too.
@@ -274,6 +316,9 @@ impl Gateway {
         // It may have ended by itself.
         drop(self.child.kill());
         drop(self.child.wait());
+        for pid in self.successors.drain(..) {
+            drop(Command::new("kill").arg("-9").arg(pid.to_string()).stderr(Stdio::null()).status());
+        }
         for reader in self.readers.drain(..) {
             drop(reader.join());
         }

@@ -1,0 +1,123 @@
+//! What each signal does to what is open.
+
+use std::time::Duration;
+
+use trollbridge::provider_mock::{After, How};
+
+use super::*;
+use crate::answers::{CHAT, RESPONSES};
+use crate::books;
+use crate::support::{Client, soon};
+
+/// What an error in a running stream looks like, by API.
+const ERRORS: [(&str, &str); 3] =
+    [(MESSAGES, "event: error\ndata: {"), (CHAT, "data: {\"error\":{"), (RESPONSES, "event: response.failed\n")];
+
+/// Must show of the issue: a stream that is longer than the limit ends in an error event, and what it used is in the ledger. One stream
+/// speaks, the other says nothing any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_beyond_the_drain_limit_ends_in_an_error_of_its_dialect_and_is_billed() {
+    for (path, error) in ERRORS {
+        for is_silent in [false, true] {
+            let (setup, main) = with_main().await;
+            let mut gateway = setup.grace_seconds(1).start().await;
+            let talks = Reply::usual().saying("pebbles and ").deltas(2_000);
+            main.push(if is_silent { talks.cut(After::Events(12), How::Stall) } else { talks.paced(Duration::from_millis(20)) });
+            let mut client = gateway.client().await;
+            let mut arriving = client.open(ask(path, true)).await.unwrap();
+            arriving.until_events(10).await;
+            gateway.signal("TERM");
+            let answer = arriving.finish().await;
+            assert_eq!(answer.broken, None, "{path}: the stream is torn off");
+            assert!(answer.text().contains(error), "{path}: {}", answer.text());
+            assert!(!answer.text().contains("[DONE]") && !answer.text().contains("message_stop"), "{path}");
+            assert_eq!(gateway.ended().await.code(), Some(0));
+
+            let lines = gateway.log_lines();
+            let line = lines.iter().find(|line| line.starts_with(r#"{"opened_at""#)).expect("an access line");
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert_eq!((&line["end"], &line["refusal"]), (&json!("interrupted"), &json!("stopping")), "{line}");
+            let entries = books::entries(&gateway).await;
+            let [entry] = entries.as_slice() else { panic!("{entries:?}") };
+            assert_eq!((&entry["end"], &entry["stream"]), (&json!("interrupted"), &json!(true)), "{entry}");
+            assert_eq!(entry["output_tokens"], line["output_tokens"], "{entry} {line}");
+        }
+    }
+}
+
+/// The same before the first byte: an answer that tells SDKs to ask again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_still_waits_at_the_limit_is_answered_with_503() {
+    for h2 in [false, true] {
+        let (setup, main) = with_main().await;
+        let mut gateway = setup.grace_seconds(0).start().await;
+        main.push(Reply::hang());
+        let mut client = if h2 { gateway.h2c_client().await } else { gateway.client().await };
+        let asking = tokio::spawn(async move { client.send(ask_messages(false)).await });
+        soon("the request", main.wait_until(|counts| counts.requests == 1)).await;
+        gateway.signal("TERM");
+        let answer = asking.await.unwrap().expect(503);
+        assert_eq!((answer.header("retry-after"), &answer.json()["error"]["type"]), ("1", &json!("overloaded_error")));
+        assert_eq!(gateway.ended().await.code(), Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_what_is_open_end_and_takes_nothing_new() {
+    let (setup, main) = with_main().await;
+    let mut gateway = setup.grace_seconds(60).start().await;
+    main.push(stream_of(40).paced(Duration::from_millis(100)));
+    let mut client = gateway.client().await;
+    let mut arriving = client.open(ask_messages(true)).await.unwrap();
+    arriving.until_events(3).await;
+    gateway.signal("TERM");
+    gateway.wait_for_log(|line| line.contains("draining")).await;
+    let refused = async {
+        while Client::try_http1(gateway.addr(), gateway.distrust()).await.is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("connections to be refused", refused).await;
+
+    // Whoever watches it can still do so: load balancers, scrapes, people.
+    gateway.admin("/readyz").await.expect(503);
+    gateway.admin("/livez").await.expect(200);
+    assert_eq!(gateway.metric("requests_in_flight").await, 1);
+
+    let answer = arriving.finish().await;
+    assert!(answer.text().ends_with(&events(40).concat()[200..]), "{}", answer.text());
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    assert!(!gateway.dir().join("pid").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_gateway_is_gone_long_before_the_limit() {
+    let (setup, _main) = with_main().await;
+    let mut gateway = setup.grace_seconds(600).start().await;
+    // A kept connection without a request is nothing to wait for.
+    let mut client = gateway.client().await;
+    client.send(ask_messages(false)).await.expect(200);
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_shortens_the_drain_and_sigint_does_not_wait_at_all() {
+    for signals in [&["TERM", "TERM"][..], &["TERM", "INT"], &["INT"]] {
+        let (setup, main) = with_main().await;
+        let mut gateway = setup.grace_seconds(600).start().await;
+        main.push(Reply::usual().deltas(300).cut(After::Events(12), How::Stall));
+        let mut client = gateway.client().await;
+        let mut arriving = client.open(ask_messages(true)).await.unwrap();
+        arriving.until_events(10).await;
+        for (nth, signal) in signals.iter().enumerate() {
+            gateway.signal(signal);
+            if nth + 1 < signals.len() {
+                gateway.wait_for_log(|line| line.contains("draining")).await;
+            }
+        }
+        let answer = arriving.finish().await;
+        assert!(answer.text().contains("event: error"), "{signals:?}: {}", answer.text());
+        assert_eq!(gateway.ended().await.code(), Some(0), "{signals:?}");
+    }
+}
