@@ -63,13 +63,16 @@ def credentials_stay_inside():
 
 
 def commands_of_an_operator_work():
-    """`client add` as the service's user is in force at once; the ledger proves itself while the service runs"""
-    words = ["runuser", "-u", "trollbridge", "--", str(PROGRAM)]
+    """`client add`, as the service's user or as root, is in force at once; the ledger proves itself while the service runs"""
     where = ["--state-dir", "/var/lib/trollbridge"]
-    added = service.run(*words, "client", "add", "alice", *where)
-    key = re.search(r"\btb-\S+", added).group(0)
-    wait("the new client is known", lambda: load.status(key) == 200)
-    service.run(*words, "ledger", "verify", *where)
+    service_user = ["runuser", "-u", "trollbridge", "--"]
+    for name, user in (("alice", service_user), ("bob", [])):
+        added = service.run(*user, str(PROGRAM), "client", "add", name, *where)
+        key = re.search(r"\btb-\S+", added).group(0)
+        wait("the new client is known", lambda: load.status(key) == 200)
+    service.run(*service_user, str(PROGRAM), "ledger", "verify", *where)
+    strangers = service.run("find", "/var/lib/trollbridge", "!", "-user", "trollbridge")
+    assert not strangers, f"not the service's own: {strangers}"
 
 
 def reloads_lose_nothing():
@@ -216,6 +219,18 @@ def a_kill_is_followed_by_a_start():
     assert show("NRestarts") != "0"
 
 
+def a_crash_right_after_a_reload_heals():
+    """A new process that is killed while the old one drains is started again; the streams of the old one end whole"""
+    old = load.Streams(6)
+    must("reload")
+    os.kill(service.main_pid(), signal.SIGKILL)
+    started = time.monotonic()
+    old.end_whole()
+    wait("the service is back", lambda: show("ActiveState") == "active" and show("MainPID") != "0")
+    load.ask("quick")
+    return f"back after {time.monotonic() - started:.1f} s"
+
+
 def a_failed_start_says_why():
     """A start with a broken configuration, or with a port that is taken, fails; `systemctl status` shows the reason"""
     must("stop")
@@ -250,6 +265,7 @@ ALL = [
     a_stop_right_after_a_reload_drains_both,
     a_stop_of_an_idle_service_is_quick,
     a_kill_is_followed_by_a_start,
+    a_crash_right_after_a_reload_heals,
     a_failed_start_says_why,
 ]
 
