@@ -5,7 +5,10 @@
 //! | SIGTERM | drain: no new connections, what is open may end, at the latest at the limit |
 //! | SIGQUIT | an upgrade: hand the listening sockets to the new process; once it serves, drain |
 //! | SIGINT | end at once; what is open gets an error of its dialect |
-//! | SIGTERM or SIGINT while draining | do not wait any longer |
+//! | SIGTERM or SIGINT while draining | do not wait any longer; SIGTERM says nothing new to a process that was replaced |
+//!
+//! A service manager that stops the service sends SIGTERM to all its processes, and again to those that are left when the main one has
+//! ended: a replaced process, which drains already, must not take that for impatience.
 //!
 //! Pingora waits for signals itself otherwise, and its answer to SIGQUIT can't be taken back: it drains even where nobody took the
 //! sockets. And it sleeps through the whole grace period. Here the drain is over before Pingora hears of an end at all.
@@ -68,10 +71,10 @@ impl ShutdownSignalWatch for Signals {
         };
         match self.cause(&mut heard).await {
             Cause::Interrupt => self.cut("SIGINT: ending at once").await,
-            Cause::Terminate => self.drain("SIGTERM", &mut heard).await,
+            Cause::Terminate => self.drain("SIGTERM", false, &mut heard).await,
             Cause::Replaced(Taken { pid }) => {
                 self.drain.stop_admin();
-                self.drain(&format!("process {pid} has taken over"), &mut heard).await;
+                self.drain(&format!("process {pid} has taken over"), true, &mut heard).await;
             }
         }
         self.drain.stop_admin();
@@ -115,7 +118,7 @@ impl Signals {
         handover::bequeath(&path, &will).await
     }
 
-    async fn drain(&self, why: &str, heard: &mut Heard) {
+    async fn drain(&self, why: &str, is_replaced: bool, heard: &mut Heard) {
         self.readiness.set_draining();
         self.drain.stop_clients();
         let (open, limit) = (self.drain.open(), self.limit);
@@ -128,7 +131,12 @@ impl Signals {
                     return;
                 }
                 () = sleep_until(until) => return self.cut("the drain limit is reached").await,
-                _ = heard.terminate.recv() => return self.cut("SIGTERM while draining").await,
+                _ = heard.terminate.recv() => {
+                    if !is_replaced {
+                        return self.cut("SIGTERM while draining").await;
+                    }
+                    log::info!("SIGTERM: another process serves, this one drains already");
+                }
                 _ = heard.interrupt.recv() => return self.cut("SIGINT while draining").await,
                 _ = heard.quit.recv() => log::warn!("SIGQUIT while draining: there is nothing left to hand over"),
             }
