@@ -5,6 +5,7 @@ pub mod endpoint;
 pub mod first_event;
 pub mod forward;
 pub mod health;
+pub mod passed;
 pub mod pool;
 pub mod proxy;
 pub mod registry;
