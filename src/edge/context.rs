@@ -13,6 +13,7 @@ use crate::domain::ledger::End;
 use crate::domain::route::Route;
 use crate::domain::settings::Settings;
 use crate::domain::upstream::first_event::FirstEvent;
+use crate::domain::upstream::passed::PassedOver;
 use crate::domain::upstream::pool::{Pick, Tried};
 use crate::edge::accounting::{self, OpenBooks};
 use crate::edge::deliver::Delivery;
@@ -74,6 +75,8 @@ pub struct Routed {
 #[derive(Default)]
 pub struct Rotation {
     pub tried: Tried,
+    /// Who does not carry the request, and why, for the access line.
+    pub passed: PassedOver,
     /// Who took the request and lost it: a proxy's fault if another one brings the answer, the provider's if none does.
     pub lost: Vec<Pick>,
     /// Whose keys were answered with 403: theirs is the fault if another key may what they may not.

@@ -12,6 +12,7 @@ use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::id::RequestId;
 use crate::domain::ledger::End;
+use crate::domain::route::Route;
 use crate::domain::usage::{Report, Source};
 use crate::edge::accounting;
 use crate::edge::context::{Booked, Context};
@@ -62,6 +63,7 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
     let asked = upstream.filter(|_| ctx.attempt.number > 0);
     let credential = asked.and_then(|upstream| upstream.credential(ctx.attempt.pick));
     let proxy = asked.and_then(|upstream| upstream.proxy(ctx.attempt.pick));
+    let skipped = upstream.and_then(|upstream| ctx.rotation.passed.text(upstream));
     let report = ctx.delivery.report();
     let refusal = ctx.outcome.refusal.as_ref().map(Refusal::label);
 
@@ -85,7 +87,8 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
         dialect: arrival.dialect,
         model: ctx.asked.model.as_deref(),
         upstream_model: route.and_then(|route| route.model.as_ref()).and_then(|model| model.upstream_model_id.as_deref()),
-        rule: route.map(|route| route.rule.label()),
+        rule: route.map(Route::reason),
+        skipped: skipped.as_deref(),
         upstream: upstream.map(|upstream| &*upstream.name),
         endpoint: upstream.and_then(|upstream| upstream.endpoint.as_ref()).map(|endpoint| endpoint.authority()),
         proxy: proxy.map(|proxy| &*proxy.id),
@@ -124,6 +127,7 @@ pub fn finish_head(records: &Records, id: &RequestId, head: Option<&RequestHeade
         model: None,
         upstream_model: None,
         rule: None,
+        skipped: None,
         upstream: None,
         endpoint: None,
         proxy: None,
