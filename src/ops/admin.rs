@@ -179,7 +179,7 @@ mod tests {
             uptime: Duration::ZERO,
             upstreams: &[],
             now: Moment::default(),
-            ledger: &Condition { trouble: None, in_flight: 0, kept: 0 },
+            ledger: &Condition::default(),
         };
         answer(method, path, &headers, token.and_then(Secret::new).as_ref(), &vitals)
     }

@@ -147,7 +147,7 @@ mod tests {
             uptime: Duration::from_millis(5_999),
             upstreams: &[],
             now: Default::default(),
-            ledger: &crate::ops::ledger::Condition { trouble: None, in_flight: 0, kept: 0 },
+            ledger: &crate::ops::ledger::Condition::default(),
         };
         serde_json::to_value(Health::of(&vitals)).unwrap()
     }

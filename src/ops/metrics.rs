@@ -172,7 +172,7 @@ mod tests {
             uptime: Duration::from_secs(9),
             upstreams: &[],
             now: Default::default(),
-            ledger: &crate::ops::ledger::Condition { trouble: None, in_flight: 0, kept: 0 },
+            ledger: &crate::ops::ledger::Condition::default(),
         })
     }
 

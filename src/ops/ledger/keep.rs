@@ -69,7 +69,7 @@ fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, mut other
                 Some(store) => Ok(store),
                 None => Store::open(state_dir).map_err(FoldError::from),
             };
-            let done = opened.and_then(|opened| fold::fold_once(ledger.directory(), store.insert(opened)));
+            let done = opened.and_then(|opened| ledger.fold(store.insert(opened)));
             report(&mut trouble, done.err());
             folded_at = Some(Instant::now());
         }

@@ -30,14 +30,16 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::domain::ledger::{Close, Open, write_close, write_open};
 use crate::domain::settings::{LedgerSettings, LedgerSync};
+use crate::ops::store::Store;
 
 use disk::Directory;
 use flush::Flusher;
 pub use flush::Flushing;
+use fold::{FoldError, Folded};
 use lock::{Life, WriterLock};
 pub use names::SegmentName;
 pub use recover::Recovery;
@@ -180,6 +182,18 @@ impl Ledger {
 
     pub fn condition(&self) -> Condition {
         self.shared.writer().condition()
+    }
+
+    /// Adds what is written by now, of whichever process, to the roll-ups; the lag that [`Ledger::condition`] tells begins anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`fold::fold_once`].
+    pub fn fold(&self, store: &Store) -> Result<Folded, FoldError> {
+        let (began, written) = (Instant::now(), self.shared.writer().written_bytes());
+        let folded = fold::fold_once(&self.shared.directory, store)?;
+        self.shared.writer().folded(written, began);
+        Ok(folded)
     }
 
     /// The name of this process as a writer, as its segments begin with it.
