@@ -26,6 +26,7 @@ use crate::ops::clients::Directory;
 use crate::ops::counters::Counters;
 use crate::ops::health::Readiness;
 use crate::ops::resolver::Resolver;
+use crate::ops::status::Place;
 use crate::ops::{ca, log as program_log};
 
 use books::Books;
@@ -85,6 +86,12 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let access_log = Arc::new(AccessLog::to_stdout(settings.log_format));
     let readiness = Arc::new(Readiness::default());
     let admin_addr = settings.admin.addr;
+    let place = Place {
+        config: config.clone(),
+        state_dir: settings.state_dir.clone(),
+        listeners: settings.listeners.clone(),
+        admin: admin_addr,
+    };
     let settings = Arc::new(ArcSwap::from_pointee(settings));
     let cas: Arc<ArcSwap<CaStore>> = Arc::new(ArcSwap::from_pointee(cas));
 
@@ -109,13 +116,14 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     if let Some(addr) = admin_addr {
         let admin = Admin {
             settings: settings.clone(),
-            counters,
+            counters: counters.clone(),
             budget: budget.clone(),
             access_log: access_log.clone(),
             readiness: readiness.clone(),
             directory: directory.clone(),
             ledger: ledger.clone(),
             started,
+            place,
         };
         server.add_service(listen::admin(addr, admin));
     }
@@ -133,7 +141,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let behind_fork = Mutex::new(Some(Box::new(begin) as Box<dyn FnOnce() + Send>));
     server.add_service(background_service(
         "reload",
-        reload::Reload { config, registry, reloaded, settings, cas, budget, readiness, behind_fork },
+        reload::Reload { config, registry, reloaded, settings, cas, budget, readiness, counters, behind_fork },
     ));
     server.run(RunArgs::default());
     // Folds what was written last.

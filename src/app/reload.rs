@@ -15,6 +15,7 @@ use crate::domain::settings::Settings;
 use crate::domain::upstream::registry::Registry;
 use crate::edge::CaStore;
 use crate::ops::body_budget::BodyBudget;
+use crate::ops::counters::Counters;
 use crate::ops::health::Readiness;
 use crate::ops::{ca, log as program_log};
 
@@ -29,6 +30,7 @@ pub struct Reload {
     pub cas: Arc<ArcSwap<CaStore>>,
     pub budget: BodyBudget,
     pub readiness: Arc<Readiness>,
+    pub counters: Arc<Counters>,
     /// Taken at the start: what has threads or connections of its own must begin behind a fork.
     pub behind_fork: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -67,7 +69,9 @@ impl Reload {
             log::warn!("reload: these settings came from no file, nothing changed");
             return;
         };
-        match self.swap(path) {
+        let swapped = self.swap(path);
+        self.counters.reloaded(swapped.is_ok());
+        match swapped {
             Ok(()) => log::info!("reload: {} is in force", path.display()),
             Err(faults) => {
                 log::error!("reload refused, the old configuration stays in force:");

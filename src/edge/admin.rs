@@ -19,6 +19,7 @@ use crate::ops::clock;
 use crate::ops::counters::Counters;
 use crate::ops::health::{Readiness, Ready};
 use crate::ops::ledger::Ledger;
+use crate::ops::status::Place;
 
 /// What the admin pages look at.
 pub struct Admin {
@@ -30,6 +31,7 @@ pub struct Admin {
     pub directory: Arc<Directory>,
     pub ledger: Ledger,
     pub started: Instant,
+    pub place: Place,
 }
 
 #[async_trait]
@@ -62,6 +64,8 @@ impl ServeHttp for Admin {
             upstreams: &settings.upstreams,
             now: clock::now(),
             ledger: &ledger,
+            clients: self.directory.len(),
+            place: &self.place,
         };
         let request = session.req_header();
         let answer =

@@ -14,6 +14,8 @@ pub mod health;
 pub mod ledger;
 pub mod line;
 pub mod log;
+pub mod machine;
 pub mod metrics;
 pub mod resolver;
+pub mod status;
 pub mod store;
