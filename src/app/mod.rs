@@ -33,6 +33,7 @@ use crate::ops::health::Readiness;
 use crate::ops::pages::Pages;
 use crate::ops::reload::{InForce, Reloader};
 use crate::ops::resolver::Resolver;
+use crate::ops::status::Place;
 use crate::ops::tls::{Certificates, Material};
 use crate::ops::{log as program_log, pid_file};
 
@@ -104,6 +105,12 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let readiness = Arc::new(Readiness::default());
     let admin_addr = settings.admin.addr;
     let addresses = settings.listeners.iter().map(|listener| listener.addr).chain(admin_addr).collect();
+    let place = Place {
+        config: config.clone(),
+        state_dir: settings.state_dir.clone(),
+        listeners: settings.listeners.clone(),
+        admin: admin_addr,
+    };
     let settings = Arc::new(ArcSwap::from_pointee(settings));
     let cas: Arc<ArcSwap<CaStore>> = Arc::new(ArcSwap::from_pointee(cas));
     let certificates = Arc::new(Certificates::new(certificates));
@@ -116,6 +123,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         cas: cas.clone(),
         certificates: certificates.clone(),
         budget: budget.clone(),
+        counters: counters.clone(),
         reloaded: reloaded.clone(),
     };
     let reloader = Arc::new(Reloader::new(config, registry.clone(), in_force));
@@ -129,6 +137,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         ledger: ledger.clone(),
         reloader: reloader.clone(),
         started,
+        place,
     });
     let (drain, sockets, beginning) = (Arc::new(Drain::default()), Sockets::default(), Arc::new(Beginning::default()));
 

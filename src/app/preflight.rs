@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::domain::settings::Settings;
-use crate::ops::handover::Failure;
 use crate::ops::clock;
+use crate::ops::handover::Failure;
 use crate::ops::store::StoreError;
 use crate::ops::tls::{Material, Unfit};
 

@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn identity_is_no_encoding() {
-        let encoded = |value| content_encoding(&[(header::CONTENT_ENCODING, HeaderValue::from_static(value))].into_iter().collect());
+        let encoded =
+            |value| content_encoding(&[(header::CONTENT_ENCODING, HeaderValue::from_static(value))].into_iter().collect());
         assert_eq!((encoded(""), encoded(" Identity "), encoded("gzip")), (None, None, Some("gzip".to_owned())));
         assert_eq!(content_encoding(&HeaderMap::new()), None);
     }

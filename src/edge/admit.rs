@@ -28,6 +28,7 @@ use crate::edge::gateway::Gateway;
 use crate::edge::respond;
 use crate::edge::rotation;
 use crate::ops::clock;
+use crate::ops::counters::Phase;
 
 /// What becomes of a request.
 pub enum Admission {
@@ -164,7 +165,10 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
         Err(_) => counters.parse_error(),
     }
     let routed = admission::route_of(routing, &peeked);
-    let spent = took + deciding.elapsed();
+    let decided_in = deciding.elapsed();
+    counters.phase(Phase::Peek, took);
+    counters.phase(Phase::Route, decided_in);
+    let spent = took + decided_in;
     // With model routing off there is nothing to succeed or to fall back from (K14).
     match &routed {
         _ if !routing.model_based() => {}

@@ -18,6 +18,7 @@ use crate::domain::upstream::pool::{Pick, Tried};
 use crate::edge::accounting::{self, OpenBooks};
 use crate::edge::deliver::Delivery;
 use crate::edge::exchange::Exchange;
+use crate::edge::finish;
 use crate::ops::counters::InFlight;
 
 /// One request from its first byte to its access line.
@@ -113,6 +114,7 @@ pub struct Booked {
 impl Drop for Context {
     fn drop(&mut self) {
         accounting::close(self, End::Interrupted);
+        finish::count(self, End::Interrupted);
     }
 }
 
@@ -127,4 +129,6 @@ pub struct Outcome {
     pub booked: Option<Booked>,
     /// The client got the whole answer, whatever became of the upstream's connection.
     pub complete: bool,
+    /// It is in the counters of finished requests.
+    pub is_counted: bool,
 }

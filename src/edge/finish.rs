@@ -19,6 +19,7 @@ use crate::edge::context::{Booked, Context};
 use crate::edge::gateway::Records;
 use crate::ops::access_log::AccessEntry;
 use crate::ops::clock;
+use crate::ops::counters::Went;
 
 /// How a request ended (U7).
 fn end_of(ctx: &Context, error: Option<&Error>) -> End {
@@ -52,9 +53,10 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
     let end = end_of(ctx, error);
     // Whatever has not seen its end by now has none: a client that left, an attempt that nobody could finish.
     accounting::close(ctx, end);
-    let Some(arrival) = &ctx.arrival else { return };
     // The line says what the books say: a client that drops its connection behind the last byte has its answer.
     let Booked { bill, end } = ctx.outcome.booked.unwrap_or(Booked { bill: Bill::NOTHING, end });
+    count(ctx, end);
+    let Some(arrival) = &ctx.arrival else { return };
     let end = end.label();
     let request = session.req_header();
     let routed = ctx.routed.as_deref();
@@ -64,19 +66,8 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
     let credential = asked.and_then(|upstream| upstream.credential(ctx.attempt.pick));
     let proxy = asked.and_then(|upstream| upstream.proxy(ctx.attempt.pick));
     let skipped = upstream.and_then(|upstream| ctx.rotation.passed.text(upstream));
-    let report = ctx.delivery.report();
     let refusal = ctx.outcome.refusal.as_ref().map(Refusal::label);
 
-    records.counters.finished(ctx.outcome.status, end);
-    if let Some(label) = refusal {
-        records.counters.refused(label);
-    }
-    if let Some(usage) = &bill.usage {
-        records.counters.used(usage);
-    }
-    if let Some(Report { clamped: clamped @ 1.., .. }) = report {
-        records.counters.usage_clamped(clamped.into());
-    }
     records.access_log.write(&AccessEntry {
         id: &arrival.id,
         opened_at_unix_ms: arrival.unix_ms,
@@ -109,6 +100,27 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
         first_byte: ctx.attempt.first_byte,
         total: arrival.at.elapsed(),
     });
+}
+
+/// Counts a request that has ended, once.
+pub fn count(ctx: &mut Context, end: End) {
+    let Some(arrival) = &ctx.arrival else { return };
+    if std::mem::replace(&mut ctx.outcome.is_counted, true) {
+        return;
+    }
+    let (counters, status) = (arrival.in_flight.counters(), ctx.outcome.status);
+    counters.finished(status, end.label());
+    if let Some(refusal) = &ctx.outcome.refusal {
+        counters.refused(refusal.label());
+    }
+    if let Some(Report { clamped: clamped @ 1.., .. }) = ctx.delivery.report() {
+        counters.usage_clamped(clamped.into());
+    }
+    if let Some(routed) = ctx.routed.as_deref() {
+        let first_byte = ctx.attempt.first_byte.filter(|_| (200..300).contains(&status));
+        let went = Went { end, attempts: ctx.attempt.number, first_byte, total: arrival.at.elapsed() };
+        counters.finished_at(&routed.route.upstream.name, &went);
+    }
 }
 
 /// Writes the line of a head that was refused before it became a request, and counts it; `head` as far as it could be read.

@@ -12,12 +12,12 @@ use crate::domain::headers::presented_key;
 use crate::domain::moment::Moment;
 use crate::domain::secret::Secret;
 use crate::domain::upstream::Upstream;
-use crate::domain::upstream::status::UpstreamStatus;
 use crate::ops::body_budget::BodyBudget;
 use crate::ops::counters::Counters;
 use crate::ops::health::{self, Health, Ready};
 use crate::ops::ledger::Condition;
 use crate::ops::metrics;
+use crate::ops::status::{Place, StatusDocument};
 
 const JSON: &str = "application/json";
 
@@ -36,6 +36,8 @@ pub struct Vitals<'a> {
     pub upstreams: &'a [Arc<Upstream>],
     pub now: Moment,
     pub ledger: &'a Condition,
+    pub clients: usize,
+    pub place: &'a Place,
 }
 
 /// An answer to write as it stands; for `HEAD` without its body.
@@ -125,22 +127,35 @@ fn permit(headers: &HeaderMap, token: Option<&Secret>) -> Result<(), AdminAnswer
     }
 }
 
-/// Who of the pools is out, why, and until when.
+/// The whole state in one document.
 fn status(vitals: &Vitals<'_>) -> AdminAnswer {
-    let upstreams: Vec<_> = vitals.upstreams.iter().map(|upstream| UpstreamStatus::of(upstream, vitals.now)).collect();
-    let document = serde_json::json!({
-        "version": vitals.version,
-        "uptime_s": vitals.uptime.as_secs(),
-        "requests_in_flight": vitals.counters.snapshot().in_flight,
-        "ledger": {
-            "writable": vitals.ledger.trouble.is_none(),
-            "trouble": vitals.ledger.trouble.as_deref(),
-            "entries_open": vitals.ledger.in_flight,
-            "entries_waiting": vitals.ledger.kept,
-        },
-        "upstreams": upstreams,
-    });
-    AdminAnswer::json(200, format!("{document:#}\n"))
+    match serde_json::to_string_pretty(&StatusDocument::of(vitals)) {
+        Ok(document) => AdminAnswer::json(200, document + "\n"),
+        Err(_) => AdminAnswer::error(500, "the status document could not be written"),
+    }
+}
+
+#[cfg(test)]
+impl Vitals<'_> {
+    /// Lends a gateway at rest: ready, with one model and no upstream.
+    pub fn example<T>(counters: &Counters, look: impl FnOnce(&Vitals<'_>) -> T) -> T {
+        look(&Vitals {
+            counters,
+            ready: Ready::Yes,
+            routing_enabled: true,
+            models_configured: 1,
+            default_target: None,
+            body_budget: &BodyBudget::new(1_000),
+            access_lines_dropped: 0,
+            version: "1.2.3",
+            uptime: Duration::from_secs(9),
+            upstreams: &[],
+            now: Moment::default(),
+            ledger: &Condition::default(),
+            clients: 0,
+            place: &Place::default(),
+        })
+    }
 }
 
 impl AdminAnswer {
@@ -181,22 +196,12 @@ mod tests {
         if let Some(presented) = presented {
             headers.insert("authorization", HeaderValue::from_static(presented));
         }
-        let vitals = Vitals {
-            counters: &Counters::default(),
-            ready,
-            routing_enabled: false,
-            models_configured: 2,
-            default_target: None,
-            body_budget: &BodyBudget::new(1),
-            access_lines_dropped: 0,
-            version: "1.2.3",
-            uptime: Duration::ZERO,
-            upstreams: &[],
-            now: Moment::default(),
-            ledger: &Condition::default(),
-        };
         let token = token.and_then(Secret::new);
-        refusal(path, &headers, token.as_ref()).unwrap_or_else(|| answer(method, path, &vitals))
+        refusal(path, &headers, token.as_ref()).unwrap_or_else(|| {
+            Vitals::example(&Counters::default(), |vitals| {
+                answer(method, path, &Vitals { ready, models_configured: 2, ..*vitals })
+            })
+        })
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::ops::counters::Counters;
 use crate::ops::health::{Readiness, Ready};
 use crate::ops::ledger::Ledger;
 use crate::ops::reload::Reloader;
+use crate::ops::status::Place;
 
 /// The largest body that is read.
 pub const MAX_BODY_BYTES: usize = clients::MAX_BODY_BYTES;
@@ -37,6 +38,7 @@ pub struct Pages {
     pub ledger: Ledger,
     pub reloader: Arc<Reloader>,
     pub started: Instant,
+    pub place: Place,
 }
 
 /// The way a request came.
@@ -98,6 +100,8 @@ impl Pages {
             upstreams: &settings.upstreams,
             now: clock::now(),
             ledger: &ledger,
+            clients: self.directory.len(),
+            place: &self.place,
         };
         admin::answer(method, path, &vitals)
     }

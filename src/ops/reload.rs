@@ -16,6 +16,7 @@ use crate::domain::settings::{Auth, LedgerSettings, Listener, LogFormat, Setting
 use crate::domain::upstream::registry::Registry;
 use crate::ops::body_budget::BodyBudget;
 use crate::ops::ca::CaStore;
+use crate::ops::counters::Counters;
 use crate::ops::tls::{Certificates, Material};
 use crate::ops::{clock, log as program_log};
 
@@ -36,6 +37,7 @@ pub struct InForce {
     pub cas: Arc<ArcSwap<CaStore>>,
     pub certificates: Arc<Certificates>,
     pub budget: BodyBudget,
+    pub counters: Arc<Counters>,
     /// Hears of each reload that came into force.
     pub reloaded: Arc<Notify>,
 }
@@ -95,6 +97,7 @@ impl Reloader {
                 Err(Refused::because("reload".to_owned(), String::new(), "these settings came from no file, nothing changed"))
             }
         };
+        self.in_force.counters.reloaded(outcome.is_ok());
         self.tell(&outcome);
         outcome
     }

@@ -5,7 +5,8 @@
 //! | whole, with its totals | what the provider reported |
 //! | whole, without usage or with a running count alone | an estimate, marked so |
 //! | the client left | `billing.on_client_gone` |
-//! | the upstream cut it off, or reported an error within it; the gateway itself ended | `billing.on_upstream_cut` |
+//! | the upstream cut it off, or reported an error within it | `billing.on_upstream_cut` |
+//! | the gateway itself ended | an estimate where the usage had not come, marked so; nothing where `billing.on_upstream_cut` is `free` |
 //! | anything else | nothing: no answer came |
 //!
 //! A report with an absurd count (`MAX_COUNT`) counts as none. An estimate takes what was observed, and puts in place of what is missing a token for every four bytes of the request's body and of
@@ -58,7 +59,10 @@ impl Bill {
             End::Ok if matches!(observed, Some((_, Source::Final))) => OnLoss::Observed,
             End::Ok => OnLoss::Estimate,
             End::ClientGone if began || seen.was_sent => policy.on_client_gone,
-            End::UpstreamCut | End::UpstreamError | End::Interrupted if began => policy.on_upstream_cut,
+            End::UpstreamCut | End::UpstreamError if began => policy.on_upstream_cut,
+            // The provider did its work, and is paid for it by the operator.
+            End::Interrupted if began && policy.on_upstream_cut != OnLoss::Free => OnLoss::Estimate,
+            End::Interrupted if began => OnLoss::Free,
             End::ClientGone | End::UpstreamCut | End::UpstreamError | End::Refused | End::Interrupted => return Self::NOTHING,
         };
         let (usage, source) = match (rule, observed) {
@@ -186,9 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_the_gateways_own_end_cuts_off_is_one_that_was_cut() {
+    fn a_stream_that_the_gateways_own_end_cuts_off_costs_what_it_said_until_then() {
         let cut = seen(End::Interrupted, Some(report(Some((10, 1)), Source::Partial, 80)));
-        assert_eq!(bill(cut, OnLoss::Free, OnLoss::Observed), (Some((10, 1)), Source::Partial, 45_000));
+        assert_eq!(bill(cut, OnLoss::Free, OnLoss::Observed), (Some((10, 20)), Source::Estimated, 330_000));
+        assert_eq!(bill(cut, OnLoss::Estimate, OnLoss::Free), (Some((10, 1)), Source::Partial, 0));
         assert_eq!(bill(Seen { report: None, ..cut }, OnLoss::Free, OnLoss::Observed), (None, Source::None, 0));
     }
 

@@ -59,7 +59,9 @@ impl KeptBack {
         match self {
             Self::Credential => "credentials and cookies (authorization, x-api-key, cookie, *-token, …)",
             Self::HopByHop => "of the client's connection alone (connection, te, transfer-encoding, expect, proxy-*, …)",
-            Self::Infrastructure => "of the machines in front of the gateway (forwarded, x-forwarded-*, via, cf-*, x-request-id, …)",
+            Self::Infrastructure => {
+                "of the machines in front of the gateway (forwarded, x-forwarded-*, via, cf-*, x-request-id, …)"
+            }
             Self::Override => "another method or path than the one that was routed (x-http-method-override, x-rewrite-url, …)",
         }
     }

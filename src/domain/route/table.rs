@@ -175,6 +175,24 @@ impl RoutingTable {
         }
     }
 
+    /// What of the configuration gave a model this route: its id, or the key of the URL map. `None` where a default did.
+    ///
+    /// `asked` is the name that the request was routed by. The answer is bounded by the configuration, whatever clients ask for.
+    pub fn pattern_of(&self, route: &Route, asked: Option<&str>) -> Option<NamePattern> {
+        if let Some(model) = &route.model {
+            return Some(NamePattern::Exact(model.id.clone()));
+        }
+        match route.rule {
+            Rule::Exact => self.exact.get_key_value(asked?).map(|(name, _)| NamePattern::Exact(name.clone())),
+            Rule::Prefix => {
+                let name = asked?;
+                let longest = self.prefixes.iter().find_map(|of| of.targets.get_key_value(name.get(..of.bytes)?));
+                longest.map(|(prefix, _)| NamePattern::Prefix(prefix.clone()))
+            }
+            Rule::Model | Rule::DefaultTarget | Rule::UnknownToTroll | Rule::ModelRoutingOff | Rule::Host => None,
+        }
+    }
+
     /// Where a body goes that is not valid JSON (and not ambiguous, M9): the default target, if URL routing is on and has one.
     pub fn for_invalid_json(&self) -> Option<Route> {
         (self.model_based && self.enabled).then(|| self.by_default_target()).flatten()

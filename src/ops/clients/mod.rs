@@ -83,6 +83,11 @@ impl Directory {
         self.snapshot.load().get(&KeyHash::of(presented)).cloned()
     }
 
+    /// How many keys are known, those that have ended included.
+    pub fn len(&self) -> usize {
+        self.snapshot.load().len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.snapshot.load().is_empty()
     }
