@@ -16,7 +16,7 @@ use crate::domain::upstream::registry::Registry;
 use crate::edge::CaStore;
 use crate::ops::body_budget::BodyBudget;
 use crate::ops::health::Readiness;
-use crate::ops::{ca, log as program_log};
+use crate::ops::{ca, log as program_log, signals};
 
 /// Waits for SIGHUP; also tells the admin pages when the process drains.
 pub struct Reload {
@@ -36,6 +36,9 @@ pub struct Reload {
 #[async_trait]
 impl BackgroundService for Reload {
     async fn start(&self, mut shutdown: ShutdownWatch) {
+        if let Err(error) = signals::ignore_file_size_signal() {
+            log::warn!("a limit on the size of files would end this process: {error}");
+        }
         if let Some(begin) = self.behind_fork.lock().unwrap_or_else(PoisonError::into_inner).take() {
             begin();
         }

@@ -16,4 +16,5 @@ pub mod line;
 pub mod log;
 pub mod metrics;
 pub mod resolver;
+pub mod signals;
 pub mod store;

@@ -84,6 +84,8 @@ pub fn remove_old(directory: &Path, store: &Store, retention: Duration, now_unix
         let written =
             metadata.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(u64::MAX, millis);
         if written < before && progress.get(&name).is_some_and(|progress| progress.bytes >= metadata.len()) {
+            // First the word, then the deed: a file that is gone without it counts as lost.
+            store.with(|conn| usage::set_removed(conn, &name))?;
             fs::remove_file(&path).map_err(unreadable)?;
             log::info!("ledger: {name} is older than ledger.retention_days and was removed");
             removed += 1;
