@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
 
 use crate::ops::reload::Reloader;
+use crate::ops::signals;
 
 /// Waits for SIGHUP.
 pub struct OnHangup {
@@ -18,6 +19,9 @@ pub struct OnHangup {
 #[async_trait]
 impl BackgroundService for OnHangup {
     async fn start(&self, mut shutdown: ShutdownWatch) {
+        if let Err(error) = signals::ignore_file_size_signal() {
+            log::warn!("a limit on the size of files would end this process: {error}");
+        }
         let mut hangups = match signal(SignalKind::hangup()) {
             Ok(hangups) => hangups,
             Err(error) => {

@@ -183,10 +183,13 @@ fn of_one_answer(api: Api, asked: AskedOutput, most: u64) -> u64 {
     limit.filter(|limit| *limit > 0).unwrap_or(u64::MAX).min(most)
 }
 
-/// How many answers are generated. `best_of` is the number of candidates of which the `n` best are given, not a factor of `n`.
+/// How many answers are generated. `best_of` is the number of candidates of which the `n` best are given, not a factor of `n`; each
+/// prompt of a text completion gets as many.
 fn answers(api: Api, asked: AskedOutput) -> u64 {
+    let of_one_prompt = asked.n.max(asked.best_of).unwrap_or(1).max(1);
     match api {
-        Api::ChatCompletions | Api::Completions => asked.n.max(asked.best_of).unwrap_or(1).max(1),
+        Api::ChatCompletions => of_one_prompt,
+        Api::Completions => of_one_prompt.saturating_mul(asked.prompts.unwrap_or(1).max(1)),
         _ => 1,
     }
 }

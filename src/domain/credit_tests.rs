@@ -182,6 +182,10 @@ fn g4_the_output_is_reserved_for_every_answer_that_is_asked_for() {
         assert_eq!(of(api, AskedOutput { n: Some(10), ..AskedOutput::default() }), 6_000 + 10 * 500_000, "each up to the most");
         assert_eq!(of(api, asked(Some(u64::MAX), Some(u64::MAX))), u64::MAX, "the dearest amount there is");
     }
+    let prompts = |prompts| AskedOutput { prompts, ..asked(Some(2), None) };
+    assert_eq!(of(Api::Completions, prompts(Some(30))), 6_000 + 2 * 30 * 10_000, "each prompt gets its answers");
+    assert_eq!(of(Api::Completions, prompts(Some(0))), 6_000 + 2 * 10_000);
+    assert_eq!(of(Api::ChatCompletions, prompts(Some(30))), 6_000 + 2 * 10_000, "a chat has no prompts");
     for api in [Api::Messages, Api::Responses, Api::Other] {
         assert_eq!(of(api, AskedOutput { max_output_tokens: Some(10), ..asked(Some(10), Some(10)) }), 6_000 + 10_000, "{api:?}");
     }

@@ -17,6 +17,7 @@ use crate::domain::answer::{Refusal, models};
 use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::headers;
+use crate::domain::json::prompts;
 use crate::domain::json::splice::splice;
 use crate::domain::route::{ListedModel, Model};
 use crate::domain::settings::Auth;
@@ -161,6 +162,9 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
             ctx.asked.model = peeked.model.as_ref().map(|model| model.name.clone());
             ctx.asked.stream = peeked.stream;
             ctx.asked.output = peeked.output;
+            if let Some(list) = peeked.prompts.clone().filter(|_| arrival.api == Api::Completions) {
+                ctx.asked.output.prompts = Some(prompts::count(chunks.iter().map(|chunk| &**chunk), list));
+            }
         }
         Err(_) => counters.parse_error(),
     }

@@ -24,5 +24,6 @@ pub mod pid_file;
 pub mod reload;
 pub mod resolver;
 pub mod status;
+pub mod signals;
 pub mod store;
 pub mod tls;

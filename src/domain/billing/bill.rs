@@ -9,9 +9,9 @@
 //! | the gateway itself ended | an estimate where the usage had not come, marked so; nothing where `billing.on_upstream_cut` is `free` |
 //! | anything else | nothing: no answer came |
 //!
-//! A report with an absurd count (`MAX_COUNT`) counts as none. An estimate takes what was observed, and puts in place of what is missing a token for every four bytes of the request's body and of
-//! the text that passed, at most `billing.max_input_tokens` of input: an image in a body is no text. It is never lower than what was
-//! observed.
+//! A report with an absurd count (`MAX_COUNT`) counts as none, and so does one of nothing but zeros beside text that passed. An estimate
+//! takes what was observed, and puts in place of what is missing a token for every four bytes of the request's body and of the text that
+//! passed, at most `billing.max_input_tokens` of input: an image in a body is no text. It is never lower than what was observed.
 
 use crate::domain::billing::{NanoUsd, Price};
 use crate::domain::dialect::Api;
@@ -51,8 +51,9 @@ impl Bill {
     pub const NOTHING: Self = Self { usage: None, source: Source::None, cost: NanoUsd::ZERO };
 
     pub fn of(seen: &Seen, policy: &Billing, price: &Price) -> Self {
-        // A count at its bound is a slip of the provider's (a wrapped −1), not what anybody used.
-        let is_sane = |usage: &Usage| !usage.is_absurd();
+        // A count at its bound is a slip of the provider's (a wrapped −1), not what anybody used; and so are zeros beside text.
+        let has_text = seen.report.is_some_and(|report| report.text_bytes > 0);
+        let is_sane = |usage: &Usage| !usage.is_absurd() && !(has_text && *usage == Usage::default());
         let observed = seen.report.and_then(|report| Some((report.usage.filter(is_sane)?, report.source)));
         let began = seen.report.is_some();
         let rule = match seen.end {
@@ -195,6 +196,18 @@ mod tests {
         assert_eq!(bill(cut, OnLoss::Free, OnLoss::Observed), (Some((10, 20)), Source::Estimated, 330_000));
         assert_eq!(bill(cut, OnLoss::Estimate, OnLoss::Free), (Some((10, 1)), Source::Partial, 0));
         assert_eq!(bill(Seen { report: None, ..cut }, OnLoss::Free, OnLoss::Observed), (None, Source::None, 0));
+    }
+
+    #[test]
+    fn u7_zeros_beside_text_are_no_report() {
+        let zeros = seen(End::Ok, Some(report(Some((0, 0)), Source::Final, 401)));
+        assert_eq!(bill(zeros, OnLoss::Free, OnLoss::Free), (Some((1_000, 101)), Source::Estimated, 4_515_000));
+        let gone = Seen { end: End::ClientGone, ..zeros };
+        assert_eq!(bill(gone, OnLoss::Observed, OnLoss::Free), (None, Source::None, 0));
+        let silent = seen(End::Ok, Some(report(Some((0, 0)), Source::Final, 0)));
+        assert_eq!(bill(silent, OnLoss::Free, OnLoss::Free), (Some((0, 0)), Source::Final, 0), "nothing contradicts it");
+        let output_alone = seen(End::Ok, Some(report(Some((0, 7)), Source::Final, 401)));
+        assert_eq!(bill(output_alone, OnLoss::Free, OnLoss::Free), (Some((0, 7)), Source::Final, 105_000), "a final count stays");
     }
 
     #[test]

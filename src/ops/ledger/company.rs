@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::lock::{self, Life};
 use super::others::{Accounts, Others};
-use super::{Ledger, names, recover};
+use super::{Ledger, SegmentName, names, recover};
 
 const TURN: &str = "turn.lock";
 /// A turn takes some microseconds. Whoever holds one longer is stopped, and must not stop the others.
@@ -145,7 +145,10 @@ impl Ledger {
                 killed.push(writer);
             }
         }
-        recover::recover(self, &killed, now_unix_ms)?;
+        let recovery = recover::recover(self, &killed, now_unix_ms)?;
+        for segment in recovery.refused.iter().filter_map(|segment| SegmentName::parse(segment)) {
+            company.others().leave_alone(&segment.writer);
+        }
         company.look(self.directory())
     }
 

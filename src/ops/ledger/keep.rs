@@ -45,7 +45,7 @@ pub fn keep(ledger: Ledger, state_dir: PathBuf, retention: Option<Duration>) -> 
 
 fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &Stop) {
     let mut store: Option<Store> = None;
-    let (mut folded_at, mut removed_at): (Option<Instant>, Option<Instant>) = (None, None);
+    let (mut looked_at, mut folded_at, mut removed_at): (Option<Instant>, Option<Instant>, Option<Instant>) = (None, None, None);
     let (mut unseen, mut unfolded) = (
         Trouble::new(
             "what another process has open or bills is not in the balances yet",
@@ -60,7 +60,10 @@ fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &St
     loop {
         let is_last = stop.wait(if ledger.has_company() { LOOK_AROUND_EVERY } else { TEND_EVERY });
         ledger.tend(clock::now_unix_ms());
-        unseen.report(ledger.look_around(clock::now_unix_ms()).err());
+        if unseen.now.is_none() || is_due(looked_at, FOLD_EVERY) {
+            unseen.report(ledger.look_around(clock::now_unix_ms()).err());
+            looked_at = Some(Instant::now());
+        }
         if is_last || is_due(folded_at, FOLD_EVERY) {
             // Opened here, again and again: a database that is locked for a while must not end the keeping.
             let opened = match store.take() {

@@ -120,6 +120,12 @@ impl Others {
         self.followed.values().any(|followed| followed.life == Life::Killed)
     }
 
+    /// Has no more eyes for a writer: nobody here can read what another version wrote.
+    pub fn leave_alone(&mut self, writer: &str) {
+        self.followed.remove(writer);
+        self.finished.insert(writer.to_owned());
+    }
+
     fn follow(&mut self, segments: &Segments, writer: &str, theirs: &[&SegmentName]) -> io::Result<()> {
         let life = segments.life(writer);
         if !self.followed.contains_key(writer) {

@@ -252,7 +252,6 @@ impl Writer {
         let number = self.next_number;
         let name = SegmentName { writer: self.name.clone(), number }.to_string();
         let file = self.disk.create(&name)?;
-        // A number is used once, even if the file could not be filled or removed.
         self.next_number += 1;
         let oldest_open = self.in_flight.keys().next().copied().unwrap_or(number);
         let mut header = Vec::new();
@@ -262,8 +261,10 @@ impl Writer {
         );
         ledger::seal(&mut header, 0);
         if let Err(error) = append_whole(&*file, &header) {
-            if let Err(left) = self.disk.remove(&name) {
-                log::warn!("ledger: {name} could not be begun and stays: {left}");
+            match self.disk.remove(&name) {
+                // The numbers of a writer have no gaps: one that is missing is a segment that was lost.
+                Ok(()) => self.next_number = number,
+                Err(left) => log::warn!("ledger: {name} could not be begun and stays: {left}"),
             }
             return Err(error);
         }

@@ -232,3 +232,18 @@ fn g1_a_rescue_that_meets_a_full_disk_goes_on_where_it_stopped() {
     assert!(closes.len() == 20 && closes.values().all(|ends| ends == &[End::Interrupted]), "{closes:?}");
     assert_eq!(till.shows(), (GRANTED, 0));
 }
+
+/// A process of another version died: it is left to its own version, and not asked for again and again.
+#[test]
+fn a_killed_writer_of_another_version_is_left_alone_and_is_no_company() {
+    let state = tempfile::tempdir().unwrap();
+    let (old, till) = (Till::open(&state, SETTINGS, NOW), Till::open(&state, SETTINGS, NOW + 1));
+    entry(&old.ledger, 1);
+    kill(old.ledger, Vec::new());
+    let mut line = br#"{"v":2,"record":"segment","new":true"#.to_vec();
+    crate::domain::ledger::seal(&mut line, 0);
+    std::fs::write(&files(&state)[0], &line).unwrap();
+    till.look();
+    assert!(!till.ledger.has_company());
+    assert_eq!(std::fs::read(&files(&state)[0]).unwrap(), line);
+}

@@ -154,6 +154,8 @@ fn g3_an_idle_ledger_finds_out_by_itself_that_there_is_room_again() {
     failing.room.store(u64::MAX, Ordering::Relaxed);
     tend_until(&ledger, |condition| condition.trouble.is_none());
     entry(&ledger, 1);
+    let name = SegmentName::parse(files(&state)[0].file_name().unwrap().to_str().unwrap()).unwrap();
+    assert_eq!(name.number, 1, "the number is given again: a gap would mean that a segment was lost");
     assert_eq!(records(&state).1.len(), 1);
 }
 
