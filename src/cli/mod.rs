@@ -2,9 +2,11 @@
 
 pub mod check;
 pub mod client;
+pub mod completions;
 pub mod demo;
 pub mod explain;
 pub mod ledger;
+pub mod man;
 pub mod mock;
 pub mod price;
 pub mod run;
@@ -68,6 +70,10 @@ enum Command {
     Ledger(ledger::Args),
     /// Run the scripted provider alone
     Mock(mock::Args),
+    /// Print what a shell needs to complete commands and flags
+    Completions(completions::Args),
+    /// Print the manual page: trollbridge man | man -l -
+    Man(man::Args),
 }
 
 /// How the gateway runs.
@@ -113,5 +119,7 @@ pub fn main() -> ExitCode {
         Command::Usage(args) => usage::run(&args, &mut out).into(),
         Command::Ledger(args) => ledger::run(&args, &mut out).into(),
         Command::Mock(args) => mock::run(&args).into(),
+        Command::Completions(args) => completions::run(&args, &mut out).into(),
+        Command::Man(args) => man::run(&args, &mut out).into(),
     }
 }

@@ -31,7 +31,8 @@ pub fn inject(asked: &RequestHeader, request: &mut RequestHeader, ctx: &Context)
     request.set_raw_path(&target)?;
     let length = routed.length.filter(|length| declared_length(&request.headers) != Some(*length));
     let credential = upstream.credential(ctx.attempt.pick);
-    let own = own_headers(endpoint, upstream.auth_header, credential, length).or_err(ErrorType::InvalidHTTPHeader, "authority")?;
+    let own =
+        own_headers(endpoint, upstream.auth_header, credential, length).or_err(ErrorType::InvalidHTTPHeader, "authority")?;
     for (name, value) in own {
         request.insert_header(name, value)?;
     }

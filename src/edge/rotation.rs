@@ -146,10 +146,13 @@ fn note_left(upstream: &Upstream, before: Pick, because: Because, passed: &mut P
     match because {
         Because::Key => {
             let state = upstream.credential(before).map(|credential| credential.standing.state(clock::now()));
-            passed.left_key(before, match state {
-                Some(KeyState::Cooling { cause, .. } | KeyState::Dead { cause }) => cause.label(),
-                Some(KeyState::Ready) | None => "refused",
-            });
+            passed.left_key(
+                before,
+                match state {
+                    Some(KeyState::Cooling { cause, .. } | KeyState::Dead { cause }) => cause.label(),
+                    Some(KeyState::Ready) | None => "refused",
+                },
+            );
         }
         Because::Overloaded => passed.left_key(before, "overloaded"),
         Because::Proxy => passed.left_proxy(before, "failed"),

@@ -49,15 +49,8 @@ impl Fate {
 }
 
 /// The order of the rules.
-const RULES: [Rule; 7] = [
-    Rule::ModelRoutingOff,
-    Rule::Model,
-    Rule::Exact,
-    Rule::Prefix,
-    Rule::DefaultTarget,
-    Rule::UnknownToTroll,
-    Rule::Host,
-];
+const RULES: [Rule; 7] =
+    [Rule::ModelRoutingOff, Rule::Model, Rule::Exact, Rule::Prefix, Rule::DefaultTarget, Rule::UnknownToTroll, Rule::Host];
 
 impl RoutingTable {
     /// Asks every rule; at most one has decided.
