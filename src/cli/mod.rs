@@ -2,9 +2,11 @@
 
 pub mod check;
 pub mod client;
+pub mod completions;
 pub mod demo;
 pub mod explain;
 pub mod ledger;
+pub mod man;
 pub mod mock;
 pub mod price;
 pub mod run;
@@ -78,6 +80,10 @@ enum Command {
     },
     /// Run the scripted provider alone
     Mock(mock::Args),
+    /// Print what a shell needs to complete commands and flags
+    Completions(completions::Args),
+    /// Print the manual page: trollbridge man | man -l -
+    Man(man::Args),
 }
 
 /// How the gateway runs.
@@ -127,5 +133,7 @@ pub fn main() -> ExitCode {
         Command::Ledger(args) => ledger::run(&args, &mut out).into(),
         Command::Upgrade { conf, config } => upgrade::run(&conf, &config, &mut out).into(),
         Command::Mock(args) => mock::run(&args).into(),
+        Command::Completions(args) => completions::run(&args, &mut out).into(),
+        Command::Man(args) => man::run(&args, &mut out).into(),
     }
 }

@@ -1,7 +1,7 @@
 //! Pingora's own settings, read so that whatever is wrong with them is said before Pingora starts.
 //!
-//! Pingora passes over keys that it does not know and panics on some values; both are refused here. What the file leaves out takes our
-//! defaults, the same as without a file.
+//! Pingora passes over keys that it does not know and panics on some values; both are refused here, and so are keys that would have no
+//! effect. What the file leaves out takes our defaults, the same as without a file.
 
 use std::fs;
 use std::path::Path;
@@ -12,6 +12,30 @@ use serde_yaml::{Mapping, Value};
 use crate::app;
 use crate::cli::CONF;
 use crate::config::fault::did_you_mean;
+
+/// Keys of Pingora that are not taken, and why.
+const REFUSED: [(&str, &str); 16] = [
+    ("max_retries", "the gateway sets it; how often a request is tried is `retry.max_attempts` in config.json"),
+    ("upstream_debug_ssl_keylog", "it would write the keys of upstream connections to a file"),
+    ("downstream_tls_offload_threadpools", OFFLOAD),
+    ("downstream_tls_offload_thread_per_pool", OFFLOAD),
+    ("runtime_enable_alt_timer", UNSTABLE),
+    ("runtime_metrics_poll_time_histogram", UNSTABLE),
+    ("runtime_metrics_poll_time_histogram_scale", UNSTABLE),
+    ("runtime_metrics_poll_time_histogram_resolution_micros", UNSTABLE),
+    ("runtime_metrics_poll_time_histogram_buckets", UNSTABLE),
+    ("s2n_config_cache_size", "this gateway's TLS is not s2n"),
+    ("user", STAYS),
+    ("group", STAYS),
+    ("working_directory", "the gateway stays where it was started: say it by the unit's WorkingDirectory=, or `cd`"),
+    ("daemon_wait_for_ready", WAITS),
+    ("daemon_ready_timeout_seconds", WAITS),
+    ("daemon_notify_timeout_seconds", WAITS),
+];
+const OFFLOAD: &str = "it has no effect: the listeners' handshakes run on the threads that serve";
+const STAYS: &str = "the gateway stays who started it: say it by the unit's User= and Group=, or start it by `setpriv`";
+const WAITS: &str = "`run -d` returns once the gateway serves, or says why it does not";
+const UNSTABLE: &str = "it has no effect: it needs a build with --cfg tokio_unstable";
 
 /// Reads the file; without one at the default place, our defaults.
 ///
@@ -36,6 +60,10 @@ fn parse(text: &str) -> Result<ServerConf, String> {
     let Value::Mapping(mut settings) = serde_yaml::to_value(app::default_conf()).map_err(|error| error.to_string())? else {
         return Err("Pingora's settings are no mapping".to_owned());
     };
+    let refused = |(key, why): &(&str, &str)| written.contains_key(*key).then(|| format!("`{key}` is not taken here: {why}"));
+    if let Some(why) = REFUSED.iter().find_map(refused) {
+        return Err(why);
+    }
     if let Some(stranger) = written.keys().find(|key| !settings.contains_key(*key)) {
         return Err(unknown(stranger, &settings));
     }
@@ -86,6 +114,47 @@ mod tests {
         assert_eq!(app::default_conf().grace_period_seconds, Some(300));
     }
 
+    const SHIPPED: &str = include_str!("../../conf/pingora.yaml");
+
+    #[test]
+    fn the_shipped_file_says_what_holds_without_it() {
+        let defaults = app::default_conf();
+        let shipped = parse(SHIPPED).unwrap();
+        assert!(shipped.pid_file.starts_with("/run/trollbridge/") && shipped.upgrade_sock.starts_with("/run/trollbridge/"));
+        let ServerConf { pid_file, upgrade_sock, version, .. } = app::default_conf();
+        assert_eq!(ServerConf { pid_file, upgrade_sock, version, ..shipped }, defaults);
+    }
+
+    /// Each key has its place in the file: set, left as it is (`#key: …`), or refused.
+    #[test]
+    fn the_shipped_file_speaks_of_every_key_of_pingora_and_of_no_other() {
+        let Value::Mapping(known) = serde_yaml::to_value(app::default_conf()).unwrap() else { panic!("no mapping") };
+        let (told, refused) = SHIPPED.split_once("Refused here").unwrap();
+        let keys = told.lines().map(|line| line.strip_prefix('#').unwrap_or(line));
+        let keys: Vec<_> = keys.filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase())).collect();
+        let keys: Vec<_> = keys.iter().map(|line| line.split_once(':').unwrap_or_else(|| panic!("{line}")).0).collect();
+        for key in &keys {
+            assert!(known.contains_key(*key), "{key} is no key of Pingora");
+            assert!(!REFUSED.iter().any(|(refused, _)| refused == key), "{key} is refused");
+        }
+        for key in known.keys().map(|key| key.as_str().unwrap()) {
+            let is_refused = REFUSED.iter().any(|(refused, _)| *refused == key);
+            assert_eq!(refused.contains(&format!("{key}:")) || refused.contains(&format!("{key},")), is_refused, "{key}");
+            assert_eq!(keys.iter().filter(|told| **told == key).count(), usize::from(!is_refused), "{key}");
+        }
+    }
+
+    /// What is left as it is stands there with the value that then holds, where there is one.
+    #[test]
+    fn a_line_that_is_taken_into_use_as_it_stands_is_read() {
+        let (told, _) = SHIPPED.split_once("Refused here").unwrap();
+        let settings = told.lines().filter_map(|line| line.strip_prefix('#'));
+        let settings = settings.filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()));
+        for line in settings {
+            parse(line).unwrap_or_else(|why| panic!("{line}: {why}"));
+        }
+    }
+
     #[test]
     fn every_refusal_says_what_to_change() {
         for (text, part) in [
@@ -101,6 +170,9 @@ mod tests {
             ("flavour: 5\n", "`flavour` is not a key here"),
             ("{\"models\": []}", "name that file with --config"),
             ("7: 8\n", "is not a key here"),
+            ("max_retries: 3\n", "`retry.max_attempts` in config.json"),
+            ("runtime_metrics_poll_time_histogram: true\n", "tokio_unstable"),
+            ("downstream_tls_offload_threadpools: 1\n", "no effect"),
         ] {
             let why = parse(text).unwrap_err();
             assert!(why.contains(part), "{text:?}: {why}");

@@ -118,7 +118,8 @@ pub fn rewrite(settings: &Settings, api: Api, peeked: &Peeked, route: &Route) ->
         rewrite.edits.push(edit);
     }
     if settings.inject_include_usage
-        && streams_chat(api, peeked)
+        && peeked.stream
+        && leaves_usage_out_of_streams(api)
         && let Some(edit) = peeked.ask_for_usage()
     {
         rewrite.asks_for_usage = true;
@@ -140,9 +141,9 @@ pub fn configured(upstream: &Upstream) -> Result<(), Refusal> {
     Err(Refusal::NotConfigured { upstream })
 }
 
-/// Whether the answer is a stream whose usage comes only when it is asked for.
-pub fn streams_chat(api: Api, peeked: &Peeked) -> bool {
-    matches!(api, Api::ChatCompletions | Api::Completions) && peeked.stream
+/// Whether a stream of this API has its usage only when it is asked for.
+pub fn leaves_usage_out_of_streams(api: Api) -> bool {
+    matches!(api, Api::ChatCompletions | Api::Completions)
 }
 
 /// A request that is routed by its model: a method with a body, and a body that says it is JSON or says nothing.

@@ -63,9 +63,9 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
     let route = routed.map(|routed| &routed.route);
     let upstream = route.map(|route| &*route.upstream);
     let asked = upstream.filter(|_| ctx.attempt.number > 0);
+    let skipped = upstream.and_then(|upstream| ctx.rotation.passed.text(upstream));
     let credential = asked.and_then(|upstream| upstream.credential(ctx.attempt.pick));
     let proxy = asked.and_then(|upstream| upstream.proxy(ctx.attempt.pick));
-    let skipped = upstream.and_then(|upstream| ctx.rotation.passed.text(upstream));
     let refusal = ctx.outcome.refusal.as_ref().map(Refusal::label);
 
     records.access_log.write(&AccessEntry {

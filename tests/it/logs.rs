@@ -84,6 +84,10 @@ async fn l1_attempts_and_the_last_key_are_in_the_line() {
     let answer = gateway.send(Request::post(CHAT, &prompt(TROLL_MODEL, false))).await.expect(200);
     let line = access_line(&gateway, answer.header("x-request-id")).await;
     assert_eq!((&line["attempts"], &line["key"], &line["status"]), (&json!(2), &json!("k2"), &json!(200)));
+    assert_eq!(line["skipped"], "k1:rate_limited");
+    let answer = gateway.send(Request::post(CHAT, &prompt(TROLL_MODEL, false))).await.expect(200);
+    let line = access_line(&gateway, answer.header("x-request-id")).await;
+    assert_eq!((&line["attempts"], &line["key"], &line["skipped"]), (&json!(1), &json!("k2"), &json!("k1:cooling")));
 }
 
 fn every_kind_of_request() -> Vec<(Request, u16, &'static str)> {

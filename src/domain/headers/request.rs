@@ -54,15 +54,23 @@ pub enum KeptBack {
 impl KeptBack {
     pub const ALL: [Self; 4] = [Self::Credential, Self::HopByHop, Self::Infrastructure, Self::Override];
 
-    /// Says what it is, with the headers that are met most.
-    pub fn words(self) -> &'static str {
+    /// Says what such a header is.
+    pub fn label(self) -> &'static str {
         match self {
-            Self::Credential => "credentials and cookies (authorization, x-api-key, cookie, *-token, …)",
-            Self::HopByHop => "of the client's connection alone (connection, te, transfer-encoding, expect, proxy-*, …)",
-            Self::Infrastructure => {
-                "of the machines in front of the gateway (forwarded, x-forwarded-*, via, cf-*, x-request-id, …)"
-            }
-            Self::Override => "another method or path than the one that was routed (x-http-method-override, x-rewrite-url, …)",
+            Self::Credential => "a credential or a cookie",
+            Self::HopByHop => "it belongs to the client's connection alone",
+            Self::Infrastructure => "it tells of the machines in front of the gateway",
+            Self::Override => "it names another method or path than the one that was routed",
+        }
+    }
+
+    /// Names the ones that are met most.
+    pub fn examples(self) -> &'static str {
+        match self {
+            Self::Credential => "authorization, x-api-key, cookie, *-token, *-secret",
+            Self::HopByHop => "connection, te, transfer-encoding, expect, upgrade, proxy-*",
+            Self::Infrastructure => "forwarded, x-forwarded-*, x-real-ip, via, cf-*, x-request-id",
+            Self::Override => "x-http-method-override, x-rewrite-url",
         }
     }
 }

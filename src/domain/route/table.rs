@@ -80,7 +80,7 @@ struct Target {
 #[derive(Debug)]
 struct PrefixesOfLength {
     bytes: usize,
-    targets: HashMap<Arc<str>, Target>,
+    upstreams: HashMap<Arc<str>, Target>,
 }
 
 impl RoutingTable {
@@ -141,7 +141,7 @@ impl RoutingTable {
             troll,
             models: by_name,
             exact,
-            prefixes: prefixes.into_iter().rev().map(|(bytes, targets)| PrefixesOfLength { bytes, targets }).collect(),
+            prefixes: prefixes.into_iter().rev().map(|(bytes, upstreams)| PrefixesOfLength { bytes, upstreams }).collect(),
             enabled,
             default_target: url_map.default_target,
             exact_hosts,
@@ -255,7 +255,7 @@ impl RoutingTable {
     }
 
     pub(super) fn by_prefix(&self, name: &str) -> Option<Route> {
-        let longest = self.prefixes.iter().find_map(|of| of.targets.get(name.get(..of.bytes)?));
+        let longest = self.prefixes.iter().find_map(|of| of.upstreams.get(name.get(..of.bytes)?));
         longest.map(|target| target.route(Rule::Prefix))
     }
 
