@@ -25,11 +25,11 @@ use crate::ops::body_budget::BodyBudget;
 use crate::ops::clients::Directory;
 use crate::ops::counters::Counters;
 use crate::ops::health::Readiness;
-use crate::ops::log as program_log;
 use crate::ops::pages::Pages;
-use crate::ops::reload::{InForce, Reloader};
+use crate::ops::reload::{Elsewhere, InForce, Reloader};
 use crate::ops::resolver::Resolver;
 use crate::ops::tls::{Certificates, Material};
+use crate::ops::{control, log as program_log, pid_file};
 
 use books::Books;
 pub use preflight::{Obstacle, check as preflight, look_at_files};
@@ -48,9 +48,11 @@ pub struct Plan {
     /// Where a reload reads the settings again; `None`: there is nothing to reload.
     pub config: Option<PathBuf>,
     /// Knows the keys and proxies of the settings, so that a reload keeps how they stand.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     pub conf: ServerConf,
     pub opt: Opt,
+    /// What a reload says of Pingora's own settings.
+    pub elsewhere: Elsewhere,
 }
 
 /// Pingora's settings where no file gives any: the measured best, and an end that an operator can wait for.
@@ -68,7 +70,7 @@ pub fn default_conf() -> ServerConf {
 
 /// Runs the gateway until a signal ends it.
 pub fn run(plan: Plan) -> Result<(), Obstacle> {
-    let Plan { settings, config, registry, mut conf, opt } = plan;
+    let Plan { settings, config, registry, mut conf, opt, elsewhere } = plan;
     let started = Instant::now();
     preflight::check(&settings, opt.upgrade)?;
     let Material { cas, certificates, .. } = preflight::read_files(&settings)?;
@@ -81,6 +83,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     }
     let directory = Arc::new(directory);
     conf.max_retries = MOST_ATTEMPTS;
+    let pid_path = PathBuf::from(&conf.pid_file);
     program_log::announce(&settings);
 
     let counters = Arc::new(Counters::default());
@@ -101,7 +104,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         budget: budget.clone(),
         reloaded: reloaded.clone(),
     };
-    let reloader = Arc::new(Reloader::new(config, registry, in_force));
+    let reloader = Arc::new(Reloader::new(config, registry, in_force, elsewhere));
     let pages = Arc::new(Pages {
         settings: settings.clone(),
         counters: counters.clone(),
@@ -130,7 +133,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         .map_err(|error| Obstacle::Unusable(error.to_string()))?;
     server.add_service(clients);
     if let Some(addr) = admin_addr {
-        server.add_service(listen::admin(addr, Admin(pages)));
+        server.add_service(listen::admin(addr, Admin(pages.clone())));
     }
     let checks = HealthChecks { settings: settings.clone(), cas, resolver, reloaded };
     server.add_service(background_service("health checks", checks));
@@ -141,6 +144,10 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let begin = move || {
         last_resort::watch(phases, limit, log);
         directory.watch();
+        if let Err(error) = pid_file::write(&pid_path) {
+            log::warn!("{}: the pid file can't be written: {error}", pid_path.display());
+        }
+        tokio::spawn(async move { control::serve(&control::path(&pid_path), pages, std::future::pending()).await });
         *kept.lock().unwrap_or_else(PoisonError::into_inner) = books::keep(ledger, others, directory, &state_dir, retention);
     };
     let behind_fork = Mutex::new(Some(Box::new(begin) as Box<dyn FnOnce() + Send>));

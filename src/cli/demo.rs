@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pingora_core::server::configuration::{Opt, ServerConf};
 
@@ -57,8 +58,17 @@ pub fn run(listen: SocketAddr) -> u8 {
         return fail(EX_SOFTWARE, &error.to_string());
     }
     // Nobody waits for the end of a demo.
-    let conf = ServerConf { grace_period_seconds: Some(0), graceful_shutdown_timeout_seconds: Some(1), ..app::default_conf() };
-    run::finish(app::run(Plan { settings, config: None, registry: Registry::default(), conf, opt: Opt::default() }))
+    let beside = |name: &str| state.0.join(name).to_string_lossy().into_owned();
+    let conf = ServerConf {
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(1),
+        pid_file: beside("pid"),
+        upgrade_sock: beside("upgrade.sock"),
+        ..app::default_conf()
+    };
+    let elsewhere = Box::new(|| Ok(Vec::new()));
+    let registry = Arc::new(Registry::default());
+    run::finish(app::run(Plan { settings, config: None, registry, conf, opt: Opt::default(), elsewhere }))
 }
 
 /// The scripted provider on a runtime of its own, for as long as this value lives.

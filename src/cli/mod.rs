@@ -7,7 +7,9 @@ pub mod explain;
 pub mod ledger;
 pub mod mock;
 pub mod price;
+pub mod reload;
 pub mod run;
+mod running;
 mod server_conf;
 mod span;
 mod state;
@@ -66,6 +68,16 @@ enum Command {
     Usage(usage::Args),
     /// Export the ledger's entries, or prove its files
     Ledger(ledger::Args),
+    /// Read the running gateway's configuration again; a refused one changes nothing (exit 64, with every fault)
+    Reload(running::RunningArgs),
+    /// Say how the running gateway is
+    Status {
+        #[command(flatten)]
+        running: running::RunningArgs,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Run the scripted provider alone
     Mock(mock::Args),
 }
@@ -112,6 +124,10 @@ pub fn main() -> ExitCode {
         Command::Demo { listen } => demo::run(listen).into(),
         Command::Usage(args) => usage::run(&args, &mut out).into(),
         Command::Ledger(args) => ledger::run(&args, &mut out).into(),
+        Command::Reload(args) => reload::run(&args, &mut out).into(),
+        Command::Status { running, json } => {
+            running::status(&running, json, |document| format!("{document:#}\n"), &mut out).into()
+        }
         Command::Mock(args) => mock::run(&args).into(),
     }
 }

@@ -1,6 +1,7 @@
 //! `trollbridge run`: the gateway itself.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use pingora_core::server::configuration::Opt;
 
@@ -28,12 +29,21 @@ pub fn run(args: &RunArgs) -> u8 {
     for warning in &loaded.warnings {
         log::warn!("{warning}");
     }
-    let conf = match server_conf::load(&args.conf) {
+    let state_dir = loaded.settings.state_dir.clone();
+    let conf = match server_conf::load(&args.conf, &state_dir) {
         Ok(conf) => conf,
         Err(why) => return refuse(&why),
     };
+    let elsewhere = Box::new(server_conf::changes_since(&conf, args.conf.clone(), state_dir));
     let opt = Opt { upgrade: args.upgrade, daemon: args.daemon, ..Opt::default() };
-    finish(app::run(Plan { settings: loaded.settings, config: Some(args.config.clone()), registry, conf, opt }))
+    finish(app::run(Plan {
+        settings: loaded.settings,
+        config: Some(args.config.clone()),
+        registry: Arc::new(registry),
+        conf,
+        opt,
+        elsewhere,
+    }))
 }
 
 /// Turns the outcome of a run into words and an exit code.
@@ -54,7 +64,7 @@ pub fn finish(outcome: Result<(), Obstacle>) -> u8 {
 /// Checks both files as a start would read them, and starts nothing (`--test`); returns the exit code.
 pub fn test(args: &RunArgs, out: &mut dyn Write) -> u8 {
     let checked = check::run(&args.config, false, out);
-    match server_conf::load(&args.conf) {
+    match server_conf::load(&args.conf, &config::state_dir_of(&args.config)) {
         Ok(_) => checked,
         Err(why) => refuse(&why),
     }

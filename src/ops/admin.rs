@@ -18,6 +18,7 @@ use crate::ops::counters::Counters;
 use crate::ops::health::{self, Health, Ready};
 use crate::ops::ledger::Condition;
 use crate::ops::metrics;
+use crate::ops::reload::LastReload;
 
 const JSON: &str = "application/json";
 
@@ -36,6 +37,8 @@ pub struct Vitals<'a> {
     pub upstreams: &'a [Arc<Upstream>],
     pub now: Moment,
     pub ledger: &'a Condition,
+    /// `None`: there was none yet.
+    pub last_reload: Option<&'a LastReload>,
 }
 
 /// An answer to write as it stands; for `HEAD` without its body.
@@ -138,6 +141,7 @@ fn status(vitals: &Vitals<'_>) -> AdminAnswer {
             "entries_open": vitals.ledger.in_flight,
             "entries_waiting": vitals.ledger.kept,
         },
+        "last_reload": vitals.last_reload,
         "upstreams": upstreams,
     });
     AdminAnswer::json(200, format!("{document:#}\n"))
@@ -194,6 +198,7 @@ mod tests {
             upstreams: &[],
             now: Moment::default(),
             ledger: &Condition { trouble: None, in_flight: 0, kept: 0 },
+            last_reload: None,
         };
         let token = token.and_then(Secret::new);
         refusal(path, &headers, token.as_ref()).unwrap_or_else(|| answer(method, path, &vitals))

@@ -173,6 +173,7 @@ mod tests {
             upstreams: &[],
             now: Default::default(),
             ledger: &crate::ops::ledger::Condition { trouble: None, in_flight: 0, kept: 0 },
+            last_reload: None,
         })
     }
 

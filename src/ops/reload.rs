@@ -23,12 +23,16 @@ use crate::ops::{clock, log as program_log};
 pub struct Reloader {
     /// `None`: settings that came from no file can't be read again.
     file: Option<PathBuf>,
-    registry: Registry,
+    registry: Arc<Registry>,
     in_force: InForce,
     fixed: Fixed,
+    elsewhere: Elsewhere,
     turn: Mutex<()>,
     last: ArcSwapOption<LastReload>,
 }
+
+/// Asks what the settings of Pingora's own file would change at an upgrade, each by its name.
+pub type Elsewhere = Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
 
 /// Everything that a reload swaps or tells.
 pub struct InForce {
@@ -77,9 +81,9 @@ pub struct LastReload {
 
 impl Reloader {
     /// To be made before anything is reloaded: what is in force now, this process can't change all of.
-    pub fn new(file: Option<PathBuf>, registry: Registry, in_force: InForce) -> Self {
+    pub fn new(file: Option<PathBuf>, registry: Arc<Registry>, in_force: InForce, elsewhere: Elsewhere) -> Self {
         let fixed = Fixed::of(&in_force.settings.load());
-        Self { file, registry, in_force, fixed, turn: Mutex::new(()), last: ArcSwapOption::empty() }
+        Self { file, registry, in_force, fixed, elsewhere, turn: Mutex::new(()), last: ArcSwapOption::empty() }
     }
 
     /// Reads everything again; waits for files and for its turn, so not for an async thread.
@@ -114,7 +118,14 @@ impl Reloader {
         };
         self.fixed.admits(&settings).map_err(|why| Refused::because(file.clone(), "auth.mode".to_owned(), &why))?;
         warnings.extend(material.doubts.into_iter().map(fault));
-        let needs_upgrade = self.fixed.changed_in(&settings);
+        let mut needs_upgrade = self.fixed.changed_in(&settings);
+        match (self.elsewhere)() {
+            Ok(changed) => needs_upgrade.extend(changed),
+            Err(message) => warnings.push(Fault {
+                message: format!("{message} (an upgrade would be refused)"),
+                ..fault((String::new(), String::new()))
+            }),
+        }
 
         let now = &self.in_force;
         // A request that began under the old settings may still look for its authority.
