@@ -224,3 +224,33 @@ impl From<Faults> for Refused {
         Self { faults, warnings }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        let read = |_: &Path| Ok(text.to_owned());
+        config::load(Path::new("config.json"), &|_| None, &read).unwrap().settings
+    }
+
+    /// H6: the file names a listener on loopback, but the one that is open is not.
+    #[test]
+    fn h6_nobody_is_let_in_without_a_key_while_a_public_listener_is_open() {
+        let open = r#"{"models": [], "auth": {"mode": "none"}, "listen": [{"addr": "127.0.0.1:80"}]}"#;
+        let public = Fixed::of(&settings(r#"{"models": [], "listen": [{"addr": "0.0.0.0:80"}]}"#));
+        assert!(public.admits(&settings(open)).unwrap_err().contains("0.0.0.0:80"));
+        assert_eq!(Fixed::of(&settings(open)).admits(&settings(open)), Ok(()));
+        assert_eq!(public.admits(&settings(r#"{"models": [], "listen": [{"addr": "127.0.0.1:80"}]}"#)), Ok(()));
+    }
+
+    #[test]
+    fn what_needs_an_upgrade_is_named_as_in_the_file() {
+        let fixed = Fixed::of(&settings(r#"{"models": []}"#));
+        assert!(fixed.changed_in(&settings(r#"{"models": [{"id": "a"}], "limits": {"keepalive_s": 9}}"#)).is_empty());
+        let all = r#"{"models": [], "listen": [{"addr": "127.0.0.1:8080", "h2c": true}], "admin": {"addr": "127.0.0.1:1"},
+            "log": {"format": "json"}, "ledger": {"sync": "each"}, "state_dir": "/s"}"#;
+        let named = fixed.changed_in(&settings(all));
+        assert_eq!(named, ["listen", "admin.addr", "log.format", "ledger", "state_dir"]);
+    }
+}
