@@ -95,9 +95,7 @@ impl Reloader {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = match &self.file {
             Some(file) => self.swap(file),
-            None => {
-                Err(Refused::because("reload".to_owned(), String::new(), "these settings came from no file, nothing changed"))
-            }
+            None => Err(Refused::without_file()),
         };
         self.tell(&outcome);
         outcome
@@ -112,11 +110,15 @@ impl Reloader {
         let file = path.display().to_string();
         let config::Loaded { settings, mut warnings, .. } = config::load_from_machine(path, &self.registry)?;
         let fault = |(path, message)| Fault { file: file.clone(), line: None, column: None, path, message };
-        let material = match Material::read(&settings, clock::now_unix_ms() / 1000) {
-            Ok(material) => material,
-            Err(unfit) => return Err(Refused { faults: unfit.into_iter().map(fault).collect(), warnings }),
+        let read = Material::read(&settings, clock::now_unix_ms() / 1000);
+        let admitted = self.fixed.admits(&settings).map_err(|why| ("auth.mode".to_owned(), why));
+        let material = match (read, admitted) {
+            (Ok(material), Ok(())) => material,
+            (read, admitted) => {
+                let unfit = read.err().into_iter().flatten().chain(admitted.err());
+                return Err(Refused { faults: unfit.map(fault).collect(), warnings });
+            }
         };
-        self.fixed.admits(&settings).map_err(|why| Refused::because(file.clone(), "auth.mode".to_owned(), &why))?;
         warnings.extend(material.doubts.into_iter().map(fault));
         let mut needs_upgrade = self.fixed.changed_in(&settings);
         match (self.elsewhere)() {
@@ -213,8 +215,9 @@ impl Reloaded {
 }
 
 impl Refused {
-    fn because(file: String, path: String, why: &str) -> Self {
-        let fault = Fault { file, line: None, column: None, path, message: why.to_owned() };
+    fn without_file() -> Self {
+        let message = "these settings came from no file, so nothing can be read again".to_owned();
+        let fault = Fault { file: "reload".to_owned(), line: None, column: None, path: String::new(), message };
         Self { faults: vec![fault], warnings: Vec::new() }
     }
 }

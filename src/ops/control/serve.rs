@@ -44,6 +44,7 @@ pub async fn serve(path: &Path, pages: Arc<Pages>, stop: impl Future<Output = ()
             return;
         }
     };
+    warn_of_others(path);
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -115,6 +116,17 @@ impl Drop for Control {
         if fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.file) {
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Pingora's upgrade socket is usually there too, and its mode lets everybody in.
+fn warn_of_others(path: &Path) {
+    let Some(directory) = path.parent() else { return };
+    if fs::metadata(directory).is_ok_and(|there| there.mode() & 0o022 != 0) {
+        log::warn!(
+            "{}: other users can write this directory; keep pid_file and upgrade_sock in one of mode 0700",
+            directory.display()
+        );
     }
 }
 

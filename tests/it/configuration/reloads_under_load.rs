@@ -24,7 +24,7 @@ fn chat(model: &str, stream: bool) -> Request {
 async fn k6_no_request_fails_while_the_file_is_reloaded_and_refused_over_and_over() {
     let reloads = how_many();
     let main = Mock::http().await.unwrap();
-    let gateway = Setup::new().main(&main).start().await;
+    let gateway = Setup::new().main(&main).set("/models/-", json!({ "id": "model-0", "upstream": "main" })).start().await;
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..4)
         .map(|nth| {
