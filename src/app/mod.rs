@@ -31,7 +31,7 @@ use crate::ops::drain::Drain;
 use crate::ops::handover::Heir;
 use crate::ops::health::Readiness;
 use crate::ops::pages::Pages;
-use crate::ops::reload::{InForce, Reloader};
+use crate::ops::reload::{Elsewhere, InForce, Reloader};
 use crate::ops::resolver::Resolver;
 use crate::ops::status::Place;
 use crate::ops::tls::{Certificates, Material};
@@ -62,6 +62,8 @@ pub struct Plan {
     pub upgrade: bool,
     /// Waits to hear that this process serves.
     pub parent: Option<Arc<Parent>>,
+    /// What a reload says of Pingora's own settings.
+    pub elsewhere: Elsewhere,
 }
 
 /// Pingora's settings where no file gives any: the measured best, and an end that an operator can wait for.
@@ -79,7 +81,7 @@ pub fn default_conf() -> ServerConf {
 
 /// Runs the gateway until a signal ends it.
 pub fn run(plan: Plan) -> Result<(), Obstacle> {
-    let Plan { settings, config, registry, mut conf, upgrade, parent } = plan;
+    let Plan { settings, config, registry, mut conf, upgrade, parent, elsewhere } = plan;
     let started = Instant::now();
     let upgrade_sock = PathBuf::from(&conf.upgrade_sock);
     let heir = if upgrade { Some(Heir::announce(&upgrade_sock).map_err(Obstacle::of_hand_over)?) } else { None };
@@ -126,7 +128,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         counters: counters.clone(),
         reloaded: reloaded.clone(),
     };
-    let reloader = Arc::new(Reloader::new(config, registry.clone(), in_force));
+    let reloader = Arc::new(Reloader::new(config, registry.clone(), in_force, elsewhere));
     let pages = Arc::new(Pages {
         settings: settings.clone(),
         counters: counters.clone(),
@@ -165,7 +167,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let mut stand = vec![clients.stands()];
     let mut listening = vec![server.add_service(clients)];
     if let Some(addr) = admin_addr {
-        let admin = Stoppable::new(listen::admin(addr, Admin(pages)), drain.admin(), sockets.clone());
+        let admin = Stoppable::new(listen::admin(addr, Admin(pages.clone())), drain.admin(), sockets.clone());
         stand.push(admin.stands());
         listening.push(server.add_service(admin));
     }
@@ -175,7 +177,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     }
     let begin = server.add_service(background_service(
         "begin",
-        Begin { beginning: beginning.clone(), stand, readiness: readiness.clone(), pid_file: pid_path.clone(), parent },
+        Begin { beginning: beginning.clone(), stand, pages, readiness: readiness.clone(), pid_file: pid_path.clone(), parent },
     ));
     begin.add_dependencies(&listening);
     let checks = HealthChecks { settings: settings.clone(), cas: cas.clone(), resolver, reloaded: reloaded.clone() };

@@ -1,10 +1,11 @@
 //! Pingora's own settings, read so that whatever is wrong with them is said before Pingora starts.
 //!
 //! Pingora passes over keys that it does not know and panics on some values; both are refused here, and so are keys that would have no
-//! effect. What the file leaves out takes our defaults, the same as without a file.
+//! effect. What the file leaves out takes our defaults, the same as without a file. Pingora's own for the pid file and the upgrade socket
+//! are in a directory that everybody can write; ours are in the state directory.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pingora_core::server::configuration::ServerConf;
 use serde_yaml::{Mapping, Value};
@@ -12,6 +13,7 @@ use serde_yaml::{Mapping, Value};
 use crate::app;
 use crate::cli::CONF;
 use crate::config::fault::did_you_mean;
+use crate::ops::control;
 
 /// Keys of Pingora that are not taken, and why.
 const REFUSED: [(&str, &str); 16] = [
@@ -42,22 +44,45 @@ const UNSTABLE: &str = "it has no effect: it needs a build with --cfg tokio_unst
 /// # Errors
 ///
 /// One sentence that names the file and says what to change.
-pub fn load(path: &Path) -> Result<ServerConf, String> {
+pub fn load(path: &Path, state_dir: &Path) -> Result<ServerConf, String> {
     if !path.exists() && path == Path::new(CONF) {
-        return Ok(app::default_conf());
+        return Ok(defaults(state_dir));
     }
     let of_file = |why: String| format!("{}: {why}", path.display());
     let text = fs::read_to_string(path).map_err(|error| of_file(format!("the file can't be read: {error}")))?;
-    parse(&text).map_err(of_file)
+    parse(&text, state_dir).map_err(of_file)
 }
 
-fn parse(text: &str) -> Result<ServerConf, String> {
+/// Names what the file says by then otherwise than a process that is `running` was started with. Fails as [`load`] does.
+pub fn changes_since(
+    running: &ServerConf,
+    path: PathBuf,
+    state_dir: PathBuf,
+) -> impl Fn() -> Result<Vec<String>, String> + use<> {
+    let as_map = |conf: &ServerConf| match serde_yaml::to_value(conf) {
+        Ok(Value::Mapping(map)) => map,
+        _ => Mapping::new(),
+    };
+    let then = as_map(running);
+    move || {
+        let now = as_map(&load(&path, &state_dir)?);
+        let changed = now.iter().filter(|(key, value)| then.get(key) != Some(value)).filter_map(|(key, _)| key.as_str());
+        Ok(changed.map(|key| format!("{key} ({})", path.display())).collect())
+    }
+}
+
+fn defaults(state_dir: &Path) -> ServerConf {
+    let beside = |name: &str| state_dir.join(name).to_string_lossy().into_owned();
+    ServerConf { pid_file: beside("trollbridge.pid"), upgrade_sock: beside("upgrade.sock"), ..app::default_conf() }
+}
+
+fn parse(text: &str, state_dir: &Path) -> Result<ServerConf, String> {
     let written = match serde_yaml::from_str(text).map_err(|error| error.to_string())? {
         Value::Null => Mapping::new(),
         Value::Mapping(written) => written,
         _ => return Err("the file must hold `key: value` lines, as conf/pingora.yaml does".to_owned()),
     };
-    let Value::Mapping(mut settings) = serde_yaml::to_value(app::default_conf()).map_err(|error| error.to_string())? else {
+    let Value::Mapping(mut settings) = serde_yaml::to_value(defaults(state_dir)).map_err(|error| error.to_string())? else {
         return Err("Pingora's settings are no mapping".to_owned());
     };
     let refused = |(key, why): &(&str, &str)| written.contains_key(*key).then(|| format!("`{key}` is not taken here: {why}"));
@@ -75,6 +100,13 @@ fn parse(text: &str) -> Result<ServerConf, String> {
         if value == 0 {
             return Err(format!("{key} must be at least 1"));
         }
+    }
+    let control = control::path(Path::new(&conf.pid_file));
+    if [&conf.pid_file, &conf.upgrade_sock].iter().any(|path| control == Path::new(path)) {
+        return Err(format!(
+            "{} is the place of the control socket, by the name of pid_file; choose another name",
+            control.display()
+        ));
     }
     if let Some(ca_file) = conf.ca_file.as_deref().filter(|ca_file| !Path::new(ca_file).is_file()) {
         return Err(format!("ca_file: there is no file {ca_file}"));
@@ -100,12 +132,37 @@ fn unknown(key: &Value, known: &Mapping) -> String {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<ServerConf, String> {
+        super::parse(text, Path::new("/s"))
+    }
+
     #[test]
     fn what_the_file_leaves_out_is_as_without_a_file() {
-        assert_eq!(parse("").unwrap(), app::default_conf());
-        assert_eq!(parse("# nothing\n---\n").unwrap(), app::default_conf());
+        assert_eq!(parse("").unwrap(), defaults(Path::new("/s")));
+        assert_eq!(parse("# nothing\n---\n").unwrap(), defaults(Path::new("/s")));
         let conf = parse("threads: 7\npid_file: /x/pid\n").unwrap();
-        assert_eq!(conf, ServerConf { threads: 7, pid_file: "/x/pid".to_owned(), ..app::default_conf() });
+        assert_eq!(conf, ServerConf { threads: 7, pid_file: "/x/pid".to_owned(), ..defaults(Path::new("/s")) });
+    }
+
+    /// Whoever reaches the upgrade socket can take the listeners.
+    #[test]
+    fn nothing_of_ours_is_in_a_directory_that_everybody_can_write() {
+        let conf = parse("threads: 1").unwrap();
+        assert_eq!((&*conf.pid_file, &*conf.upgrade_sock), ("/s/trollbridge.pid", "/s/upgrade.sock"));
+    }
+
+    #[test]
+    fn a_change_of_the_file_is_told_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, state) = (dir.path().join("p.yaml"), Path::new("/s"));
+        fs::write(&path, "threads: 1").unwrap();
+        let changes = changes_since(&load(&path, state).unwrap(), path.clone(), state.to_owned());
+        assert_eq!(changes(), Ok(vec![]));
+        fs::write(&path, "threads: 2\nwork_stealing: true").unwrap();
+        let changed = changes().unwrap();
+        assert!(changed.len() == 2 && changed[0].starts_with("threads (/"), "{changed:?}");
+        fs::write(&path, "threads: 0").unwrap();
+        assert!(changes().unwrap_err().contains("p.yaml: threads must be at least 1"));
     }
 
     /// It ends as soon as nothing is open, so the limit is for answers: long enough for nearly all of them.
@@ -165,6 +222,8 @@ mod tests {
             ("threads: 0\n", "threads must be at least 1"),
             ("listener_tasks_per_fd: 0\n", "listener_tasks_per_fd must be at least 1"),
             ("max_blocking_threads: 0\n", "max_blocking_threads must be greater than zero"),
+            ("pid_file: /r/upgrade.pid\nupgrade_sock: /r/upgrade.sock\n", "/r/upgrade.sock is the place of the control socket"),
+            ("pid_file: /r/t.sock\n", "/r/t.sock is the place of the control socket"),
             ("ca_file: /nowhere/at/all.pem\n", "there is no file /nowhere/at/all.pem"),
             ("grace_period_second: 5\n", "did you mean `grace_period_seconds`?"),
             ("flavour: 5\n", "`flavour` is not a key here"),

@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod child;
 pub mod clients;
 pub mod clock;
+pub mod control;
 pub mod counters;
 pub mod drain;
 pub mod handover;

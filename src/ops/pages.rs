@@ -83,7 +83,7 @@ impl Pages {
     fn page(&self, method: &str, path: &str, settings: &Settings) -> AdminAnswer {
         let routing = &settings.routing;
         let default_target = routing.default_target();
-        let ledger = self.ledger.condition();
+        let (ledger, last_reload) = (self.ledger.condition(), self.reloader.last());
         let vitals = Vitals {
             counters: &self.counters,
             ready: match self.readiness.now() {
@@ -102,6 +102,7 @@ impl Pages {
             ledger: &ledger,
             clients: self.directory.len(),
             place: &self.place,
+            last_reload: last_reload.as_deref(),
         };
         admin::answer(method, path, &vitals)
     }

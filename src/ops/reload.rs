@@ -27,9 +27,13 @@ pub struct Reloader {
     registry: Arc<Registry>,
     in_force: InForce,
     fixed: Fixed,
+    elsewhere: Elsewhere,
     turn: Mutex<()>,
     last: ArcSwapOption<LastReload>,
 }
+
+/// Asks what the settings of Pingora's own file would change at an upgrade, each by its name.
+pub type Elsewhere = Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
 
 /// Everything that a reload swaps or tells.
 pub struct InForce {
@@ -79,9 +83,9 @@ pub struct LastReload {
 
 impl Reloader {
     /// To be made before anything is reloaded: what is in force now, this process can't change all of.
-    pub fn new(file: Option<PathBuf>, registry: Arc<Registry>, in_force: InForce) -> Self {
+    pub fn new(file: Option<PathBuf>, registry: Arc<Registry>, in_force: InForce, elsewhere: Elsewhere) -> Self {
         let fixed = Fixed::of(&in_force.settings.load());
-        Self { file, registry, in_force, fixed, turn: Mutex::new(()), last: ArcSwapOption::empty() }
+        Self { file, registry, in_force, fixed, elsewhere, turn: Mutex::new(()), last: ArcSwapOption::empty() }
     }
 
     /// Reads everything again; waits for files and for its turn, so not for an async thread.
@@ -93,9 +97,7 @@ impl Reloader {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = match &self.file {
             Some(file) => self.swap(file),
-            None => {
-                Err(Refused::because("reload".to_owned(), String::new(), "these settings came from no file, nothing changed"))
-            }
+            None => Err(Refused::without_file()),
         };
         self.in_force.counters.reloaded(outcome.is_ok());
         self.tell(&outcome);
@@ -111,13 +113,24 @@ impl Reloader {
         let file = path.display().to_string();
         let config::Loaded { settings, mut warnings, .. } = config::load_from_machine(path, &self.registry)?;
         let fault = |(path, message)| Fault { file: file.clone(), line: None, column: None, path, message };
-        let material = match Material::read(&settings, clock::now_unix_ms() / 1000) {
-            Ok(material) => material,
-            Err(unfit) => return Err(Refused { faults: unfit.into_iter().map(fault).collect(), warnings }),
+        let read = Material::read(&settings, clock::now_unix_ms() / 1000);
+        let admitted = self.fixed.admits(&settings).map_err(|why| ("auth.mode".to_owned(), why));
+        let material = match (read, admitted) {
+            (Ok(material), Ok(())) => material,
+            (read, admitted) => {
+                let unfit = read.err().into_iter().flatten().chain(admitted.err());
+                return Err(Refused { faults: unfit.map(fault).collect(), warnings });
+            }
         };
-        self.fixed.admits(&settings).map_err(|why| Refused::because(file.clone(), "auth.mode".to_owned(), &why))?;
         warnings.extend(material.doubts.into_iter().map(fault));
-        let needs_upgrade = self.fixed.changed_in(&settings);
+        let mut needs_upgrade = self.fixed.changed_in(&settings);
+        match (self.elsewhere)() {
+            Ok(changed) => needs_upgrade.extend(changed),
+            Err(message) => warnings.push(Fault {
+                message: format!("{message} (an upgrade would be refused)"),
+                ..fault((String::new(), String::new()))
+            }),
+        }
 
         let now = &self.in_force;
         // A request that began under the old settings may still look for its authority.
@@ -205,8 +218,9 @@ impl Reloaded {
 }
 
 impl Refused {
-    fn because(file: String, path: String, why: &str) -> Self {
-        let fault = Fault { file, line: None, column: None, path, message: why.to_owned() };
+    fn without_file() -> Self {
+        let message = "these settings came from no file, so nothing can be read again".to_owned();
+        let fault = Fault { file: "reload".to_owned(), line: None, column: None, path: String::new(), message };
         Self { faults: vec![fault], warnings: Vec::new() }
     }
 }
@@ -214,5 +228,35 @@ impl Refused {
 impl From<Faults> for Refused {
     fn from(Faults { faults, warnings }: Faults) -> Self {
         Self { faults, warnings }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        let read = |_: &Path| Ok(text.to_owned());
+        config::load(Path::new("config.json"), &|_| None, &read).unwrap().settings
+    }
+
+    /// H6: the file names a listener on loopback, but the one that is open is not.
+    #[test]
+    fn h6_nobody_is_let_in_without_a_key_while_a_public_listener_is_open() {
+        let open = r#"{"models": [], "auth": {"mode": "none"}, "listen": [{"addr": "127.0.0.1:80"}]}"#;
+        let public = Fixed::of(&settings(r#"{"models": [], "listen": [{"addr": "0.0.0.0:80"}]}"#));
+        assert!(public.admits(&settings(open)).unwrap_err().contains("0.0.0.0:80"));
+        assert_eq!(Fixed::of(&settings(open)).admits(&settings(open)), Ok(()));
+        assert_eq!(public.admits(&settings(r#"{"models": [], "listen": [{"addr": "127.0.0.1:80"}]}"#)), Ok(()));
+    }
+
+    #[test]
+    fn what_needs_an_upgrade_is_named_as_in_the_file() {
+        let fixed = Fixed::of(&settings(r#"{"models": []}"#));
+        assert!(fixed.changed_in(&settings(r#"{"models": [{"id": "a"}], "limits": {"keepalive_s": 9}}"#)).is_empty());
+        let all = r#"{"models": [], "listen": [{"addr": "127.0.0.1:8080", "h2c": true}], "admin": {"addr": "127.0.0.1:1"},
+            "log": {"format": "json"}, "ledger": {"sync": "each"}, "state_dir": "/s"}"#;
+        let named = fixed.changed_in(&settings(all));
+        assert_eq!(named, ["listen", "admin.addr", "log.format", "ledger", "state_dir"]);
     }
 }

@@ -323,7 +323,7 @@ async fn l5_the_admin_listener_answers_health_to_all_and_the_rest_to_the_token_a
         client.send(Request::new(Method::HEAD, page)).await.expect(200);
         assert_eq!(client.send(Request::new(Method::POST, page)).await.expect(405).header("allow"), "GET, HEAD");
     }
-    for page in ["/", "/reload", "/config", "/v1/models", "/health/../config"] {
+    for page in ["/", "/reloads", "/config", "/v1/models", "/health/../config"] {
         client = Client::http1(gateway.admin_addr(), crate::support::Distrust::nothing()).await;
         for key in [None, Some("wrong"), Some(crate::support::request::CLIENT_KEY)] {
             let request = Request::new(Method::GET, page);
