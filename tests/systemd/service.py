@@ -19,17 +19,19 @@ CLIENT_KEY, UPSTREAM_KEY = "tb-planted-client-4c1f", "sk-planted-upstream-90ad"
 PATIENCE_SECONDS = 60
 
 
-def install(binary, package):
-    """Puts the program where the package puts it; writes a configuration whose upstream key comes by LoadCredential."""
-    if package is None:
-        shutil.copy(binary, PROGRAM)
-        shutil.copy(SHIPPED, "/lib/systemd/system")
-        shutil.copy(PROJECT / "systemd/trollbridge.sysusers", "/usr/lib/sysusers.d/trollbridge.conf")
-        SETTINGS.mkdir()
-        shutil.copy(PROJECT / "conf/pingora.yaml", SETTINGS)
-        run("systemd-sysusers")
-    else:
-        run("dpkg", "--install", package)
+def install(binary):
+    """Puts the program's files where the package puts them."""
+    shutil.copy(binary, PROGRAM)
+    shutil.copy(SHIPPED, "/lib/systemd/system")
+    shutil.copy(PROJECT / "systemd/trollbridge.sysusers", "/usr/lib/sysusers.d/trollbridge.conf")
+    SETTINGS.mkdir()
+    shutil.copy(PROJECT / "conf/pingora.yaml", SETTINGS)
+    run("systemd-sysusers")
+    settle()
+
+
+def settle():
+    """Writes a configuration of the test, whose upstream key comes by LoadCredential."""
     (SETTINGS / "keys").mkdir(mode=0o700)
     (SETTINGS / "keys/k1").write_text(UPSTREAM_KEY + "\n")
     drop_in("credentials", f"LoadCredential=k1:{SETTINGS}/keys/k1")
