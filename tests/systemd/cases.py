@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 import load
 import package
 import service
-from service import PROGRAM, UNIT, must, must_fail, show, systemctl, wait
+from service import PROGRAM, STATE, UNIT, must, must_fail, of_the_books, show, systemctl, wait
 
 MOST_EXPOSURE = 1.5
 
@@ -43,7 +44,7 @@ def it_starts():
     assert service.processes() == {pid}, f"{service.processes()} beside {pid}"
     owner = service.run("stat", "-c", "%U", f"/proc/{pid}").strip()
     assert owner == "trollbridge", owner
-    for folder in ("/run/trollbridge", "/var/lib/trollbridge"):
+    for folder in ("/run/trollbridge", str(STATE)):
         assert service.run("stat", "-c", "%U %a", folder).strip() == "trollbridge 700", folder
     limits = Path(f"/proc/{pid}/limits").read_text()
     assert re.search(r"Max core file size +0 +0 ", limits), limits
@@ -65,14 +66,12 @@ def credentials_stay_inside():
 
 def commands_of_an_operator_work():
     """`client add`, as the service's user or as root, is in force at once; the ledger proves itself while the service runs"""
-    where = ["--state-dir", "/var/lib/trollbridge"]
-    service_user = ["runuser", "-u", "trollbridge", "--"]
-    for name, user in (("alice", service_user), ("bob", [])):
-        added = service.run(*user, str(PROGRAM), "client", "add", name, *where)
+    by_root = service.run(str(PROGRAM), "client", "add", "bob", "--state-dir", str(STATE))
+    for added in (of_the_books("client", "add", "alice"), by_root):
         key = re.search(r"\btb-\S+", added).group(0)
         wait("the new client is known", lambda: load.status(key) == 200)
-    service.run(*service_user, str(PROGRAM), "ledger", "verify", *where)
-    strangers = service.run("find", "/var/lib/trollbridge", "!", "-user", "trollbridge")
+    of_the_books("ledger", "verify")
+    strangers = service.run("find", str(STATE), "!", "-user", "trollbridge")
     assert not strangers, f"not the service's own: {strangers}"
 
 
@@ -192,6 +191,27 @@ def a_stop_right_after_a_reload_drains_both():
     must("start")
 
 
+def a_backup_can_be_put_back():
+    """A copy made while requests are served, the database first, then the ledger, is a whole state directory"""
+    copy = Path("/tmp/backup")
+    copy.mkdir()
+    with load.Load(streams=4):
+        time.sleep(1)
+        # What `sqlite3 trollbridge.db ".backup …"` does.
+        with sqlite3.connect(STATE / "trollbridge.db") as running, sqlite3.connect(copy / "trollbridge.db") as saved:
+            running.backup(saved)
+        shutil.copytree(STATE / "ledger", copy / "ledger")
+        time.sleep(load.STREAM_SECONDS)
+    must("stop")
+    shutil.move(STATE, "/tmp/lost")
+    shutil.copytree(copy, STATE)
+    service.run("chown", "--recursive", "trollbridge:trollbridge", str(STATE))
+    must("start")
+    load.ask("quick")
+    assert "alice" in of_the_books("client", "list")
+    return of_the_books("ledger", "verify").strip().splitlines()[-1]
+
+
 def a_stop_of_an_idle_service_is_quick():
     """With nothing open, a stop does not wait for the grace period"""
     load.ask("quick")
@@ -207,8 +227,7 @@ def a_stop_of_an_idle_service_is_quick():
 def stopped_well():
     assert show("ActiveState") == "inactive" and show("Result") == "success", f"{show('ActiveState')}, {show('Result')}"
     assert not service.processes(), service.processes()
-    verified = ["runuser", "-u", "trollbridge", "--", str(PROGRAM), "ledger", "verify", "--state-dir", "/var/lib/trollbridge"]
-    service.run(*verified)
+    of_the_books("ledger", "verify")
 
 
 def a_kill_is_followed_by_a_start():
@@ -264,6 +283,7 @@ ALL = [
     a_signal_reads_the_configuration,
     a_stop_drains,
     a_stop_right_after_a_reload_drains_both,
+    a_backup_can_be_put_back,
     a_stop_of_an_idle_service_is_quick,
     a_kill_is_followed_by_a_start,
     a_crash_right_after_a_reload_heals,

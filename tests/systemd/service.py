@@ -12,6 +12,7 @@ UNIT = "trollbridge.service"
 SHIPPED = PROJECT / "systemd" / UNIT
 PROGRAM = Path("/usr/bin/trollbridge")
 SETTINGS = Path("/etc/trollbridge")
+STATE = Path("/var/lib/trollbridge")
 PID_FILE = Path("/run/trollbridge/trollbridge.pid")
 GATEWAY, ADMIN, PROVIDER = ("127.0.0.1", 8080), ("127.0.0.1", 9090), ("127.0.0.1", 8081)
 CLIENT_KEY, UPSTREAM_KEY = "tb-planted-client-4c1f", "sk-planted-upstream-90ad"
@@ -84,6 +85,11 @@ def run(*words):
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(words)}: exit code {done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def of_the_books(*words):
+    """Runs a command that works on the state directory, as the service's user; it must succeed."""
+    return run("runuser", "-u", "trollbridge", "--", str(PROGRAM), *words, "--state-dir", str(STATE))
 
 
 def systemctl(*words):
