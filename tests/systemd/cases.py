@@ -21,6 +21,7 @@ import service
 from service import PROGRAM, STATE, UNIT, must, must_fail, of_the_books, show, systemctl, wait
 
 MOST_EXPOSURE = 1.5
+LOW_PORT = ("127.0.0.1", 443)
 
 
 def the_unit_is_sound():
@@ -100,6 +101,19 @@ def a_reload_reads_everything_again():
     assert os.path.samefile(f"/proc/{service.main_pid()}/exe", PROGRAM)
     service.environment(service.CLIENT_KEY)
     must("reload")
+    load.ask("quick")
+
+
+def a_reload_adds_a_low_port():
+    """With the drop-in that the unit's head shows, a reload opens port 443 beside the other one"""
+    service.drop_in("low-port", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE", "AmbientCapabilities=CAP_NET_BIND_SERVICE")
+    service.configure(listen=[{"addr": "%s:%d" % address} for address in (service.GATEWAY, LOW_PORT)])
+    must("reload")
+    assert load.status(service.CLIENT_KEY) == load.status(service.CLIENT_KEY, LOW_PORT) == 200
+    service.drop_out("low-port")
+    service.configure()
+    # A process with fewer rights could not see the one that it takes over from.
+    must("restart")
     load.ask("quick")
 
 
@@ -276,6 +290,7 @@ ALL = [
     commands_of_an_operator_work,
     reloads_lose_nothing,
     a_reload_reads_everything_again,
+    a_reload_adds_a_low_port,
     a_broken_configuration_stays_outside,
     a_broken_pingora_yaml_stays_outside,
     a_broken_binary_stays_outside,

@@ -69,6 +69,11 @@ def drop_in(name, *lines):
     systemctl("daemon-reload")
 
 
+def drop_out(name):
+    Path(f"/etc/systemd/system/{UNIT}.d/{name}.conf").unlink()
+    systemctl("daemon-reload")
+
+
 def replace_program(content, mode=0o755):
     """Replaces the binary on disk as a package manager does: a new file under the old name."""
     new = PROGRAM.with_suffix(".new")
