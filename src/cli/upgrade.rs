@@ -51,8 +51,8 @@ pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
              systemctl reload {unit}"
         ));
     }
-    let args =
-        RunArgs { conf: conf.to_owned(), config: config.to_owned(), upgrade: true, daemon: false, test: false, reports: false };
+    let (conf_path, config_path) = (args.conf.clone(), args.config.clone());
+    let args = RunArgs { conf: conf_path, config: config_path, upgrade: true, daemon: false, test: false, reports: false };
     let mut new = match start(&args, true, &missing_vars(old), output_of(old)) {
         Ok(new) => new,
         Err(code) => return code,

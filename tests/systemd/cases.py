@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -15,10 +16,12 @@ import traceback
 from pathlib import Path
 
 import load
+import package
 import service
-from service import PROGRAM, UNIT, must, must_fail, show, systemctl, wait
+from service import PROGRAM, STATE, UNIT, must, must_fail, of_the_books, show, systemctl, wait
 
 MOST_EXPOSURE = 1.5
+LOW_PORT = ("127.0.0.1", 443)
 
 
 def the_unit_is_sound():
@@ -42,7 +45,7 @@ def it_starts():
     assert service.processes() == {pid}, f"{service.processes()} beside {pid}"
     owner = service.run("stat", "-c", "%U", f"/proc/{pid}").strip()
     assert owner == "trollbridge", owner
-    for folder in ("/run/trollbridge", "/var/lib/trollbridge"):
+    for folder in ("/run/trollbridge", str(STATE)):
         assert service.run("stat", "-c", "%U %a", folder).strip() == "trollbridge 700", folder
     limits = Path(f"/proc/{pid}/limits").read_text()
     assert re.search(r"Max core file size +0 +0 ", limits), limits
@@ -64,14 +67,12 @@ def credentials_stay_inside():
 
 def commands_of_an_operator_work():
     """`client add`, as the service's user or as root, is in force at once; the ledger proves itself while the service runs"""
-    where = ["--state-dir", "/var/lib/trollbridge"]
-    service_user = ["runuser", "-u", "trollbridge", "--"]
-    for name, user in (("alice", service_user), ("bob", [])):
-        added = service.run(*user, str(PROGRAM), "client", "add", name, *where)
+    by_root = service.run(str(PROGRAM), "client", "add", "bob", "--state-dir", str(STATE))
+    for added in (of_the_books("client", "add", "alice"), by_root):
         key = re.search(r"\btb-\S+", added).group(0)
         wait("the new client is known", lambda: load.status(key) == 200)
-    service.run(*service_user, str(PROGRAM), "ledger", "verify", *where)
-    strangers = service.run("find", "/var/lib/trollbridge", "!", "-user", "trollbridge")
+    of_the_books("ledger", "verify")
+    strangers = service.run("find", str(STATE), "!", "-user", "trollbridge")
     assert not strangers, f"not the service's own: {strangers}"
 
 
@@ -100,6 +101,19 @@ def a_reload_reads_everything_again():
     assert os.path.samefile(f"/proc/{service.main_pid()}/exe", PROGRAM)
     service.environment(service.CLIENT_KEY)
     must("reload")
+    load.ask("quick")
+
+
+def a_reload_adds_a_low_port():
+    """With the drop-in that the unit's head shows, a reload opens port 443 beside the other one"""
+    service.drop_in("low-port", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE", "AmbientCapabilities=CAP_NET_BIND_SERVICE")
+    service.configure(listen=[{"addr": "%s:%d" % address} for address in (service.GATEWAY, LOW_PORT)])
+    must("reload")
+    assert load.status(service.CLIENT_KEY) == load.status(service.CLIENT_KEY, LOW_PORT) == 200
+    service.drop_out("low-port")
+    service.configure()
+    # A process with fewer rights could not see the one that it takes over from.
+    must("restart")
     load.ask("quick")
 
 
@@ -191,6 +205,27 @@ def a_stop_right_after_a_reload_drains_both():
     must("start")
 
 
+def a_backup_can_be_put_back():
+    """A copy made while requests are served, the database first, then the ledger, is a whole state directory"""
+    copy = Path("/tmp/backup")
+    copy.mkdir()
+    with load.Load(streams=4):
+        time.sleep(1)
+        # What `sqlite3 trollbridge.db ".backup …"` does.
+        with sqlite3.connect(STATE / "trollbridge.db") as running, sqlite3.connect(copy / "trollbridge.db") as saved:
+            running.backup(saved)
+        shutil.copytree(STATE / "ledger", copy / "ledger")
+        time.sleep(load.STREAM_SECONDS)
+    must("stop")
+    shutil.move(STATE, "/tmp/lost")
+    shutil.copytree(copy, STATE)
+    service.run("chown", "--recursive", "trollbridge:trollbridge", str(STATE))
+    must("start")
+    load.ask("quick")
+    assert "alice" in of_the_books("client", "list")
+    return of_the_books("ledger", "verify").strip().splitlines()[-1]
+
+
 def a_stop_of_an_idle_service_is_quick():
     """With nothing open, a stop does not wait for the grace period"""
     load.ask("quick")
@@ -206,8 +241,7 @@ def a_stop_of_an_idle_service_is_quick():
 def stopped_well():
     assert show("ActiveState") == "inactive" and show("Result") == "success", f"{show('ActiveState')}, {show('Result')}"
     assert not service.processes(), service.processes()
-    verified = ["runuser", "-u", "trollbridge", "--", str(PROGRAM), "ledger", "verify", "--state-dir", "/var/lib/trollbridge"]
-    service.run(*verified)
+    of_the_books("ledger", "verify")
 
 
 def a_kill_is_followed_by_a_start():
@@ -256,6 +290,7 @@ ALL = [
     commands_of_an_operator_work,
     reloads_lose_nothing,
     a_reload_reads_everything_again,
+    a_reload_adds_a_low_port,
     a_broken_configuration_stays_outside,
     a_broken_pingora_yaml_stays_outside,
     a_broken_binary_stays_outside,
@@ -263,6 +298,7 @@ ALL = [
     a_signal_reads_the_configuration,
     a_stop_drains,
     a_stop_right_after_a_reload_drains_both,
+    a_backup_can_be_put_back,
     a_stop_of_an_idle_service_is_quick,
     a_kill_is_followed_by_a_start,
     a_crash_right_after_a_reload_heals,
@@ -270,11 +306,15 @@ ALL = [
 ]
 
 
-def run(binary, package=None):
+def run(binary, deb=None):
     """Runs all cases; returns the exit code. A case that fails ends the run, since the next ones build on it."""
-    service.install(binary, package)
+    cases = ALL
+    if deb is None:
+        service.install(binary)
+    else:
+        cases = [*package.first(deb), *ALL, *package.last(deb)]
     with load.provider(binary):
-        for case in ALL:
+        for case in cases:
             promise = " ".join(case.__doc__.split())
             try:
                 figures = case()
@@ -282,5 +322,5 @@ def run(binary, package=None):
                 print(f"FAILED {promise}\n{traceback.format_exc()}\nthe journal's last lines:\n{service.told()}", flush=True)
                 return 1
             print(f"ok {promise}{f': {figures}' if figures else ''}", flush=True)
-    print(f"{len(ALL)} cases passed")
+    print(f"{len(cases)} cases passed")
     return 0

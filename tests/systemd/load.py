@@ -67,9 +67,9 @@ def ask(model, key=service.CLIENT_KEY, begun=None):
             assert json.loads(content) == ANSWER, content[:300]
 
 
-def status(key):
+def status(key, address=service.GATEWAY):
     """The status that a quick request with this key is answered with."""
-    connection = http.client.HTTPConnection(*service.GATEWAY, timeout=service.PATIENCE_SECONDS)
+    connection = http.client.HTTPConnection(*address, timeout=service.PATIENCE_SECONDS)
     with contextlib.closing(connection):
         connection.request("POST", "/v1/chat/completions", json.dumps({"model": "quick", "messages": []}),
                            {"Authorization": f"Bearer {key}", "Content-Type": "application/json"})

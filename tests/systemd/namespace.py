@@ -47,7 +47,7 @@ def require():
         raise Impossible("it needs root")
     if not os.access(SYSTEMD, os.X_OK):
         raise Impossible(f"there is no {SYSTEMD}")
-    for tool in ["unshare", "nsenter", "mount", "systemctl", "journalctl", "systemd-analyze", "systemd-sysusers"]:
+    for tool in ["unshare", "nsenter", "mount", "systemctl", "journalctl", "systemd-analyze", "systemd-sysusers", "runuser"]:
         if shutil.which(tool) is None:
             raise Impossible(f"there is no {tool}")
     tried = subprocess.run(["unshare", *NAMESPACES, "-f", "--mount-proc", "true"], capture_output=True, text=True)

@@ -12,6 +12,7 @@ UNIT = "trollbridge.service"
 SHIPPED = PROJECT / "systemd" / UNIT
 PROGRAM = Path("/usr/bin/trollbridge")
 SETTINGS = Path("/etc/trollbridge")
+STATE = Path("/var/lib/trollbridge")
 PID_FILE = Path("/run/trollbridge/trollbridge.pid")
 GATEWAY, ADMIN, PROVIDER = ("127.0.0.1", 8080), ("127.0.0.1", 9090), ("127.0.0.1", 8081)
 CLIENT_KEY, UPSTREAM_KEY = "tb-planted-client-4c1f", "sk-planted-upstream-90ad"
@@ -19,17 +20,19 @@ CLIENT_KEY, UPSTREAM_KEY = "tb-planted-client-4c1f", "sk-planted-upstream-90ad"
 PATIENCE_SECONDS = 60
 
 
-def install(binary, package):
-    """Puts the program where the package puts it; writes a configuration whose upstream key comes by LoadCredential."""
-    if package is None:
-        shutil.copy(binary, PROGRAM)
-        shutil.copy(SHIPPED, "/lib/systemd/system")
-        shutil.copy(PROJECT / "systemd/trollbridge.sysusers", "/usr/lib/sysusers.d/trollbridge.conf")
-        SETTINGS.mkdir()
-        shutil.copy(PROJECT / "conf/pingora.yaml", SETTINGS)
-        run("systemd-sysusers")
-    else:
-        run("dpkg", "--install", package)
+def install(binary):
+    """Puts the program's files where the package puts them."""
+    shutil.copy(binary, PROGRAM)
+    shutil.copy(SHIPPED, "/lib/systemd/system")
+    shutil.copy(PROJECT / "systemd/trollbridge.sysusers", "/usr/lib/sysusers.d/trollbridge.conf")
+    SETTINGS.mkdir()
+    shutil.copy(PROJECT / "conf/pingora.yaml", SETTINGS)
+    run("systemd-sysusers")
+    settle()
+
+
+def settle():
+    """Writes a configuration of the test, whose upstream key comes by LoadCredential."""
     (SETTINGS / "keys").mkdir(mode=0o700)
     (SETTINGS / "keys/k1").write_text(UPSTREAM_KEY + "\n")
     drop_in("credentials", f"LoadCredential=k1:{SETTINGS}/keys/k1")
@@ -66,6 +69,11 @@ def drop_in(name, *lines):
     systemctl("daemon-reload")
 
 
+def drop_out(name):
+    Path(f"/etc/systemd/system/{UNIT}.d/{name}.conf").unlink()
+    systemctl("daemon-reload")
+
+
 def replace_program(content, mode=0o755):
     """Replaces the binary on disk as a package manager does: a new file under the old name."""
     new = PROGRAM.with_suffix(".new")
@@ -82,6 +90,11 @@ def run(*words):
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(words)}: exit code {done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def of_the_books(*words):
+    """Runs a command that works on the state directory, as the service's user; it must succeed."""
+    return run("runuser", "-u", "trollbridge", "--", str(PROGRAM), *words, "--state-dir", str(STATE))
 
 
 def systemctl(*words):
