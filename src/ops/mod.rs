@@ -24,7 +24,7 @@ pub mod pages;
 pub mod pid_file;
 pub mod reload;
 pub mod resolver;
-pub mod status;
 pub mod signals;
+pub mod status;
 pub mod store;
 pub mod tls;

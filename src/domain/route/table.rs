@@ -186,7 +186,7 @@ impl RoutingTable {
             Rule::Exact => self.exact.get_key_value(asked?).map(|(name, _)| NamePattern::Exact(name.clone())),
             Rule::Prefix => {
                 let name = asked?;
-                let longest = self.prefixes.iter().find_map(|of| of.targets.get_key_value(name.get(..of.bytes)?));
+                let longest = self.prefixes.iter().find_map(|of| of.upstreams.get_key_value(name.get(..of.bytes)?));
                 longest.map(|(prefix, _)| NamePattern::Prefix(prefix.clone()))
             }
             Rule::Model | Rule::DefaultTarget | Rule::UnknownToTroll | Rule::ModelRoutingOff | Rule::Host => None,
