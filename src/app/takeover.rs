@@ -33,6 +33,7 @@ pub struct Hear {
     /// Where this process is to listen.
     pub addresses: Vec<SocketAddr>,
     pub registry: Arc<Registry>,
+    pub readiness: Arc<Readiness>,
     pub beginning: Arc<Beginning>,
 }
 
@@ -80,6 +81,8 @@ impl BackgroundService for Hear {
                     let (keys, proxies) = self.registry.inherit(&will.inheritance);
                     log::info!("taking over from process {}: {keys} keys rest, {proxies} proxies are down", will.pid);
                     *self.beginning.awaiting() = Some(awaiting);
+                    // Probes may come here from the first moment on, and clients are served by either process.
+                    self.readiness.set_ready();
                 }
                 Err(failure) => self.beginning.fail(format!("the running process did not hand over: {failure}")),
             }
@@ -99,10 +102,14 @@ impl BackgroundService for Begin {
             return self.beginning.fail("not every listener could be opened; the lines before this one say why".to_owned());
         }
         let awaiting = self.beginning.awaiting().take();
-        if let Some(awaiting) = awaiting
-            && let Err(error) = awaiting.taken().await
-        {
-            return self.beginning.fail(format!("the running process is gone in the middle of the hand-over: {error}"));
+        if let Some(awaiting) = awaiting {
+            let old = awaiting.pid();
+            match awaiting.taken().await {
+                Ok(()) => {}
+                // Then nobody serves but this one.
+                Err(_) if !pid_file::is_ours(old) => log::warn!("process {old} ended in the middle of the hand-over"),
+                Err(error) => return self.beginning.fail(format!("process {old} did not wait for this one: {error}")),
+            }
         }
         if let Err(error) = pid_file::write(&self.pid_file) {
             log::warn!(

@@ -74,6 +74,7 @@ pub struct Heir {
 /// The old process is on the line and waits.
 #[derive(Debug)]
 pub struct Awaiting {
+    pid: u32,
     line: UnixStream,
     _heir: Heir,
 }
@@ -116,14 +117,20 @@ impl Heir {
         let listener = self.listener.try_clone().and_then(UnixListener::from_std).map_err(silent)?;
         let heard = async {
             let (mut line, _) = listener.accept().await?;
-            Ok((read(&mut line).await?, line))
+            Ok((read::<Will>(&mut line).await?, line))
         };
         let (will, line) = timeout(PATIENCE, heard).await.map_err(|_| late())?.map_err(silent)?;
-        Ok((will, Awaiting { line, _heir: self }))
+        let pid = will.pid;
+        Ok((will, Awaiting { pid, line, _heir: self }))
     }
 }
 
 impl Awaiting {
+    /// The old process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Tells the old process that it may go.
     ///
     /// # Errors

@@ -1,0 +1,81 @@
+//! The services of one process and the order in which they begin.
+//!
+//! ```text
+//!   bootstrap (the sockets of a predecessor) ─► hear (what it leaves) ─┬─► clients ─┬─► begin (ready; whoever waits is told)
+//!                                                                      ├─► admin ───┘
+//!                                                                      └─► health checks                     reload: at once
+//! ```
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use pingora_core::server::Server;
+use pingora_core::services::background::background_service;
+
+use crate::app::shared::Shared;
+use crate::app::takeover::{Begin, Beginning, Hear};
+use crate::app::{Obstacle, reload};
+use crate::edge::admin::Admin;
+use crate::edge::checks::HealthChecks;
+use crate::edge::stoppable::{Sockets, Stoppable};
+use crate::edge::{Gateway, listen};
+use crate::ops::child::Parent;
+use crate::ops::handover::Heir;
+
+/// Where the process comes from, and who is to hear that it serves.
+pub struct Origin {
+    pub heir: Option<Heir>,
+    pub parent: Option<Arc<Parent>>,
+    pub pid_file: PathBuf,
+    pub beginning: Arc<Beginning>,
+}
+
+/// Adds all services; returns the table in which their listening sockets will stand.
+///
+/// # Errors
+///
+/// A listener that can't be made from its settings.
+pub fn add(server: &mut Server, shared: &Shared, origin: Origin) -> Result<Sockets, Obstacle> {
+    let Origin { heir, parent, pid_file, beginning } = origin;
+    let (settings, sockets) = (&shared.settings, Sockets::default());
+    let admin_addr = settings.load().admin.addr;
+    let addresses = settings.load().listeners.iter().map(|listener| listener.addr).chain(admin_addr).collect();
+
+    let bootstrap = server.bootstrap_as_a_service();
+    let hear = Hear {
+        heir: Mutex::new(heir),
+        addresses,
+        registry: shared.registry.clone(),
+        readiness: shared.readiness.clone(),
+        beginning: beginning.clone(),
+    };
+    let hear = server.add_service(background_service("hear", hear));
+    hear.add_dependency(&bootstrap);
+
+    let (gateway, conf) = (Gateway::new(shared.parts()), server.configuration.clone());
+    let clients = listen::clients(&conf, gateway, settings.clone(), &shared.certificates, shared.drain.clone());
+    let clients = clients.map_err(|error| Obstacle::Unusable(error.to_string()))?;
+    let clients = Stoppable::new(clients, shared.drain.clients(), sockets.clone());
+    let mut stand = vec![clients.stands()];
+    let mut listening = vec![server.add_service(clients)];
+    if let Some(addr) = admin_addr {
+        let admin = listen::admin(addr, Admin(shared.pages.clone()));
+        let admin = Stoppable::new(admin, shared.drain.admin(), sockets.clone());
+        stand.push(admin.stands());
+        listening.push(server.add_service(admin));
+    }
+    listening.iter().for_each(|service| service.add_dependency(&hear));
+
+    let (pages, readiness) = (shared.pages.clone(), shared.readiness.clone());
+    let begin = Begin { beginning, stand, pages, readiness, pid_file, parent };
+    server.add_service(background_service("begin", begin)).add_dependencies(&listening);
+    let checks = HealthChecks {
+        settings: settings.clone(),
+        cas: shared.cas.clone(),
+        resolver: shared.resolver.clone(),
+        reloaded: shared.reloaded.clone(),
+    };
+    server.add_service(background_service("health checks", checks)).add_dependency(&hear);
+    server.add_service(background_service("reload", reload::OnHangup { reloader: shared.reloader.clone() }));
+    Ok(sockets)
+}
