@@ -109,9 +109,13 @@ pub fn give_up((code, why): &Missed) -> u8 {
 
 /// Whose the place is can be told from outside of it.
 fn forbidden(path: &Path) -> Missed {
-    let owner = path.ancestors().find_map(|place| fs::symlink_metadata(place).ok()).map(|place| name_of(place.uid()));
-    let user = owner.unwrap_or_else(|| "the gateway's own user".to_owned());
-    (EX_TEMPFAIL, format!("{}: this user may not talk to the gateway. Do it as {user}, or as root", path.display()))
+    let owner = path.ancestors().find_map(|place| fs::symlink_metadata(place).ok()).map(|place| place.uid());
+    let users = match owner {
+        Some(0) => "root".to_owned(),
+        Some(uid) => format!("{}, or as root", name_of(uid)),
+        None => "the gateway's own user, or as root".to_owned(),
+    };
+    (EX_TEMPFAIL, format!("{}: this user may not talk to the gateway. Do it as {users}", path.display()))
 }
 
 fn name_of(uid: u32) -> String {

@@ -20,7 +20,6 @@ fn chat(model: &str, stream: bool) -> Request {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stderr, reason = "the figures are worth keeping")]
 async fn k6_no_request_fails_while_the_file_is_reloaded_and_refused_over_and_over() {
     let reloads = how_many();
     let main = Mock::http().await.unwrap();
