@@ -9,7 +9,7 @@
 //! |---|---|---|---|
 //! | [`domain`] | *decides*: dialects, peek, splice, routes, verdicts, usage, prices, answers | values | pingora, tokio, log, files, clock, environment |
 //! | [`config`] | *parses* `config.json` into domain values, all faults at once | domain | pingora, tokio |
-//! | [`ops`] | *touches the machine*: clock, resolver, store, clients, access log, counters, certificates | domain | pingora-proxy |
+//! | [`ops`] | *touches the machine*: clock, resolver, store, clients, access log, counters, certificates, reload | domain, config | pingora-proxy |
 //! | [`edge`] | *moves bytes*: the only room that knows `ProxyHttp` | domain, ops, pingora | files, environment, config |
 //! | [`provider_mock`] | a provider with a script, for the demo, tests and benches | tokio, hyper | the rooms above |
 //! | [`cli`] | one file per command | all | |

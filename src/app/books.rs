@@ -1,31 +1,27 @@
 //! Opens the books at the start, and keeps them while the gateway runs.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::Obstacle;
-use crate::domain::billing::NanoUsd;
 use crate::domain::settings::Settings;
 use crate::ops::clients::Directory;
 use crate::ops::clock;
 use crate::ops::ledger::fold::FoldError;
-use crate::ops::ledger::keep::{Keeper, Told, keep as keep_folding};
-use crate::ops::ledger::others::Others;
-use crate::ops::ledger::{self, Ledger, StartError, fold};
+use crate::ops::ledger::keep::{Keeper, keep as keep_folding};
+use crate::ops::ledger::{Ledger, StartError};
 use crate::ops::store::{Store, usage};
 
 /// The books at the start.
 pub struct Books {
     pub ledger: Ledger,
-    /// What each client was billed so far.
-    pub spent: HashMap<String, NanoUsd>,
-    /// What is written by others from there on.
-    pub others: Others,
+    /// The clients, each with what it has left.
+    pub directory: Arc<Directory>,
 }
 
-/// Opens the ledger for writing, completes what a killed process left, and adds up what each client has spent so far.
+/// Opens the ledger for writing, completes what a killed process left, and adds up what each client has spent so far and what another
+/// process has reserved.
 ///
 /// Closes the database again: the process may fork after this.
 ///
@@ -38,7 +34,7 @@ pub fn open(settings: &Settings, upgrade: bool) -> Result<Books, Obstacle> {
         StartError::Unusable { .. } => Obstacle::Unusable(error.to_string()),
     })?;
     let store = Store::open(&settings.state_dir).map_err(Obstacle::of_store)?;
-    match fold::fold_once(&ledger::directory(&settings.state_dir), &store) {
+    match ledger.fold(&store) {
         Ok(_) => {}
         Err(error @ FoldError::Segment { .. }) => {
             log::error!("ledger: {error}; its entries are missing from balances and reports")
@@ -51,20 +47,18 @@ pub fn open(settings: &Settings, upgrade: bool) -> Result<Books, Obstacle> {
         Ok((usage::spent(&transaction)?, usage::progress(&transaction)?))
     });
     let (spent, progress) = at_one_moment.map_err(Obstacle::of_store)?;
-    let others = Others::new(&ledger, progress.into_iter().map(|(segment, progress)| (segment, progress.bytes)).collect());
-    Ok(Books { ledger, spent, others })
+    drop(store);
+    let directory = Arc::new(Directory::load(&settings.state_dir, &spent).map_err(Obstacle::of_store)?);
+    // What others wrote since that moment, and what they had open at it, whenever it is read.
+    let (billed, accounts) = (progress.into_iter().map(|(segment, progress)| (segment, progress.bytes)), directory.clone());
+    let met = ledger.meet(billed.collect(), Box::new(move |client| accounts.account(client)));
+    met.map_err(|error| Obstacle::Unusable(format!("{} can't be used: {error}", ledger.directory().display())))?;
+    Ok(Books { ledger, directory })
 }
 
-/// Begins to fold in the background, and to take from the clients' accounts what other processes bill; must be called behind a fork.
-pub fn keep(
-    ledger: Ledger,
-    others: Others,
-    directory: Arc<Directory>,
-    state_dir: &Path,
-    retention: Option<Duration>,
-) -> Option<Keeper> {
-    let told: Told = Box::new(move |client, cost| directory.settled(client, cost));
-    keep_folding(ledger, state_dir.to_owned(), retention, Some((others, told)))
+/// Begins to look after the ledger in the background; must be called behind a fork.
+pub fn keep(ledger: Ledger, state_dir: &Path, retention: Option<Duration>) -> Option<Keeper> {
+    keep_folding(ledger, state_dir.to_owned(), retention)
         .inspect_err(|error| log::error!("ledger: no thread to keep the roll-ups, entries wait in their segments: {error}"))
         .ok()
 }

@@ -26,16 +26,19 @@ use crate::edge::{CaStore, Gateway, Parts, listen};
 use crate::ops::access_log::AccessLog;
 use crate::ops::body_budget::BodyBudget;
 use crate::ops::child::{Parent, Stage};
-use crate::ops::clients::Directory;
 use crate::ops::counters::Counters;
 use crate::ops::drain::Drain;
 use crate::ops::handover::Heir;
 use crate::ops::health::Readiness;
+use crate::ops::pages::Pages;
+use crate::ops::reload::{Elsewhere, InForce, Reloader};
 use crate::ops::resolver::Resolver;
-use crate::ops::{ca, log as program_log, pid_file};
+use crate::ops::status::Place;
+use crate::ops::tls::{Certificates, Material};
+use crate::ops::{log as program_log, pid_file};
 
 use books::Books;
-pub use preflight::{Obstacle, check as preflight, unfit_files};
+pub use preflight::{Obstacle, check as preflight, look_at_files};
 use signals::Signals;
 use takeover::{Begin, Beginning, Hear};
 
@@ -59,6 +62,8 @@ pub struct Plan {
     pub upgrade: bool,
     /// Waits to hear that this process serves.
     pub parent: Option<Arc<Parent>>,
+    /// What a reload says of Pingora's own settings.
+    pub elsewhere: Elsewhere,
 }
 
 /// Pingora's settings where no file gives any: the measured best, and an end that an operator can wait for.
@@ -76,20 +81,18 @@ pub fn default_conf() -> ServerConf {
 
 /// Runs the gateway until a signal ends it.
 pub fn run(plan: Plan) -> Result<(), Obstacle> {
-    let Plan { settings, config, registry, mut conf, upgrade, parent } = plan;
+    let Plan { settings, config, registry, mut conf, upgrade, parent, elsewhere } = plan;
     let started = Instant::now();
     let upgrade_sock = PathBuf::from(&conf.upgrade_sock);
     let heir = if upgrade { Some(Heir::announce(&upgrade_sock).map_err(Obstacle::of_hand_over)?) } else { None };
     preflight::check(&settings, upgrade)?;
-    let cas = ca::load(&settings).map_err(Obstacle::Unusable)?;
-    let Books { ledger, spent, others } = books::open(&settings, upgrade)?;
-    let directory = Directory::load(&settings.state_dir, &spent).map_err(Obstacle::of_store)?;
+    let Material { cas, certificates, .. } = preflight::read_files(&settings)?;
+    let Books { ledger, directory } = books::open(&settings, upgrade)?;
     if matches!(settings.auth, Auth::Keys { static_key: None }) && directory.is_empty() {
         log::warn!(
             "no client key is known, so every request is answered with 401: trollbridge client add NAME (in force at once)"
         );
     }
-    let directory = Arc::new(directory);
     conf.max_retries = MOST_ATTEMPTS;
     // Ours: the drain is over before Pingora hears of an end, and the background is a process of its own.
     let limit = Duration::from_secs(conf.grace_period_seconds.replace(0).unwrap_or(DRAIN_LIMIT_S));
@@ -104,12 +107,40 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let readiness = Arc::new(Readiness::default());
     let admin_addr = settings.admin.addr;
     let addresses = settings.listeners.iter().map(|listener| listener.addr).chain(admin_addr).collect();
+    let place = Place {
+        config: config.clone(),
+        state_dir: settings.state_dir.clone(),
+        listeners: settings.listeners.clone(),
+        admin: admin_addr,
+    };
     let settings = Arc::new(ArcSwap::from_pointee(settings));
     let cas: Arc<ArcSwap<CaStore>> = Arc::new(ArcSwap::from_pointee(cas));
+    let certificates = Arc::new(Certificates::new(certificates));
 
     let resolver = Arc::new(Resolver::new(RESOLVED_FOR));
     let reloaded = Arc::new(Notify::new());
 
+    let in_force = InForce {
+        settings: settings.clone(),
+        cas: cas.clone(),
+        certificates: certificates.clone(),
+        budget: budget.clone(),
+        counters: counters.clone(),
+        reloaded: reloaded.clone(),
+    };
+    let reloader = Arc::new(Reloader::new(config, registry.clone(), in_force, elsewhere));
+    let pages = Arc::new(Pages {
+        settings: settings.clone(),
+        counters: counters.clone(),
+        budget: budget.clone(),
+        access_log: access_log.clone(),
+        readiness: readiness.clone(),
+        directory: directory.clone(),
+        ledger: ledger.clone(),
+        reloader: reloader.clone(),
+        started,
+        place,
+    });
     let (drain, sockets, beginning) = (Arc::new(Drain::default()), Sockets::default(), Arc::new(Beginning::default()));
 
     let opt = Opt { upgrade, ..Opt::default() };
@@ -130,23 +161,13 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         counters: counters.clone(),
         access_log: access_log.clone(),
     });
-    let clients = listen::clients(&server.configuration, gateway, settings.clone(), drain.clone());
+    let clients = listen::clients(&server.configuration, gateway, settings.clone(), &certificates, drain.clone());
     let clients = clients.map_err(|e| Obstacle::Unusable(e.to_string()))?;
     let clients = Stoppable::new(clients, drain.clients(), sockets.clone());
     let mut stand = vec![clients.stands()];
     let mut listening = vec![server.add_service(clients)];
     if let Some(addr) = admin_addr {
-        let admin = Admin {
-            settings: settings.clone(),
-            counters,
-            budget: budget.clone(),
-            access_log: access_log.clone(),
-            readiness: readiness.clone(),
-            directory: directory.clone(),
-            ledger: ledger.clone(),
-            started,
-        };
-        let admin = Stoppable::new(listen::admin(addr, admin), drain.admin(), sockets.clone());
+        let admin = Stoppable::new(listen::admin(addr, Admin(pages.clone())), drain.admin(), sockets.clone());
         stand.push(admin.stands());
         listening.push(server.add_service(admin));
     }
@@ -156,20 +177,17 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     }
     let begin = server.add_service(background_service(
         "begin",
-        Begin { beginning: beginning.clone(), stand, readiness: readiness.clone(), pid_file: pid_path.clone(), parent },
+        Begin { beginning: beginning.clone(), stand, pages, readiness: readiness.clone(), pid_file: pid_path.clone(), parent },
     ));
     begin.add_dependencies(&listening);
     let checks = HealthChecks { settings: settings.clone(), cas: cas.clone(), resolver, reloaded: reloaded.clone() };
     server.add_service(background_service("health checks", checks)).add_dependency(&hear);
-    server.add_service(background_service(
-        "reload",
-        reload::Reload { config, registry: registry.clone(), reloaded, settings: settings.clone(), cas, budget },
-    ));
+    server.add_service(background_service("reload", reload::OnHangup { reloader }));
 
     last_resort::watch(server.watch_execution_phase(), last_step, access_log.clone());
     directory.watch();
     let (state_dir, retention) = (settings.load().state_dir.clone(), settings.load().ledger.retention);
-    let keeper = books::keep(ledger, others, directory, &state_dir, retention);
+    let keeper = books::keep(ledger, &state_dir, retention);
     let signals = Signals { drain, readiness, registry, sockets, upgrade_sock, limit };
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     // Folds what was written last.

@@ -4,9 +4,10 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::domain::settings::Settings;
+use crate::ops::clock;
 use crate::ops::handover::Failure;
 use crate::ops::store::StoreError;
-use crate::ops::{ca, certificate};
+use crate::ops::tls::{Material, Unfit};
 
 /// Why the gateway does not start; says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,7 @@ impl Obstacle {
     }
 }
 
-/// Proves that every listener can stand: its address is free (unless it is taken over) and its certificate fits its key.
+/// Proves that every listener can stand: its address is free, unless it is taken over.
 pub fn check(settings: &Settings, takes_over: bool) -> Result<(), Obstacle> {
     let admin = settings.admin.addr.iter();
     for addr in settings.listeners.iter().map(|listener| &listener.addr).chain(admin) {
@@ -47,24 +48,29 @@ pub fn check(settings: &Settings, takes_over: bool) -> Result<(), Obstacle> {
             free(*addr)?;
         }
     }
-    for tls in settings.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        certificate::check(&tls.cert, &tls.key).map_err(Obstacle::Unusable)?;
-    }
     Ok(())
 }
 
-/// What the files that the settings name are not fit for, with the place of each in the configuration. `check` asks this without
-/// starting anything.
-pub fn unfit_files(settings: &Settings) -> Vec<(String, String)> {
-    let listeners = settings.listeners.iter().enumerate();
-    let mut unfit: Vec<_> = listeners
-        .filter_map(|(nth, listener)| {
-            let tls = listener.tls.as_ref()?;
-            Some((format!("listen[{nth}].tls"), certificate::check(&tls.cert, &tls.key).err()?))
-        })
-        .collect();
-    unfit.extend(ca::load(settings).err().map(|why| ("upstreams".to_owned(), why)));
-    unfit
+/// Reads the files that the settings name, and warns of those that will not be good for long.
+pub fn read_files(settings: &Settings) -> Result<Material, Obstacle> {
+    let material = Material::read(settings, now_unix_s()).map_err(|unfit| {
+        let lines: Vec<_> = unfit.iter().map(|(place, why)| format!("{place}: {why}")).collect();
+        Obstacle::Unusable(lines.join("\n"))
+    })?;
+    for (place, doubt) in &material.doubts {
+        log::warn!("{place}: {doubt}");
+    }
+    Ok(material)
+}
+
+/// What the files that the settings name are not fit for, else what is doubtful about them, with the place of each in the configuration.
+/// `check` asks this without starting anything.
+pub fn look_at_files(settings: &Settings) -> Result<Vec<Unfit>, Vec<Unfit>> {
+    Material::read(settings, now_unix_s()).map(|material| material.doubts)
+}
+
+fn now_unix_s() -> u64 {
+    clock::now_unix_ms() / 1000
 }
 
 /// Whether nobody listens there.

@@ -1,99 +1,58 @@
-//! The reload: SIGHUP reads `config.json` again and swaps it in whole, or refuses it whole and keeps the old one.
+//! SIGHUP: asks for a reload.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 
-use crate::config;
-use crate::domain::settings::Settings;
-use crate::domain::upstream::registry::Registry;
-use crate::edge::CaStore;
-use crate::ops::body_budget::BodyBudget;
-use crate::ops::{ca, log as program_log};
+use crate::ops::reload::Reloader;
+use crate::ops::signals;
 
 /// Waits for SIGHUP.
-pub struct Reload {
-    /// `None`: settings that came from no file can't be read again.
-    pub config: Option<PathBuf>,
-    pub registry: Arc<Registry>,
-    /// Hears of each reload that came into force.
-    pub reloaded: Arc<Notify>,
-    pub settings: Arc<ArcSwap<Settings>>,
-    pub cas: Arc<ArcSwap<CaStore>>,
-    pub budget: BodyBudget,
+pub struct OnHangup {
+    pub reloader: Arc<Reloader>,
 }
 
 #[async_trait]
-impl BackgroundService for Reload {
+impl BackgroundService for OnHangup {
     async fn start(&self, mut shutdown: ShutdownWatch) {
+        if let Err(error) = signals::ignore_file_size_signal() {
+            log::warn!("a limit on the size of files would end this process: {error}");
+        }
         let mut hangups = match signal(SignalKind::hangup()) {
             Ok(hangups) => hangups,
             Err(error) => {
-                log::error!("SIGHUP can't be watched, so there is no reload: {error}");
+                log::error!("SIGHUP can't be watched, so it does not reload: {error}");
                 return;
             }
         };
         loop {
-            tokio::select! {
-                _ = shutdown.wait_for(|stop| *stop) => break,
-                hangup = hangups.recv() => match hangup {
-                    Some(()) => self.reload(),
-                    None => break,
-                },
+            let hangup = tokio::select! {
+                () = drain(&mut shutdown) => break,
+                hangup = hangups.recv() => hangup,
+            };
+            match hangup {
+                Some(()) => self.reload().await,
+                None => break,
             }
         }
     }
 }
 
-impl Reload {
-    fn reload(&self) {
-        let Some(path) = &self.config else {
-            log::warn!("reload: these settings came from no file, nothing changed");
-            return;
-        };
-        match self.swap(path) {
-            Ok(()) => log::info!("reload: {} is in force", path.display()),
-            Err(faults) => {
-                log::error!("reload refused, the old configuration stays in force:");
-                // A line each: the log escapes line breaks.
-                faults.lines().for_each(|fault| log::error!("{fault}"));
-            }
+impl OnHangup {
+    async fn reload(&self) {
+        let reloader = self.reloader.clone();
+        // It says itself how it ended; hangups that come meanwhile are one more reload.
+        if spawn_blocking(move || reloader.reload()).await.is_err() {
+            log::error!("the reload failed, the old configuration stays in force");
         }
     }
+}
 
-    fn swap(&self, path: &Path) -> Result<(), String> {
-        let loaded = config::load_from_machine(path, &self.registry).map_err(|faults| faults.to_string())?;
-        let settings = loaded.settings;
-        let fresh = ca::load(&settings)?;
-        for warning in &loaded.warnings {
-            log::warn!("{warning}");
-        }
-        let old = self.settings.load();
-        if old.listeners != settings.listeners || old.admin.addr != settings.admin.addr || old.log_format != settings.log_format {
-            log::warn!("reload: listeners, the admin address and the log's format change with an upgrade or a restart only");
-        }
-        if old.ledger != settings.ledger {
-            log::warn!("reload: what stands under `ledger` changes with a restart only");
-        }
-        if old.state_dir != settings.state_dir {
-            log::warn!("reload: the state directory changes with a restart only");
-        }
-        // A request that began under the old settings may still look for its authority.
-        let mut cas = CaStore::clone(&self.cas.load());
-        cas.extend(fresh);
-        self.cas.store(Arc::new(cas));
-        self.budget.set_limit_bytes(settings.limits.inflight_body_bytes);
-        program_log::announce(&settings);
-        // The operator may have mended at the provider what the file does not show (T10).
-        settings.upstreams.iter().flat_map(|upstream| &upstream.credentials).for_each(|credential| credential.standing.revive());
-        self.settings.store(Arc::new(settings));
-        self.reloaded.notify_one();
-        Ok(())
-    }
+async fn drain(shutdown: &mut ShutdownWatch) {
+    // An error says that nobody is left who could tell.
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }

@@ -16,7 +16,8 @@ use crate::domain::upstream::registry::Registry;
 use crate::ops::child::{Parent, Stage};
 use crate::ops::handover::{Awaiting, Heir};
 use crate::ops::health::Readiness;
-use crate::ops::pid_file;
+use crate::ops::pages::Pages;
+use crate::ops::{control, pid_file};
 
 /// What the two steps share.
 #[derive(Default)]
@@ -40,6 +41,7 @@ pub struct Begin {
     pub beginning: Arc<Beginning>,
     /// Whether each listening service does.
     pub stand: Vec<Arc<AtomicBool>>,
+    pub pages: Arc<Pages>,
     pub readiness: Arc<Readiness>,
     pub pid_file: PathBuf,
     pub parent: Option<Arc<Parent>>,
@@ -108,6 +110,9 @@ impl BackgroundService for Begin {
                 self.pid_file.display()
             );
         }
+        let (socket, pages) = (control::path(&self.pid_file), self.pages.clone());
+        // For as long as this process lives; a successor puts its own in the place.
+        tokio::spawn(async move { control::serve(&socket, pages, std::future::pending()).await });
         self.readiness.set_ready();
         log::info!("serving");
         if let Some(parent) = &self.parent {

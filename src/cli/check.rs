@@ -24,14 +24,16 @@ pub fn run(file: &Path, json: bool, out: &mut dyn Write) -> u8 {
 }
 
 /// Refuses what the start would refuse: certificates and keys that are there and can't be used.
-fn with_fit_files(file: &Path, loaded: Loaded) -> Result<Loaded, Faults> {
-    let unfit = app::unfit_files(&loaded.settings);
-    if unfit.is_empty() {
-        return Ok(loaded);
-    }
+fn with_fit_files(file: &Path, mut loaded: Loaded) -> Result<Loaded, Faults> {
     let file = file.display().to_string();
     let fault = |(path, message)| Fault { file: file.clone(), line: None, column: None, path, message };
-    Err(Faults { faults: unfit.into_iter().map(fault).collect(), warnings: loaded.warnings })
+    match app::look_at_files(&loaded.settings) {
+        Ok(doubts) => {
+            loaded.warnings.extend(doubts.into_iter().map(fault));
+            Ok(loaded)
+        }
+        Err(unfit) => Err(Faults { faults: unfit.into_iter().map(fault).collect(), warnings: loaded.warnings }),
+    }
 }
 
 /// Prints what loading gave.

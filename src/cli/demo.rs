@@ -73,6 +73,7 @@ pub fn run(listen: SocketAddr) -> u8 {
         conf,
         upgrade: false,
         parent: None,
+        elsewhere: Box::new(|| Ok(Vec::new())),
     }));
     why.map_or(code, |why| fail(code, &why))
 }

@@ -3,7 +3,7 @@
 //! Both read beside a gateway that runs and change nothing.
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ enum Command {
         #[command(flatten)]
         state: StateArgs,
     },
-    /// Check every line, every pair of records and every sum; exit 0, or 70 with a list of what is damaged
+    /// Check every line, every pair of records, every sum and that no file is gone; exit 0, or 70 with a list of what is damaged
     Verify {
         /// Print JSON for programs
         #[arg(long)]
@@ -97,17 +97,26 @@ fn export(since: Option<&str>, until: Option<&str>, state: &StateArgs, out: &mut
 fn verify(json: bool, state: &StateArgs, out: &mut dyn Write) -> Result<u8, Failure> {
     let state_dir = existing(state)?;
     let ledger = directory(&state_dir);
+    let (mut verdict, mut has_roll_ups) = verdict(&state_dir, &ledger)?;
+    if verdict.missing > 0 {
+        // A gateway that runs may have removed it for its age since the database was asked.
+        (verdict, has_roll_ups) = self::verdict(&state_dir, &ledger)?;
+    }
+    // A reader that left early has seen what it wanted; the exit code still tells.
+    let _ = if json { writeln!(out, "{:#}", as_json(&verdict)) } else { write_text(&verdict, has_roll_ups, out) };
+    Ok(if verdict.findings.is_empty() { EX_OK } else { EX_SOFTWARE })
+}
+
+/// What the files show, and whether there is a database to compare them with.
+fn verdict(state_dir: &Path, ledger: &Path) -> Result<(Verdict, bool), Failure> {
     // What the database knows is asked before the files are read: what is added meanwhile is no contradiction then.
-    let folded = match Store::open_existing(&state_dir) {
+    let folded = match Store::open_existing(state_dir) {
         Ok(store) => Some(store.with(usage::snapshot).map_err(database)?),
         Err(StoreError::Missing { .. }) => None,
         Err(error) => return Err(database(error)),
     };
-    let verdict = verify::verify(&ledger, folded.as_ref().map(|(marks, totals)| (marks, *totals)));
-    let verdict = verdict.map_err(|error| unreadable(&ledger, &error))?;
-    // A reader that left early has seen what it wanted; the exit code still tells.
-    let _ = if json { writeln!(out, "{:#}", as_json(&verdict)) } else { write_text(&verdict, folded.is_some(), out) };
-    Ok(if verdict.findings.is_empty() { EX_OK } else { EX_SOFTWARE })
+    let verdict = verify::verify(ledger, folded.as_ref().map(|(marks, totals)| (marks, *totals)));
+    Ok((verdict.map_err(|error| unreadable(ledger, &error))?, folded.is_some()))
 }
 
 fn existing(state: &StateArgs) -> Result<PathBuf, Failure> {
@@ -125,13 +134,13 @@ fn existing(state: &StateArgs) -> Result<PathBuf, Failure> {
 }
 
 fn write_text(verdict: &Verdict, has_roll_ups: bool, out: &mut dyn Write) -> io::Result<()> {
-    let Verdict { segments, opens, closes, in_flight, to_recover, sums, findings } = verdict;
+    let Verdict { segments, missing: _, opens, closes, in_flight, to_recover, sums, findings } = verdict;
     for finding in findings {
         writeln!(out, "{finding}")?;
     }
     writeln!(out, "{segments} segments, {opens} requests opened, {closes} closed, {in_flight} in flight, {} USD", sums.cost)?;
     if *to_recover > 0 {
-        writeln!(out, "{to_recover} were open when a process was killed; the next start closes them")?;
+        writeln!(out, "{to_recover} were open when a process was killed; the next start closes them, or a gateway that runs")?;
     }
     if !has_roll_ups {
         writeln!(out, "there is no database yet to compare the sums with")?;
@@ -149,6 +158,7 @@ fn as_json(verdict: &Verdict) -> Value {
     json!({
         "ok": verdict.findings.is_empty(),
         "segments": verdict.segments,
+        "segments_missing": verdict.missing,
         "opens": verdict.opens,
         "closes": verdict.closes,
         "in_flight": verdict.in_flight,
@@ -164,6 +174,6 @@ fn database(error: StoreError) -> Failure {
     Failure(if matches!(error, StoreError::Busy { .. }) { EX_TEMPFAIL } else { EX_SOFTWARE }, error.to_string())
 }
 
-fn unreadable(ledger: &std::path::Path, error: &io::Error) -> Failure {
+fn unreadable(ledger: &Path, error: &io::Error) -> Failure {
     Failure(EX_SOFTWARE, format!("the ledger in {} can't be read: {error}", ledger.display()))
 }

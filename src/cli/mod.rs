@@ -2,12 +2,16 @@
 
 pub mod check;
 pub mod client;
+pub mod completions;
 pub mod demo;
 pub mod explain;
 pub mod ledger;
+pub mod man;
 pub mod mock;
 pub mod price;
+pub mod reload;
 pub mod run;
+mod running;
 mod server_conf;
 mod span;
 mod state;
@@ -67,17 +71,24 @@ enum Command {
     Usage(usage::Args),
     /// Export the ledger's entries, or prove its files
     Ledger(ledger::Args),
+    /// Read the running gateway's configuration again; a refused one changes nothing (exit 64, with every fault)
+    Reload(running::RunningArgs),
     /// Replace the running gateway by this program and its configuration, without losing a connection
-    Upgrade {
-        /// Pingora's own settings; the running process is found by their pid_file
-        #[arg(short, long, value_name = "FILE", default_value = CONF)]
-        conf: PathBuf,
-        /// The gateway's configuration
-        #[arg(long, value_name = "FILE", default_value = CONFIG)]
-        config: PathBuf,
+    Upgrade(running::RunningArgs),
+    /// Say how the running gateway is
+    Status {
+        #[command(flatten)]
+        running: running::RunningArgs,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
     },
     /// Run the scripted provider alone
     Mock(mock::Args),
+    /// Print what a shell needs to complete commands and flags
+    Completions(completions::Args),
+    /// Print the manual page: trollbridge man | man -l -
+    Man(man::Args),
 }
 
 /// How the gateway runs.
@@ -125,7 +136,13 @@ pub fn main() -> ExitCode {
         Command::Demo { listen } => demo::run(listen).into(),
         Command::Usage(args) => usage::run(&args, &mut out).into(),
         Command::Ledger(args) => ledger::run(&args, &mut out).into(),
-        Command::Upgrade { conf, config } => upgrade::run(&conf, &config, &mut out).into(),
+        Command::Reload(args) => reload::run(&args, &mut out).into(),
+        Command::Upgrade(args) => upgrade::run(&args, &mut out).into(),
+        Command::Status { running, json } => {
+            running::status(&running, json, |document| format!("{document:#}\n"), &mut out).into()
+        }
         Command::Mock(args) => mock::run(&args).into(),
+        Command::Completions(args) => completions::run(&args, &mut out).into(),
+        Command::Man(args) => man::run(&args, &mut out).into(),
     }
 }

@@ -54,16 +54,21 @@ fn plan(args: &RunArgs, parent: Option<Arc<Parent>>) -> Result<Intent, String> {
         ));
     }
     let registry = Arc::new(Registry::default());
-    let conf = server_conf::load(&args.conf);
-    if (args.daemon || conf.as_ref().is_ok_and(|conf| conf.daemon)) && parent.is_none() {
-        return Ok(Intent::Background(Box::new(conf?)));
+    if parent.is_none() {
+        let conf = server_conf::load(&args.conf, &config::state_dir_of(&args.config))?;
+        if args.daemon || conf.daemon {
+            return Ok(Intent::Background(Box::new(conf)));
+        }
     }
     let loaded = config::load_from_machine(&args.config, &registry).map_err(|faults| faults.to_string())?;
     for warning in &loaded.warnings {
         log::warn!("{warning}");
     }
+    let state_dir = loaded.settings.state_dir.clone();
+    let conf = server_conf::load(&args.conf, &state_dir)?;
+    let elsewhere = Box::new(server_conf::changes_since(&conf, args.conf.clone(), state_dir));
     let (settings, config, upgrade) = (loaded.settings, Some(args.config.clone()), args.upgrade);
-    Ok(Intent::Serve(Box::new(Plan { settings, config, registry, conf: conf?, upgrade, parent })))
+    Ok(Intent::Serve(Box::new(Plan { settings, config, registry, conf, upgrade, parent, elsewhere })))
 }
 
 /// Starts the gateway as a process of its own and waits until it serves; until it can take the listening sockets, when it is to take
@@ -144,7 +149,7 @@ pub fn outcome(outcome: Result<(), Obstacle>) -> (u8, Option<String>) {
 /// Checks both files as a start would read them, and starts nothing (`--test`); returns the exit code.
 pub fn test(args: &RunArgs, out: &mut dyn Write) -> u8 {
     let checked = check::run(&args.config, false, out);
-    match server_conf::load(&args.conf) {
+    match server_conf::load(&args.conf, &config::state_dir_of(&args.config)) {
         Ok(_) => checked,
         Err(why) => refuse(&why),
     }

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::run::{gave_up, refuse, say, start};
-use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, RunArgs, server_conf};
+use crate::cli::running::{RunningArgs, give_up};
+use crate::cli::{EX_OK, EX_SOFTWARE, RunArgs, server_conf};
 use crate::config;
 use crate::domain::upstream::registry::Registry;
 use crate::ops::child::{Output, Stage};
@@ -29,22 +30,20 @@ const SOCKET_COMES: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Does the whole procedure and says its outcome; returns the exit code.
-pub fn run(conf: &Path, config: &Path, out: &mut dyn Write) -> u8 {
+pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
     program_log::start();
-    if let Err(faults) = config::load_from_machine(config, &Registry::default()) {
-        return refuse(&format!("{faults}\nNothing was changed: the running gateway serves as before."));
-    }
-    let settings = match server_conf::load(conf) {
-        Ok(settings) => settings,
-        Err(why) => return refuse(&format!("{why}\nNothing was changed: the running gateway serves as before.")),
+    let unchanged = "Nothing was changed: the running gateway serves as before.";
+    let loaded = match config::load_from_machine(&args.config, &Registry::default()) {
+        Ok(loaded) => loaded,
+        Err(faults) => return refuse(&format!("{faults}\n{unchanged}")),
     };
-    let pid_path = Path::new(&settings.pid_file);
-    let old = match running(pid_path) {
-        Ok(old) => old,
-        Err(why) => {
-            say(&why);
-            return EX_TEMPFAIL;
-        }
+    let conf = match server_conf::load(&args.conf, &loaded.settings.state_dir) {
+        Ok(conf) => conf,
+        Err(why) => return refuse(&format!("{why}\n{unchanged}")),
+    };
+    let old = match args.find() {
+        Ok(running) => running.pid,
+        Err(missed) => return give_up(&missed),
     };
     if let Some(unit) = unit_of_another(old) {
         return refuse(&format!(
@@ -52,8 +51,8 @@ pub fn run(conf: &Path, config: &Path, out: &mut dyn Write) -> u8 {
              systemctl reload {unit}"
         ));
     }
-    let args =
-        RunArgs { conf: conf.to_owned(), config: config.to_owned(), upgrade: true, daemon: false, test: false, reports: false };
+    let (conf_path, config_path) = (args.conf.clone(), args.config.clone());
+    let args = RunArgs { conf: conf_path, config: config_path, upgrade: true, daemon: false, test: false, reports: false };
     let mut new = match start(&args, true, &missing_vars(old), output_of(old)) {
         Ok(new) => new,
         Err(code) => return code,
@@ -66,7 +65,7 @@ pub fn run(conf: &Path, config: &Path, out: &mut dyn Write) -> u8 {
     if let Err(missed) = new.reaches(Stage::Waits, MOST_START) {
         return serves_on(gave_up(new, &missed));
     }
-    let (upgrade_sock, began) = (Path::new(&settings.upgrade_sock), Instant::now());
+    let (upgrade_sock, began) = (Path::new(&conf.upgrade_sock), Instant::now());
     while !handover::somebody_waits(upgrade_sock) && began.elapsed() < SOCKET_COMES {
         thread::sleep(LOOK_AGAIN);
     }
@@ -83,30 +82,13 @@ pub fn run(conf: &Path, config: &Path, out: &mut dyn Write) -> u8 {
         }
         return serves_on(code);
     }
-    let limit = settings.grace_period_seconds.unwrap_or_default();
+    let limit = conf.grace_period_seconds.unwrap_or_default();
     let _ = writeln!(
         out,
         "process {} serves; process {old} finishes what is open there, for at most {limit} seconds, and ends",
         new.pid()
     );
     EX_OK
-}
-
-/// The process that serves, by its pid file.
-///
-/// # Errors
-///
-/// What is wrong, as a sentence.
-fn running(pid_path: &Path) -> Result<u32, String> {
-    let path = pid_path.display();
-    let start = "Start the gateway with `trollbridge run`.";
-    match pid_file::read(pid_path) {
-        None => Err(format!("No gateway runs: there is no pid file {path}. {start}")),
-        Some(pid) if !pid_file::is_ours(pid) => {
-            Err(format!("No gateway runs: {path} names process {pid}, which is gone or another program. {start}"))
-        }
-        Some(pid) => Ok(pid),
-    }
 }
 
 fn signal(pid: u32, signal: Signal) -> Result<(), String> {

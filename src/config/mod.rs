@@ -15,7 +15,7 @@ mod source;
 mod variable;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fault::Report;
 pub use fault::{Fault, Faults, Warning};
@@ -52,6 +52,19 @@ pub fn load(
     read: &dyn Fn(&Path) -> io::Result<String>,
 ) -> Result<Loaded, Faults> {
     load_known(path, variable, read, &Registry::default())
+}
+
+/// Where a file keeps the state, as far as it can be told of one that is at fault elsewhere: for finding a gateway that runs.
+pub fn state_dir_of(path: &Path) -> PathBuf {
+    let variable = |name: &str| std::env::var(name).ok();
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let root = source::parse(text, &variable, &mut Report::new("", text));
+    let written = match root.as_ref().and_then(|root| root.member("state_dir")).map(|node| &node.value) {
+        Some(source::Value::Text(text)) => text.value.clone(),
+        _ => None,
+    };
+    parse::state_dir(written, &variable)
 }
 
 fn load_known(

@@ -12,13 +12,20 @@
 //! 1. **Start.** An account begins with the grants of the store minus what the ledger's roll-ups (folded segments) hold for the client at
 //!    that moment.
 //! 2. **Own requests.** [`Reservation::settle`] takes their cost at once. A reservation that is dropped costs nothing.
-//! 3. **Folding.** A segment that *this* process wrote changes nothing here: its costs were taken at step 2. A segment of another writer
-//!    (a process that was killed, or the old one of an upgrade) was not counted at step 1, because only folded segments were: its entries are
-//!    [settled](Account::settle) as they are found there, each once.
-//! 4. **Grants.** A change of the grants in the store reaches the account as a difference.
+//! 3. **Costs of others.** A segment that *this* process wrote changes nothing here: its costs were taken at step 2. A segment of another
+//!    writer (the other process of an upgrade, or one that was killed) was not counted at step 1 beyond where it was folded: its entries
+//!    are [settled](Account::settle) as they are found there, each once.
+//! 4. **Reservations of others.** What another writer has open is [held](Account::hold), from its open in the segment until its close is
+//!    found there, or until somebody has looked after a writer that was killed. An account begins with what is open at step 1.
+//! 5. **Grants.** A change of the grants in the store reaches the account as a difference.
 //!
-//! Between two processes of an upgrade, each knows the other's requests only once they have ended and were found, some seconds later:
-//! for the length of a drain a client can overspend by what it has in flight at the old process.
+//! # Two processes
+//!
+//! During an upgrade both reserve. While another process writes, a reservation is made in turns: this process reads what the other one
+//! has written, reserves, and writes its open, and only then the other one may (`ops::ledger::company`). So the two together never reserve
+//! more than there is, and a balance falls below zero only as it does with one. Where a process is stopped in the middle of its turn the
+//! other one does not wait for it: what the stopped one has reserved in that moment comes on top. A close that is not read yet, or that a
+//! full disk keeps in memory, leaves its reservation held: too little is free then, never too much.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -88,7 +95,15 @@ impl Account {
         }
     }
 
-    /// Takes a cost that was not reserved here: what a fold brings in from another writer's segment.
+    /// Sets aside what another process has reserved already, whether it is free here or not.
+    pub fn hold(self: &Arc<Self>, amount: NanoUsd) -> Reservation {
+        let amount = signed(amount);
+        self.add(-amount);
+        self.reserved.fetch_add(amount, Ordering::Relaxed);
+        Reservation { account: self.clone(), amount_nano_usd: amount }
+    }
+
+    /// Takes a cost that was not reserved here: an entry of another writer's segment.
     pub fn settle(&self, cost: NanoUsd) {
         self.add(-signed(cost));
     }
@@ -168,10 +183,13 @@ fn of_one_answer(api: Api, asked: AskedOutput, most: u64) -> u64 {
     limit.filter(|limit| *limit > 0).unwrap_or(u64::MAX).min(most)
 }
 
-/// How many answers are generated. `best_of` is the number of candidates of which the `n` best are given, not a factor of `n`.
+/// How many answers are generated. `best_of` is the number of candidates of which the `n` best are given, not a factor of `n`; each
+/// prompt of a text completion gets as many.
 fn answers(api: Api, asked: AskedOutput) -> u64 {
+    let of_one_prompt = asked.n.max(asked.best_of).unwrap_or(1).max(1);
     match api {
-        Api::ChatCompletions | Api::Completions => asked.n.max(asked.best_of).unwrap_or(1).max(1),
+        Api::ChatCompletions => of_one_prompt,
+        Api::Completions => of_one_prompt.saturating_mul(asked.prompts.unwrap_or(1).max(1)),
         _ => 1,
     }
 }

@@ -54,6 +54,17 @@ fn g4_costs_of_other_writers_and_grants_move_the_balance() {
 }
 
 #[test]
+fn g4_what_another_process_reserved_is_held_whether_it_is_free_or_not() {
+    let account = Arc::new(Account::new(100));
+    let (first, second) = (account.hold(nano(70)), account.hold(nano(50)));
+    assert_eq!((account.free_nano_usd(), account.reserved_nano_usd(), account.balance_nano_usd()), (-20, 120, 100));
+    assert_eq!(account.reserve(NanoUsd::ZERO).unwrap_err(), Short { missing: nano(20) });
+    first.settle(nano(10));
+    drop(second);
+    assert_eq!((account.free_nano_usd(), account.reserved_nano_usd(), account.balance_nano_usd()), (90, 0, 90));
+}
+
+#[test]
 fn absurd_amounts_saturate() {
     let account = Arc::new(Account::new(i64::MAX));
     account.grant(i64::MAX);
@@ -171,6 +182,10 @@ fn g4_the_output_is_reserved_for_every_answer_that_is_asked_for() {
         assert_eq!(of(api, AskedOutput { n: Some(10), ..AskedOutput::default() }), 6_000 + 10 * 500_000, "each up to the most");
         assert_eq!(of(api, asked(Some(u64::MAX), Some(u64::MAX))), u64::MAX, "the dearest amount there is");
     }
+    let prompts = |prompts| AskedOutput { prompts, ..asked(Some(2), None) };
+    assert_eq!(of(Api::Completions, prompts(Some(30))), 6_000 + 2 * 30 * 10_000, "each prompt gets its answers");
+    assert_eq!(of(Api::Completions, prompts(Some(0))), 6_000 + 2 * 10_000);
+    assert_eq!(of(Api::ChatCompletions, prompts(Some(30))), 6_000 + 2 * 10_000, "a chat has no prompts");
     for api in [Api::Messages, Api::Responses, Api::Other] {
         assert_eq!(of(api, AskedOutput { max_output_tokens: Some(10), ..asked(Some(10), Some(10)) }), 6_000 + 10_000, "{api:?}");
     }

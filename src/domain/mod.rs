@@ -1,5 +1,6 @@
 //! Decides. Values in, values out: no Pingora, no tokio, no log, no file, no clock, no environment; time is an argument.
 
+pub mod admission;
 pub mod answer;
 pub mod billing;
 pub mod client;

@@ -31,6 +31,8 @@ pub struct OpenBooks {
 pub fn open(gateway: &Gateway, ctx: &mut Context) -> Result<(), Refusal> {
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Ok(()) };
     let account = ctx.client.as_ref().and_then(|caller| caller.account());
+    // Until the open is written: the other process of an upgrade sees it before it reserves.
+    let _turn = account.and_then(|_| gateway.ledger.turn());
     let reservation = match account {
         Some(account) => {
             let (bytes, output) = (ctx.asked.body_bytes, ctx.asked.output);
@@ -64,6 +66,10 @@ pub fn close(ctx: &mut Context, end: End) {
         json_bytes: if ctx.delivery.is_sse() { 0 } else { ctx.delivery.bytes() },
     };
     let bill = Bill::of(&seen, &arrival.settings.billing, price);
+    let usage = bill.usage.unwrap_or_default();
+    // Counted here and nowhere else, so that the metrics' sums are the ledger's.
+    let pattern = arrival.settings.routing.pattern_of(&routed.route, ctx.asked.model.as_deref());
+    arrival.in_flight.counters().booked(&routed.route.upstream.name, &pattern, bill.source, &usage, bill.cost);
     let client_key = client_key(ctx);
     let closed = books.ticket.close(&Close {
         dispatch: dispatch(ctx, arrival, routed, client_key.as_deref()),
@@ -73,7 +79,7 @@ pub fn close(ctx: &mut Context, end: End) {
         end,
         stream: ctx.delivery.is_sse(),
         source: bill.source,
-        usage: bill.usage.unwrap_or_default(),
+        usage,
         cost: bill.cost,
         multiplier: price.multiplier(),
         first_byte: ctx.attempt.first_byte,

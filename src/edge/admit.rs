@@ -9,16 +9,18 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{Method, header};
 use pingora_core::{Error, Result};
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use crate::domain::answer::{NotConfigured, Refusal, models};
+use crate::domain::admission::{self, Head, Rewrite, Way};
+use crate::domain::answer::{Refusal, models};
 use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::headers;
+use crate::domain::json::prompts;
 use crate::domain::json::splice::splice;
-use crate::domain::route::{ListedModel, Model, Route, join};
-use crate::domain::settings::{Auth, Settings};
-use crate::domain::upstream::Upstream;
+use crate::domain::route::{ListedModel, Model};
+use crate::domain::settings::Auth;
 use crate::edge::accounting;
 use crate::edge::body::{self, Body, Unread};
 use crate::edge::context::{Arrival, Context, Routed};
@@ -27,6 +29,7 @@ use crate::edge::gateway::Gateway;
 use crate::edge::respond;
 use crate::edge::rotation;
 use crate::ops::clock;
+use crate::ops::counters::Phase;
 
 /// What becomes of a request.
 pub enum Admission {
@@ -111,45 +114,27 @@ async fn steps(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> R
     }
     let caller = authenticate(gateway, &settings.auth, &session.req_header().headers)?;
     let caller = ctx.client.insert(caller).clone();
-    standing(&caller, arrival.unix_ms)?;
-    if settings.billing.require_credits && caller.account().is_none() && api != Api::Models {
-        return Err(Refusal::NoBalance.into());
-    }
-    let path = session.req_header().uri.path();
-    if join::escapes(path) || (matches!(api, Api::Other | Api::Unknown) && Api::is_disguised(path)) {
-        return Err(unknown_path(session).into());
-    }
-    if api == Api::Models {
-        return answer_models(session, ctx).await;
-    }
+    admission::may_call(&settings, &caller, api, arrival.unix_ms)?;
     let request = session.req_header();
-    let takes_method = !api.is_post_only() || request.method == Method::POST;
-    if takes_method && carries_json(&request.method, &request.headers) && api != Api::Unknown {
-        if let Some(encoding) = content_encoding(&request.headers) {
-            return Err(Refusal::CompressedBody { encoding }.into());
+    let head = Head { method: &request.method, path: request.uri.path(), host: host_of(request), headers: &request.headers };
+    let route = match admission::way(&settings, api, head)? {
+        Way::Models => return answer_models(session, ctx).await,
+        Way::ByModel => {
+            let read = Box::pin(body::read(session, &settings.limits, &gateway.budget)).await?;
+            return route_by_model(gateway, ctx, read).map_err(Stop::from);
         }
-        let read = Box::pin(body::read(session, &settings.limits, &gateway.budget)).await?;
-        return route_by_model(gateway, ctx, read).map_err(Stop::from);
-    }
-    let host = host_of(session);
-    let Some(route) = host.and_then(|host| settings.routing.by_host(&host)) else {
-        return Err(match api {
-            Api::Unknown => unknown_path(session),
-            _ if !takes_method => Refusal::WrongMethod { allow: "POST" },
-            _ => Refusal::NotJson,
-        }
-        .into());
+        Way::ByHost(route) => route,
     };
     if let Some(declared) = body::declared_length(&session.req_header().headers)
         && declared > settings.limits.max_body_bytes
     {
         return Err(Refusal::BodyTooLarge { limit_bytes: settings.limits.max_body_bytes }.into());
     }
-    permitted(&settings, &caller, api, None, &route)?;
+    admission::permitted(&settings, &caller, api, None, &route)?;
     exchange.expect_body_by(Instant::now() + settings.limits.body_read);
     let upstream = route.upstream.clone();
     ctx.routed = Some(Box::new(Routed { route, length: None, asked_model: None, usage_asked_by_us: false }));
-    configured(&upstream)?;
+    admission::configured(&upstream)?;
     rotation::begin(ctx)?;
     Ok(accounting::open(gateway, ctx)?)
 }
@@ -164,26 +149,6 @@ fn authenticate(gateway: &Gateway, auth: &Auth, headers: &http::HeaderMap) -> Re
     }
 }
 
-/// Refuses a client whose key has ended; by now the access line has its name.
-fn standing(caller: &Caller, now_unix_ms: u64) -> Result<(), Refusal> {
-    caller.client().map_or(Ok(()), |client| client.admit(now_unix_ms))
-}
-
-/// Refuses a model that the caller may not use, or that has no price where one is required; `asked` is the name in the request.
-fn permitted(settings: &Settings, caller: &Caller, api: Api, asked: Option<&str>, route: &Route) -> Result<(), Refusal> {
-    // A batch names its models where nobody looks, and its answer says nothing of what it will cost.
-    if api == Api::Other && caller.is_limited() {
-        return Err(Refusal::PathNotMetered);
-    }
-    if !caller.may_use(asked.into_iter().chain(route.model.iter().flat_map(|model| model.names()))) {
-        return Err(Refusal::ModelNotAllowed { model: asked.map(str::to_owned) });
-    }
-    if settings.billing.require_price && !route.has_price() {
-        return Err(Refusal::NoPrice { model: asked.map(str::to_owned) });
-    }
-    Ok(())
-}
-
 /// Routes a JSON request and prepares the body that every attempt sends.
 fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<(), Refusal> {
     let Some(arrival) = ctx.arrival.as_ref() else { return Ok(()) };
@@ -192,22 +157,22 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
     let deciding = Instant::now();
     ctx.asked.body_bytes = chunks.iter().map(Bytes::len).sum();
     ctx.asked.peek = took;
-    let routed = match &peeked {
+    match &peeked {
         Ok(peeked) => {
             ctx.asked.model = peeked.model.as_ref().map(|model| model.name.clone());
             ctx.asked.stream = peeked.stream;
             ctx.asked.output = peeked.output;
-            routing.by_model(ctx.asked.model.as_deref())
-        }
-        Err(error) => {
-            counters.parse_error();
-            match routing.for_invalid_json() {
-                Some(route) if !error.is_ambiguous() => Ok(route),
-                _ => Err(Refusal::BadBody(error.clone())),
+            if let Some(list) = peeked.prompts.clone().filter(|_| arrival.api == Api::Completions) {
+                ctx.asked.output.prompts = Some(prompts::count(chunks.iter().map(|chunk| &**chunk), list));
             }
         }
-    };
-    let spent = took + deciding.elapsed();
+        Err(_) => counters.parse_error(),
+    }
+    let routed = admission::route_of(routing, &peeked);
+    let decided_in = deciding.elapsed();
+    counters.phase(Phase::Peek, took);
+    counters.phase(Phase::Route, decided_in);
+    let spent = took + decided_in;
     // With model routing off there is nothing to succeed or to fall back from (K14).
     match &routed {
         _ if !routing.model_based() => {}
@@ -216,47 +181,21 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
     }
     let route = routed?;
     if let Some(caller) = &ctx.client {
-        permitted(&arrival.settings, caller, arrival.api, ctx.asked.model.as_deref(), &route)?;
+        admission::permitted(&arrival.settings, caller, arrival.api, ctx.asked.model.as_deref(), &route)?;
     }
-    let mut edits = Vec::new();
-    let mut asked_model = None;
-    let mut usage_asked_by_us = false;
-    if let Ok(peeked) = &peeked {
-        let renamed = route.model.as_ref().and_then(|model| model.upstream_model_id.as_deref());
-        if let Some(edit) = renamed.and_then(|to| peeked.rename_model(to)) {
-            asked_model = ctx.asked.model.clone();
-            edits.push(edit);
-        }
-        let streams_chat = matches!(arrival.api, Api::ChatCompletions | Api::Completions) && peeked.stream;
-        if arrival.settings.inject_include_usage && streams_chat {
-            let asked = peeked.ask_for_usage();
-            usage_asked_by_us = asked.is_some();
-            edits.extend(asked);
-        }
-    }
+    let rewrite = peeked.as_ref().map(|peeked| admission::rewrite(&arrival.settings, arrival.api, peeked, &route));
+    let Rewrite { edits, is_renamed, asks_for_usage } = rewrite.unwrap_or_default();
     if !edits.is_empty() {
         splice(&mut chunks, edits);
     }
     let length = chunks.iter().map(Bytes::len).sum();
     arrival.exchange.keep_body(chunks, permit);
     let upstream = route.upstream.clone();
-    ctx.routed = Some(Box::new(Routed { route, length: Some(length), asked_model, usage_asked_by_us }));
-    configured(&upstream)?;
+    let asked_model = is_renamed.then(|| ctx.asked.model.clone()).flatten();
+    ctx.routed = Some(Box::new(Routed { route, length: Some(length), asked_model, usage_asked_by_us: asks_for_usage }));
+    admission::configured(&upstream)?;
     rotation::begin(ctx)?;
     accounting::open(gateway, ctx)
-}
-
-/// An upstream that exists by name only is known before any network is touched; asked last, so that the access line names it.
-fn configured(upstream: &Upstream) -> Result<(), Refusal> {
-    if upstream.missing().is_none() {
-        return Ok(());
-    }
-    let upstream = match &*upstream.name {
-        "main" => NotConfigured::Main,
-        "ohmygpt" => NotConfigured::OhmyGpt,
-        other => NotConfigured::Other(other.to_owned()),
-    };
-    Err(Refusal::NotConfigured { upstream })
 }
 
 async fn answer_probe(session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
@@ -300,32 +239,7 @@ fn is_read(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
 
-/// A request that is routed by its model: a method with a body, and a body that says it is JSON or says nothing.
-fn carries_json(method: &Method, headers: &http::HeaderMap) -> bool {
-    if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
-        return false;
-    }
-    let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return true };
-    let essence = content_type.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let ends_with = |end: &[u8]| {
-        essence.len() > end.len() && essence.get(essence.len() - end.len()..).is_some_and(|e| e.eq_ignore_ascii_case(end))
-    };
-    ends_with(b"/json") || ends_with(b"+json")
-}
-
-fn content_encoding(headers: &http::HeaderMap) -> Option<String> {
-    let encoding = headers.get(header::CONTENT_ENCODING)?.to_str().unwrap_or("?").trim().to_owned();
-    (!encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity")).then_some(encoding)
-}
-
-fn host_of(session: &Session) -> Option<String> {
-    let request = session.req_header();
-    match request.uri.host() {
-        Some(host) => Some(host.to_owned()),
-        None => request.headers.get(header::HOST)?.to_str().ok().map(str::to_owned),
-    }
-}
-
-fn unknown_path(session: &Session) -> Refusal {
-    Refusal::UnknownPath { path: session.req_header().uri.path().to_owned() }
+/// The target's host, else that of `Host`.
+fn host_of(request: &RequestHeader) -> Option<&str> {
+    request.uri.host().or_else(|| request.headers.get(header::HOST)?.to_str().ok())
 }

@@ -18,6 +18,7 @@ use crate::edge::gateway::Gateway;
 use crate::edge::peer;
 use crate::edge::rotation::{self, Because};
 use crate::edge::tunnel::TunnelFailure;
+use crate::ops::counters::Phase;
 use crate::ops::resolver::Resolver;
 
 /// A body up to this size never blocks on Pingora's pipe to the upstream: it holds four pieces.
@@ -109,8 +110,10 @@ async fn address(resolver: &Resolver, upstream: &Upstream, pick: Pick) -> Result
 /// The connection stands; from here on the head is due.
 pub fn connected(ctx: &mut Context) {
     let Some(began) = ctx.attempt.began else { return };
-    ctx.attempt.connect = Some(began.elapsed());
+    let took = began.elapsed();
+    ctx.attempt.connect = Some(took);
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return };
+    arrival.in_flight.counters().phase(Phase::Connect, took);
     let by = Instant::now() + routed.route.upstream.timeouts.first_byte;
     arrival.exchange.watch(Watch::Until { by });
 }

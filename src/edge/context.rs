@@ -13,10 +13,12 @@ use crate::domain::ledger::End;
 use crate::domain::route::Route;
 use crate::domain::settings::Settings;
 use crate::domain::upstream::first_event::FirstEvent;
+use crate::domain::upstream::passed::PassedOver;
 use crate::domain::upstream::pool::{Pick, Tried};
 use crate::edge::accounting::{self, OpenBooks};
 use crate::edge::deliver::Delivery;
 use crate::edge::exchange::Exchange;
+use crate::edge::finish;
 use crate::ops::counters::InFlight;
 
 /// One request from its first byte to its access line.
@@ -74,6 +76,8 @@ pub struct Routed {
 #[derive(Default)]
 pub struct Rotation {
     pub tried: Tried,
+    /// Who does not carry the request, and why, for the access line.
+    pub passed: PassedOver,
     /// Who took the request and lost it: a proxy's fault if another one brings the answer, the provider's if none does.
     pub lost: Vec<Pick>,
     /// Whose keys were answered with 403: theirs is the fault if another key may what they may not.
@@ -110,6 +114,7 @@ pub struct Booked {
 impl Drop for Context {
     fn drop(&mut self) {
         accounting::close(self, End::Interrupted);
+        finish::count(self, End::Interrupted);
     }
 }
 
@@ -124,4 +129,6 @@ pub struct Outcome {
     pub booked: Option<Booked>,
     /// The client got the whole answer, whatever became of the upstream's connection.
     pub complete: bool,
+    /// It is in the counters of finished requests.
+    pub is_counted: bool,
 }

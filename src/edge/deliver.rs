@@ -26,6 +26,7 @@ use crate::domain::usage::whole::WholeEvents;
 use crate::domain::usage::{Framing, Meter, Report, Shape};
 use crate::edge::accounting;
 use crate::edge::context::{Arrival, Context, Routed};
+use crate::ops::counters::OpenStream;
 
 /// An answer ended before it was complete, in a way that Pingora can't see.
 pub const UPSTREAM_CUT: ErrorType = ErrorType::Custom("UpstreamCut");
@@ -58,6 +59,8 @@ pub struct Passing {
     /// For an answer that is compressed: what reads it, and what looks for keys in its clear form.
     clear: Option<(Decoder, GuardScan)>,
     bytes: u64,
+    /// Counts an event stream as open until it is dropped.
+    _open: Option<OpenStream>,
 }
 
 enum Rewrite {
@@ -117,6 +120,7 @@ impl Delivery {
             meter: Meter::new(shape, framing).counting_text(),
             clear: decoder.map(|decoder| (decoder, upstream.guard.scan())),
             bytes: 0,
+            _open: sse.then(|| arrival.in_flight.open_stream()),
         })))
     }
 

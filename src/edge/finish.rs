@@ -12,12 +12,14 @@ use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::id::RequestId;
 use crate::domain::ledger::End;
+use crate::domain::route::Route;
 use crate::domain::usage::{Report, Source};
 use crate::edge::accounting;
 use crate::edge::context::{Booked, Context};
 use crate::edge::gateway::Records;
 use crate::ops::access_log::AccessEntry;
 use crate::ops::clock;
+use crate::ops::counters::Went;
 
 /// How a request ended (U7).
 fn end_of(ctx: &Context, error: Option<&Error>) -> End {
@@ -51,30 +53,21 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
     let end = end_of(ctx, error);
     // Whatever has not seen its end by now has none: a client that left, an attempt that nobody could finish.
     accounting::close(ctx, end);
-    let Some(arrival) = &ctx.arrival else { return };
     // The line says what the books say: a client that drops its connection behind the last byte has its answer.
     let Booked { bill, end } = ctx.outcome.booked.unwrap_or(Booked { bill: Bill::NOTHING, end });
+    count(ctx, end);
+    let Some(arrival) = &ctx.arrival else { return };
     let end = end.label();
     let request = session.req_header();
     let routed = ctx.routed.as_deref();
     let route = routed.map(|routed| &routed.route);
     let upstream = route.map(|route| &*route.upstream);
     let asked = upstream.filter(|_| ctx.attempt.number > 0);
+    let skipped = upstream.and_then(|upstream| ctx.rotation.passed.text(upstream));
     let credential = asked.and_then(|upstream| upstream.credential(ctx.attempt.pick));
     let proxy = asked.and_then(|upstream| upstream.proxy(ctx.attempt.pick));
-    let report = ctx.delivery.report();
     let refusal = ctx.outcome.refusal.as_ref().map(Refusal::label);
 
-    records.counters.finished(ctx.outcome.status, end);
-    if let Some(label) = refusal {
-        records.counters.refused(label);
-    }
-    if let Some(usage) = &bill.usage {
-        records.counters.used(usage);
-    }
-    if let Some(Report { clamped: clamped @ 1.., .. }) = report {
-        records.counters.usage_clamped(clamped.into());
-    }
     records.access_log.write(&AccessEntry {
         id: &arrival.id,
         opened_at_unix_ms: arrival.unix_ms,
@@ -85,7 +78,8 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
         dialect: arrival.dialect,
         model: ctx.asked.model.as_deref(),
         upstream_model: route.and_then(|route| route.model.as_ref()).and_then(|model| model.upstream_model_id.as_deref()),
-        rule: route.map(|route| route.rule.label()),
+        rule: route.map(Route::reason),
+        skipped: skipped.as_deref(),
         upstream: upstream.map(|upstream| &*upstream.name),
         endpoint: upstream.and_then(|upstream| upstream.endpoint.as_ref()).map(|endpoint| endpoint.authority()),
         proxy: proxy.map(|proxy| &*proxy.id),
@@ -108,6 +102,27 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
     });
 }
 
+/// Counts a request that has ended, once.
+pub fn count(ctx: &mut Context, end: End) {
+    let Some(arrival) = &ctx.arrival else { return };
+    if std::mem::replace(&mut ctx.outcome.is_counted, true) {
+        return;
+    }
+    let (counters, status) = (arrival.in_flight.counters(), ctx.outcome.status);
+    counters.finished(status, end.label());
+    if let Some(refusal) = &ctx.outcome.refusal {
+        counters.refused(refusal.label());
+    }
+    if let Some(Report { clamped: clamped @ 1.., .. }) = ctx.delivery.report() {
+        counters.usage_clamped(clamped.into());
+    }
+    if let Some(routed) = ctx.routed.as_deref() {
+        let first_byte = ctx.attempt.first_byte.filter(|_| (200..300).contains(&status));
+        let went = Went { end, attempts: ctx.attempt.number, first_byte, total: arrival.at.elapsed() };
+        counters.finished_at(&routed.route.upstream.name, &went);
+    }
+}
+
 /// Writes the line of a head that was refused before it became a request, and counts it; `head` as far as it could be read.
 pub fn finish_head(records: &Records, id: &RequestId, head: Option<&RequestHeader>, dialect: Dialect, refusal: &Refusal) {
     let (status, label, end) = (refusal.answer().status, refusal.label(), "refused");
@@ -124,6 +139,7 @@ pub fn finish_head(records: &Records, id: &RequestId, head: Option<&RequestHeade
         model: None,
         upstream_model: None,
         rule: None,
+        skipped: None,
         upstream: None,
         endpoint: None,
         proxy: None,

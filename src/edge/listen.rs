@@ -13,11 +13,12 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
 
-use crate::domain::settings::{Listener, Settings};
+use crate::domain::settings::{Listener, Settings, TlsFiles};
 use crate::edge::admin::Admin;
 use crate::edge::front::Front;
 use crate::edge::gateway::Gateway;
 use crate::ops::drain::Drain;
+use crate::ops::tls::{Certificates, Served};
 
 /// A plain connection reads heads and bodies in few large pieces as it is; a smaller buffer costs nothing and saves memory for
 /// every open stream. TLS keeps Pingora's size: its records are read through it.
@@ -28,13 +29,19 @@ pub fn clients(
     conf: &Arc<ServerConf>,
     gateway: Gateway,
     settings: Arc<ArcSwap<Settings>>,
+    certificates: &Certificates,
     drain: Arc<Drain>,
 ) -> Result<Service<Front>> {
     let (listeners, patient_for) = (settings.load().listeners.clone(), settings.load().limits.keepalive);
     let records = gateway.records();
     let mut service = Service::new("clients".to_owned(), Front::new(http_proxy(conf, gateway), settings, records, drain));
+    let mut certificates = certificates.in_order();
     for listener in &listeners {
-        service.add_listener(endpoint(listener, patient_for)?);
+        let mut endpoint = endpoint(listener, patient_for);
+        if let Some(files) = &listener.tls {
+            endpoint = endpoint.tls(tls(files, certificates.next())?);
+        }
+        service.add_listener(endpoint);
     }
     Ok(service)
 }
@@ -53,15 +60,31 @@ fn patience(limit: Duration) -> TcpKeepalive {
     TcpKeepalive { idle: limit, interval: Duration::from_secs(10), count: 3, user_timeout: limit }
 }
 
-fn endpoint(listener: &Listener, patient_for: Duration) -> Result<ListenerConfig> {
+fn endpoint(listener: &Listener, patient_for: Duration) -> ListenerConfig {
     let mut options = TcpSocketOptions::default();
     options.tcp_keepalive = Some(patience(patient_for));
-    let plain = ListenerConfig::tcp(listener.addr.to_string()).tcp_socket_options(options);
-    let Some(files) = &listener.tls else {
-        return Ok(plain.l4_buffer(L4BufferSettings::default().read(PLAIN_READ_BUFFER_BYTES)));
-    };
-    let (cert, key) = (files.cert.to_string_lossy(), files.key.to_string_lossy());
-    let mut tls = TlsSettings::intermediate(&cert, &key)?;
+    let endpoint = ListenerConfig::tcp(listener.addr.to_string()).tcp_socket_options(options);
+    match listener.tls {
+        Some(_) => endpoint,
+        None => endpoint.l4_buffer(L4BufferSettings::default().read(PLAIN_READ_BUFFER_BYTES)),
+    }
+}
+
+/// Asks `served` at each handshake: a reload swaps what is in there.
+#[cfg(feature = "rustls")]
+fn tls(files: &TlsFiles, served: Option<&Arc<Served>>) -> Result<TlsSettings> {
+    let mut tls = TlsSettings::intermediate(&files.cert.to_string_lossy(), &files.key.to_string_lossy())?;
+    if let Some(served) = served {
+        tls.set_cert_resolver(served.clone());
+    }
     tls.enable_h2();
-    Ok(plain.tls(tls))
+    Ok(tls)
+}
+
+/// OpenSSL reads the files once: a new certificate needs an upgrade.
+#[cfg(not(feature = "rustls"))]
+fn tls(files: &TlsFiles, _served: Option<&Arc<Served>>) -> Result<TlsSettings> {
+    let mut tls = TlsSettings::intermediate(&files.cert.to_string_lossy(), &files.key.to_string_lossy())?;
+    tls.enable_h2();
+    Ok(tls)
 }

@@ -18,8 +18,9 @@ use http::HeaderMap;
 
 use crate::domain::answer::Refusal;
 use crate::domain::upstream::Upstream;
+use crate::domain::upstream::passed::PassedOver;
 use crate::domain::upstream::pool::{Out, Pick};
-use crate::domain::upstream::standing::Cause;
+use crate::domain::upstream::standing::{Cause, KeyState};
 use crate::domain::upstream::status::whole_seconds;
 use crate::edge::checks;
 use crate::edge::context::{Arrival, Context, Rotation};
@@ -88,9 +89,10 @@ pub fn begin(ctx: &mut Context) -> Result<(), Refusal> {
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Ok(()) };
     let upstream = &routed.route.upstream;
     upstream.retry_budget.pay_in(arrival.settings.retry.max_share_percent);
-    match upstream.pick(&ctx.rotation.tried, clock::now()) {
+    let Rotation { tried, next, passed, .. } = &mut ctx.rotation;
+    match upstream.pick_and_note(tried, clock::now(), passed) {
         Ok(pick) => {
-            ctx.rotation.next = Some(pick);
+            *next = Some(pick);
             Ok(())
         }
         Err(out) => Err(beforehand(upstream, out)),
@@ -105,19 +107,27 @@ pub fn turn(ctx: &mut Context, because: Because) -> Result<(), Stop> {
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Err(Stop::Limit) };
     let (upstream, retry, now) = (&routed.route.upstream, &arrival.settings.retry, clock::now());
     let within_limits = is_within_limits(ctx, arrival);
-    let (Rotation { tried, next, .. }, before) = (&mut ctx.rotation, ctx.attempt.pick);
+    let (Rotation { tried, next, passed, .. }, before) = (&mut ctx.rotation, ctx.attempt.pick);
+    let mut over = PassedOver::default();
     let pick = match because {
         Because::Key | Because::Overloaded => {
             tried.key(before);
-            upstream.pick(tried, now).map_err(Stop::Out)?
+            upstream.pick_and_note(tried, now, &mut over)
         }
         Because::Proxy | Because::Connection => {
             tried.proxy(before);
-            upstream.pick(tried, now).map_err(Stop::Out)?
+            upstream.pick_and_note(tried, now, &mut over)
         }
         // The connection was at fault, not who carried it: where nobody else is left, a new one will do.
-        Because::Stale => upstream.pick_beside(before, tried, now).unwrap_or(before),
-        Because::Unread => before,
+        Because::Stale => Ok(upstream.pick_beside(before, tried, now).unwrap_or(before)),
+        Because::Unread => Ok(before),
+    };
+    let pick = match pick {
+        Ok(pick) => pick,
+        Err(out) => {
+            passed.append(over);
+            return Err(Stop::Out(out));
+        }
     };
     // Before a connection stands nothing of the body is sent.
     let can_send_again = routed.length.is_some() || because == Because::Connection;
@@ -125,8 +135,30 @@ pub fn turn(ctx: &mut Context, because: Because) -> Result<(), Stop> {
     if !can_send_again || !within_limits || !(is_free || upstream.retry_budget.take(retry.max_share_percent, now)) {
         return Err(Stop::Limit);
     }
+    note_left(upstream, before, because, passed);
+    passed.append(over);
     *next = Some(pick);
     Ok(())
+}
+
+/// Notes for the access line why the request went on without who carried the last attempt.
+fn note_left(upstream: &Upstream, before: Pick, because: Because, passed: &mut PassedOver) {
+    match because {
+        Because::Key => {
+            let state = upstream.credential(before).map(|credential| credential.standing.state(clock::now()));
+            passed.left_key(
+                before,
+                match state {
+                    Some(KeyState::Cooling { cause, .. } | KeyState::Dead { cause }) => cause.label(),
+                    Some(KeyState::Ready) | None => "refused",
+                },
+            );
+        }
+        Because::Overloaded => passed.left_key(before, "overloaded"),
+        Because::Proxy => passed.left_proxy(before, "failed"),
+        Because::Connection => passed.left_proxy(before, "unreachable"),
+        Because::Stale | Because::Unread => {}
+    }
 }
 
 /// Whether another key could carry the request, were this attempt to fail; nobody is chosen yet.

@@ -1,23 +1,24 @@
 //! What the admin listener answers (L5): health and metrics to whoever reaches it, anything else with the token only.
 //!
-//! Paths: `/health` (the document of L3), `/livez`, `/readyz`, `/metrics`; with the token `/status.json` and `/clients`
-//! (`ops::clients::admin`). The edge binds the listener and writes the answer.
+//! Paths: `/health` (the document of L3), `/livez`, `/readyz`, `/metrics`; with the token `/status.json`, and what `ops::pages` sends on:
+//! `/clients` (`ops::clients::admin`) and `/reload`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::domain::headers::presented_key;
 use crate::domain::moment::Moment;
 use crate::domain::secret::Secret;
 use crate::domain::upstream::Upstream;
-use crate::domain::upstream::status::UpstreamStatus;
 use crate::ops::body_budget::BodyBudget;
 use crate::ops::counters::Counters;
 use crate::ops::health::{self, Health, Ready};
 use crate::ops::ledger::Condition;
 use crate::ops::metrics;
+use crate::ops::reload::LastReload;
+use crate::ops::status::{Place, StatusDocument};
 
 const JSON: &str = "application/json";
 
@@ -36,6 +37,10 @@ pub struct Vitals<'a> {
     pub upstreams: &'a [Arc<Upstream>],
     pub now: Moment,
     pub ledger: &'a Condition,
+    pub clients: usize,
+    pub place: &'a Place,
+    /// `None`: there was none yet.
+    pub last_reload: Option<&'a LastReload>,
 }
 
 /// An answer to write as it stands; for `HEAD` without its body.
@@ -48,14 +53,17 @@ pub struct AdminAnswer {
     pub header: Option<(&'static str, &'static str)>,
 }
 
-/// Answers one request of the admin listener; `token` is the configured one.
-pub fn answer(method: &str, path: &str, headers: &HeaderMap, token: Option<&Secret>, vitals: &Vitals<'_>) -> AdminAnswer {
-    let Some(page) = Page::of(path) else { return answer_with_token(method, path, headers, token, vitals) };
+/// What is said to a request that may not see its page; `token` is the configured one. Whether a page exists is told to the token's
+/// owner only.
+pub fn refusal(path: &str, headers: &HeaderMap, token: Option<&Secret>) -> Option<AdminAnswer> {
+    if Page::of(path).is_some() { None } else { permit(headers, token).err() }
+}
+
+/// Answers one request that may see its page.
+pub fn answer(method: &str, path: &str, vitals: &Vitals<'_>) -> AdminAnswer {
+    let Some(page) = Page::of(path) else { return answer_with_token(method, path, vitals) };
     if !matches!(method, "GET" | "HEAD") {
-        return AdminAnswer {
-            header: Some(("allow", "GET, HEAD")),
-            ..AdminAnswer::error(405, "this page takes GET and HEAD only")
-        };
+        return AdminAnswer::other_method("GET, HEAD");
     }
     match page {
         Page::Health => match serde_json::to_string(&Health::of(vitals)) {
@@ -93,16 +101,10 @@ impl Page {
     }
 }
 
-/// Everything else: whether a page exists is told to the token's owner only.
-fn answer_with_token(method: &str, path: &str, headers: &HeaderMap, token: Option<&Secret>, vitals: &Vitals<'_>) -> AdminAnswer {
-    if let Err(refused) = permit(headers, token) {
-        return refused;
-    }
+fn answer_with_token(method: &str, path: &str, vitals: &Vitals<'_>) -> AdminAnswer {
     match (path, method) {
         ("/status.json", "GET" | "HEAD") => status(vitals),
-        ("/status.json", _) => {
-            AdminAnswer { header: Some(("allow", "GET, HEAD")), ..AdminAnswer::error(405, "this page takes GET and HEAD only") }
-        }
+        ("/status.json", _) => AdminAnswer::other_method("GET, HEAD"),
         _ => AdminAnswer::error(404, "there is no such page"),
     }
 }
@@ -112,7 +114,7 @@ fn answer_with_token(method: &str, path: &str, headers: &HeaderMap, token: Optio
 /// # Errors
 ///
 /// The answer to give where it does not, or where there is no token to carry.
-pub fn permit(headers: &HeaderMap, token: Option<&Secret>) -> Result<(), AdminAnswer> {
+fn permit(headers: &HeaderMap, token: Option<&Secret>) -> Result<(), AdminAnswer> {
     let Some(token) = token else {
         return Err(AdminAnswer::error(
             403,
@@ -128,22 +130,36 @@ pub fn permit(headers: &HeaderMap, token: Option<&Secret>) -> Result<(), AdminAn
     }
 }
 
-/// Who of the pools is out, why, and until when.
+/// The whole state in one document.
 fn status(vitals: &Vitals<'_>) -> AdminAnswer {
-    let upstreams: Vec<_> = vitals.upstreams.iter().map(|upstream| UpstreamStatus::of(upstream, vitals.now)).collect();
-    let document = serde_json::json!({
-        "version": vitals.version,
-        "uptime_s": vitals.uptime.as_secs(),
-        "requests_in_flight": vitals.counters.snapshot().in_flight,
-        "ledger": {
-            "writable": vitals.ledger.trouble.is_none(),
-            "trouble": vitals.ledger.trouble.as_deref(),
-            "entries_open": vitals.ledger.in_flight,
-            "entries_waiting": vitals.ledger.kept,
-        },
-        "upstreams": upstreams,
-    });
-    AdminAnswer::json(200, format!("{document:#}\n"))
+    match serde_json::to_string_pretty(&StatusDocument::of(vitals)) {
+        Ok(document) => AdminAnswer::json(200, document + "\n"),
+        Err(_) => AdminAnswer::error(500, "the status document could not be written"),
+    }
+}
+
+#[cfg(test)]
+impl Vitals<'_> {
+    /// Lends a gateway at rest: ready, with one model and no upstream.
+    pub fn example<T>(counters: &Counters, look: impl FnOnce(&Vitals<'_>) -> T) -> T {
+        look(&Vitals {
+            counters,
+            ready: Ready::Yes,
+            routing_enabled: true,
+            models_configured: 1,
+            default_target: None,
+            body_budget: &BodyBudget::new(1_000),
+            access_lines_dropped: 0,
+            version: "1.2.3",
+            uptime: Duration::from_secs(9),
+            upstreams: &[],
+            now: Moment::default(),
+            ledger: &Condition::default(),
+            clients: 0,
+            place: &Place::default(),
+            last_reload: None,
+        })
+    }
 }
 
 impl AdminAnswer {
@@ -154,12 +170,29 @@ impl AdminAnswer {
     pub fn error(status: u16, message: &str) -> Self {
         Self::json(status, serde_json::json!({ "error": { "message": message } }).to_string())
     }
+
+    /// 405, with the methods that the page takes.
+    pub fn other_method(allow: &'static str) -> Self {
+        Self { header: Some(("allow", allow)), ..Self::error(405, &format!("this page takes {allow} only")) }
+    }
+
+    /// The answer on the wire; to `HEAD` without its body.
+    pub fn into_response(self, method: &Method) -> Response<Vec<u8>> {
+        let length = self.body.len();
+        let mut response = Response::new(if method == Method::HEAD { Vec::new() } else { self.body.into_bytes() });
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(header::CONTENT_LENGTH, length.into());
+        if let Some((name, value)) = self.header {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn ask(method: &str, path: &str, presented: Option<&'static str>, token: Option<&str>, ready: Ready) -> AdminAnswer {
@@ -167,21 +200,12 @@ mod tests {
         if let Some(presented) = presented {
             headers.insert("authorization", HeaderValue::from_static(presented));
         }
-        let vitals = Vitals {
-            counters: &Counters::default(),
-            ready,
-            routing_enabled: false,
-            models_configured: 2,
-            default_target: None,
-            body_budget: &BodyBudget::new(1),
-            access_lines_dropped: 0,
-            version: "1.2.3",
-            uptime: Duration::ZERO,
-            upstreams: &[],
-            now: Moment::default(),
-            ledger: &Condition { trouble: None, in_flight: 0, kept: 0 },
-        };
-        answer(method, path, &headers, token.and_then(Secret::new).as_ref(), &vitals)
+        let token = token.and_then(Secret::new);
+        refusal(path, &headers, token.as_ref()).unwrap_or_else(|| {
+            Vitals::example(&Counters::default(), |vitals| {
+                answer(method, path, &Vitals { ready, models_configured: 2, ..*vitals })
+            })
+        })
     }
 
     #[test]

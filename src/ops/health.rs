@@ -110,6 +110,16 @@ impl Readiness {
 }
 
 impl Ready {
+    /// The word of the status document.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::NoLedger => "ledger_unwritable",
+            Self::Yes => "ready",
+            Self::Draining => "draining",
+        }
+    }
+
     /// The status and the body of the readiness probe.
     pub fn answer(self) -> (u16, &'static str) {
         match self {
@@ -131,25 +141,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::ops::body_budget::BodyBudget;
     use crate::ops::counters::Counters;
 
     fn document(counters: &Counters, default_target: Option<&str>) -> serde_json::Value {
-        let vitals = Vitals {
-            counters,
-            ready: Ready::Yes,
-            routing_enabled: true,
-            models_configured: 4,
-            default_target,
-            body_budget: &BodyBudget::new(1),
-            access_lines_dropped: 0,
-            version: "1.2.3",
-            uptime: Duration::from_millis(5_999),
-            upstreams: &[],
-            now: Default::default(),
-            ledger: &crate::ops::ledger::Condition { trouble: None, in_flight: 0, kept: 0 },
-        };
-        serde_json::to_value(Health::of(&vitals)).unwrap()
+        Vitals::example(counters, |vitals| {
+            let uptime = Duration::from_millis(5_999);
+            serde_json::to_value(Health::of(&Vitals { models_configured: 4, default_target, uptime, ..*vitals })).unwrap()
+        })
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod reports;
 mod revoked;
 mod starts;
 mod stops;
+mod upgrades;
 mod words;
 
 use std::time::Duration;

@@ -48,6 +48,10 @@ async fn help_and_version_are_answers_and_a_wrong_word_is_64() {
     {
         assert!(help.contains(word), "{word}\n{help}");
     }
+    let page = trollbridge(dir.path(), &["man"]).await.expect(0).out;
+    assert!(page.contains(".TH trollbridge 1"), "{page}");
+    let script = trollbridge(dir.path(), &["completions", "bash"]).await.expect(0).out;
+    assert!(script.contains("complete -F _trollbridge"), "{script}");
     for command in ["run", "check", "explain", "usage", "ledger", "demo", "mock"] {
         assert!(trollbridge(dir.path(), &[command, "--help"]).await.expect(0).out.contains("Usage: trollbridge"));
     }
@@ -159,11 +163,15 @@ async fn explain_reads_a_body_as_the_gateway_does() {
     std::fs::write(dir.path().join("body.json"), r#"{"x":{"model":"no"},"mod\u0065l":"gpt\u002d4"}"#).unwrap();
     let told = trollbridge(dir.path(), &["explain", "--json", "--body", "body.json"]).await.expect(0).json();
     assert_eq!((&told["model"], &told["upstream"]), (&json!("gpt-4"), &json!("main")));
-    std::fs::write(dir.path().join("body.json"), r#"{"model":"a","model":"b"}"#).unwrap();
-    let told = trollbridge(dir.path(), &["explain", "--json", "--body", "body.json"]).await.expect(0).json();
-    assert_eq!(told["refused"]["status"], 400);
-    let missing = trollbridge(dir.path(), &["explain", "--body", "nowhere.json"]).await.expect(70);
+    std::fs::write(dir.path().join("body.json"), "{\"model\":\"a\",\n \"model\":\"b\"}").unwrap();
+    let refused = trollbridge(dir.path(), &["explain", "--json", "--body", "body.json"]).await.expect(64);
+    assert!(refused.err.starts_with("body.json:2:2: "), "{}", refused.err);
+    assert_eq!(refused.json()["refused"]["status"], 400);
+    let missing = trollbridge(dir.path(), &["explain", "--body", "nowhere.json"]).await.expect(64);
     assert!(missing.err.contains("nowhere.json") && missing.out.is_empty(), "{missing:?}");
+    let stranger = trollbridge(dir.path(), &["explain", "--model", "gpt-4", "--client", "bob"]).await.expect(64);
+    assert!(stranger.err.contains("trollbridge.db") && stranger.out.is_empty(), "{stranger:?}");
+    assert!(!dir.path().join("state").exists(), "a question makes nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,6 +84,10 @@ async fn l1_attempts_and_the_last_key_are_in_the_line() {
     let answer = gateway.send(Request::post(CHAT, &prompt(TROLL_MODEL, false))).await.expect(200);
     let line = access_line(&gateway, answer.header("x-request-id")).await;
     assert_eq!((&line["attempts"], &line["key"], &line["status"]), (&json!(2), &json!("k2"), &json!(200)));
+    assert_eq!(line["skipped"], "k1:rate_limited");
+    let answer = gateway.send(Request::post(CHAT, &prompt(TROLL_MODEL, false))).await.expect(200);
+    let line = access_line(&gateway, answer.header("x-request-id")).await;
+    assert_eq!((&line["attempts"], &line["key"], &line["skipped"]), (&json!(1), &json!("k2"), &json!("k1:cooling")));
 }
 
 fn every_kind_of_request() -> Vec<(Request, u16, &'static str)> {
@@ -319,7 +323,7 @@ async fn l5_the_admin_listener_answers_health_to_all_and_the_rest_to_the_token_a
         client.send(Request::new(Method::HEAD, page)).await.expect(200);
         assert_eq!(client.send(Request::new(Method::POST, page)).await.expect(405).header("allow"), "GET, HEAD");
     }
-    for page in ["/", "/reload", "/config", "/v1/models", "/health/../config"] {
+    for page in ["/", "/reloads", "/config", "/v1/models", "/health/../config"] {
         client = Client::http1(gateway.admin_addr(), crate::support::Distrust::nothing()).await;
         for key in [None, Some("wrong"), Some(crate::support::request::CLIENT_KEY)] {
             let request = Request::new(Method::GET, page);

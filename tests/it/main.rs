@@ -33,6 +33,7 @@ mod pool;
 mod retries;
 mod rooms;
 mod routing;
+mod running;
 mod smoke;
 mod support;
 mod tunnels;

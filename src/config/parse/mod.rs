@@ -39,7 +39,7 @@ pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usi
     without_effect::warn(raw, cx);
     let tests_passed = if cx.report.has_faults() { 0 } else { golden::run(&raw.tests, &routing, cx) };
     let settings = Settings {
-        state_dir: state_dir(raw, cx),
+        state_dir: state_dir(raw.state_dir.clone(), cx.variable),
         listeners,
         admin,
         auth,
@@ -70,9 +70,11 @@ pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usi
     Some((settings, tests_passed))
 }
 
-fn state_dir(raw: &Config, cx: &Context<'_, '_>) -> PathBuf {
-    let written = raw.state_dir.clone().filter(|written| !written.is_empty());
-    written.or_else(|| cx.variable("STATE_DIRECTORY")).map_or_else(|| PathBuf::from("./state"), PathBuf::from)
+/// What the file says, else what systemd gives, else a directory of the one we are in.
+pub fn state_dir(written: Option<String>, variable: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    let is_set = |text: &String| !text.is_empty();
+    let found = written.filter(is_set).or_else(|| variable("STATE_DIRECTORY").filter(is_set));
+    found.map_or_else(|| PathBuf::from("./state"), PathBuf::from)
 }
 
 fn limits(raw: &raw::Limits, cx: &mut Context<'_, '_>) -> Option<Limits> {

@@ -5,12 +5,13 @@
 //! | whole, with its totals | what the provider reported |
 //! | whole, without usage or with a running count alone | an estimate, marked so |
 //! | the client left | `billing.on_client_gone` |
-//! | the upstream cut it off, or reported an error within it; the gateway itself ended | `billing.on_upstream_cut` |
+//! | the upstream cut it off, or reported an error within it | `billing.on_upstream_cut` |
+//! | the gateway itself ended | an estimate where the usage had not come, marked so; nothing where `billing.on_upstream_cut` is `free` |
 //! | anything else | nothing: no answer came |
 //!
-//! A report with an absurd count (`MAX_COUNT`) counts as none. An estimate takes what was observed, and puts in place of what is missing a token for every four bytes of the request's body and of
-//! the text that passed, at most `billing.max_input_tokens` of input: an image in a body is no text. It is never lower than what was
-//! observed.
+//! A report with an absurd count (`MAX_COUNT`) counts as none, and so does one of nothing but zeros beside text that passed. An estimate
+//! takes what was observed, and puts in place of what is missing a token for every four bytes of the request's body and of the text that
+//! passed, at most `billing.max_input_tokens` of input: an image in a body is no text. It is never lower than what was observed.
 
 use crate::domain::billing::{NanoUsd, Price};
 use crate::domain::dialect::Api;
@@ -50,15 +51,19 @@ impl Bill {
     pub const NOTHING: Self = Self { usage: None, source: Source::None, cost: NanoUsd::ZERO };
 
     pub fn of(seen: &Seen, policy: &Billing, price: &Price) -> Self {
-        // A count at its bound is a slip of the provider's (a wrapped −1), not what anybody used.
-        let is_sane = |usage: &Usage| !usage.is_absurd();
+        // A count at its bound is a slip of the provider's (a wrapped −1), not what anybody used; and so are zeros beside text.
+        let has_text = seen.report.is_some_and(|report| report.text_bytes > 0);
+        let is_sane = |usage: &Usage| !usage.is_absurd() && !(has_text && *usage == Usage::default());
         let observed = seen.report.and_then(|report| Some((report.usage.filter(is_sane)?, report.source)));
         let began = seen.report.is_some();
         let rule = match seen.end {
             End::Ok if matches!(observed, Some((_, Source::Final))) => OnLoss::Observed,
             End::Ok => OnLoss::Estimate,
             End::ClientGone if began || seen.was_sent => policy.on_client_gone,
-            End::UpstreamCut | End::UpstreamError | End::Interrupted if began => policy.on_upstream_cut,
+            End::UpstreamCut | End::UpstreamError if began => policy.on_upstream_cut,
+            // The provider did its work, and is paid for it by the operator.
+            End::Interrupted if began && policy.on_upstream_cut != OnLoss::Free => OnLoss::Estimate,
+            End::Interrupted if began => OnLoss::Free,
             End::ClientGone | End::UpstreamCut | End::UpstreamError | End::Refused | End::Interrupted => return Self::NOTHING,
         };
         let (usage, source) = match (rule, observed) {
@@ -186,10 +191,23 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_the_gateways_own_end_cuts_off_is_one_that_was_cut() {
+    fn a_stream_that_the_gateways_own_end_cuts_off_costs_what_it_said_until_then() {
         let cut = seen(End::Interrupted, Some(report(Some((10, 1)), Source::Partial, 80)));
-        assert_eq!(bill(cut, OnLoss::Free, OnLoss::Observed), (Some((10, 1)), Source::Partial, 45_000));
+        assert_eq!(bill(cut, OnLoss::Free, OnLoss::Observed), (Some((10, 20)), Source::Estimated, 330_000));
+        assert_eq!(bill(cut, OnLoss::Estimate, OnLoss::Free), (Some((10, 1)), Source::Partial, 0));
         assert_eq!(bill(Seen { report: None, ..cut }, OnLoss::Free, OnLoss::Observed), (None, Source::None, 0));
+    }
+
+    #[test]
+    fn u7_zeros_beside_text_are_no_report() {
+        let zeros = seen(End::Ok, Some(report(Some((0, 0)), Source::Final, 401)));
+        assert_eq!(bill(zeros, OnLoss::Free, OnLoss::Free), (Some((1_000, 101)), Source::Estimated, 4_515_000));
+        let gone = Seen { end: End::ClientGone, ..zeros };
+        assert_eq!(bill(gone, OnLoss::Observed, OnLoss::Free), (None, Source::None, 0));
+        let silent = seen(End::Ok, Some(report(Some((0, 0)), Source::Final, 0)));
+        assert_eq!(bill(silent, OnLoss::Free, OnLoss::Free), (Some((0, 0)), Source::Final, 0), "nothing contradicts it");
+        let output_alone = seen(End::Ok, Some(report(Some((0, 7)), Source::Final, 401)));
+        assert_eq!(bill(output_alone, OnLoss::Free, OnLoss::Free), (Some((0, 7)), Source::Final, 105_000), "a final count stays");
     }
 
     #[test]

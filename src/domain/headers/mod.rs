@@ -4,9 +4,10 @@
 //! what belongs to one connection and what tells of the machines in front of us stays here. Answers go by an allow-list: what a
 //! provider says about its accounts and machines is nobody's business, so only named headers pass.
 //!
-//! Nothing here writes a header: the edge injects the key, Host and the framing.
+//! Nothing here touches a request: the edge takes out and puts in what is said here.
 
 pub mod credential;
+pub mod own;
 pub mod request;
 pub mod response;
 

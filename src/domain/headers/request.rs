@@ -23,8 +23,56 @@ pub fn strip(headers: &mut HeaderMap) {
 
 /// Whether a header by this name goes on to an upstream, `Connection`'s nominations apart.
 pub fn is_forwarded(name: &HeaderName) -> bool {
+    kept_back(name).is_none()
+}
+
+/// Why a header by this name stays here; `None`: it goes on.
+pub fn kept_back(name: &HeaderName) -> Option<KeptBack> {
     let name = name.as_str();
-    !(is_credential(name) || is_hop_by_hop(name) || is_infrastructure(name) || overrides_the_request(name))
+    if is_credential(name) {
+        Some(KeptBack::Credential)
+    } else if is_hop_by_hop(name) {
+        Some(KeptBack::HopByHop)
+    } else if is_infrastructure(name) {
+        Some(KeptBack::Infrastructure)
+    } else if overrides_the_request(name) {
+        Some(KeptBack::Override)
+    } else {
+        None
+    }
+}
+
+/// Why a header never reaches an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptBack {
+    Credential,
+    HopByHop,
+    Infrastructure,
+    Override,
+}
+
+impl KeptBack {
+    pub const ALL: [Self; 4] = [Self::Credential, Self::HopByHop, Self::Infrastructure, Self::Override];
+
+    /// Says what such a header is.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Credential => "a credential or a cookie",
+            Self::HopByHop => "it belongs to the client's connection alone",
+            Self::Infrastructure => "it tells of the machines in front of the gateway",
+            Self::Override => "it names another method or path than the one that was routed",
+        }
+    }
+
+    /// Names the ones that are met most.
+    pub fn examples(self) -> &'static str {
+        match self {
+            Self::Credential => "authorization, x-api-key, cookie, *-token, *-secret",
+            Self::HopByHop => "connection, te, transfer-encoding, expect, upgrade, proxy-*",
+            Self::Infrastructure => "forwarded, x-forwarded-*, x-real-ip, via, cf-*, x-request-id",
+            Self::Override => "x-http-method-override, x-rewrite-url",
+        }
+    }
 }
 
 /// The headers that `Connection` names (RFC 9110 §7.6.1). Empty, and without an allocation, for nearly every request.

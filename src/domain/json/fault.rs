@@ -76,6 +76,23 @@ impl PeekError {
         }
     }
 
+    /// The place of the fault, in bytes from the body's start; `None`: it has none, or is at the start.
+    pub fn offset(&self) -> Option<usize> {
+        match self {
+            Self::Empty | Self::ByteOrderMark => None,
+            Self::Syntax { offset, .. }
+            | Self::Truncated { offset }
+            | Self::ControlCharacter { offset }
+            | Self::InvalidUtf8 { offset }
+            | Self::NotAnObject { offset }
+            | Self::TrailingData { offset }
+            | Self::TooDeep { offset }
+            | Self::DuplicateKey { offset, .. }
+            | Self::LoneSurrogate { offset, .. }
+            | Self::ModelTooLong { offset } => Some(*offset),
+        }
+    }
+
     /// Says to the client what is wrong, where, and what to send instead. Holds no text of the body.
     pub fn public(&self) -> String {
         match self {

@@ -19,10 +19,11 @@ enum Key {
     MaxOutputTokens,
     N,
     BestOf,
+    Prompt,
 }
 
 impl Key {
-    const TOP: [Self; 8] = [
+    const TOP: [Self; 9] = [
         Self::Model,
         Self::Stream,
         Self::StreamOptions,
@@ -31,6 +32,7 @@ impl Key {
         Self::MaxOutputTokens,
         Self::N,
         Self::BestOf,
+        Self::Prompt,
     ];
 
     /// Finds the key of an object at `depth` that has this name, upper and lower case being the same.
@@ -59,6 +61,7 @@ impl Key {
             Self::MaxOutputTokens => "max_output_tokens",
             Self::N => "n",
             Self::BestOf => "best_of",
+            Self::Prompt => "prompt",
         }
     }
 
@@ -87,6 +90,7 @@ impl Findings {
             model: None,
             stream: false,
             output: AskedOutput::default(),
+            prompts: None,
             include_usage: IncludeUsage::Absent,
             usage_site,
         };
@@ -116,7 +120,7 @@ impl Findings {
             Key::MaxTokens => output.max_tokens = Some(u64::MAX),
             Key::MaxCompletionTokens => output.max_completion_tokens = Some(u64::MAX),
             Key::MaxOutputTokens => output.max_output_tokens = Some(u64::MAX),
-            Key::N | Key::BestOf => {
+            Key::N | Key::BestOf | Key::Prompt => {
                 self.current = Some(key);
                 return Interest::Value;
             }
@@ -172,6 +176,7 @@ impl Listener for Findings {
             (Some(Key::MaxOutputTokens), token) => self.peeked.output.max_output_tokens = limit(token),
             (Some(Key::N), token) => self.peeked.output.n = count(token),
             (Some(Key::BestOf), token) => self.peeked.output.best_of = count(token),
+            (Some(Key::Prompt), token) => self.peeked.prompts = (token == Token::Container).then_some(span),
             (Some(Key::Model) | None, _) => {}
         }
         Ok(())

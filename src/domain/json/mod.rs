@@ -12,6 +12,7 @@ mod escape;
 mod fault;
 mod findings;
 pub mod peek;
+pub mod prompts;
 pub mod rename;
 pub(super) mod scan;
 pub mod splice;

@@ -26,6 +26,8 @@ pub struct Peeked {
     /// `stream` is literally `true`.
     pub stream: bool,
     pub output: AskedOutput,
+    /// The value of `prompt` where it is a list, in bytes from the body's start, for [`super::prompts`].
+    pub prompts: Option<Range<usize>>,
     pub include_usage: IncludeUsage,
     pub(super) usage_site: UsageSite,
 }
@@ -43,6 +45,8 @@ pub struct AskedOutput {
     pub n: Option<u64>,
     /// Of how many answers the best are given; read like `n`.
     pub best_of: Option<u64>,
+    /// How many prompts each get as many answers; never found by the peek, which leaves lists alone ([`Peeked::prompts`]).
+    pub prompts: Option<u64>,
 }
 
 /// The model that the client asked for.
@@ -222,7 +226,9 @@ mod tests {
 
     #[test]
     fn m9_a_duplicate_of_any_key_that_is_acted_on_is_refused() {
-        for key in ["stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of"] {
+        for key in
+            ["stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of", "prompt"]
+        {
             let fault = fault(format!(r#"{{"{key}":1,"{key}":1}}"#));
             assert_eq!((fault.param(), fault.is_ambiguous()), (Some(key), true), "{key}");
         }
@@ -385,6 +391,7 @@ mod tests {
             max_output_tokens: Some(6),
             n: Some(2),
             best_of: Some(3),
+            prompts: None,
         };
         let members = r#""max_tokens":5,"max_completion_tokens":70,"max_output_tokens":6,"n":2,"best_of":3"#;
         assert_eq!(output(members), asked);
@@ -411,6 +418,16 @@ mod tests {
             assert_eq!(output(&format!(r#""n":{value}"#)).n, count, "{value}");
             assert_eq!(output(&format!(r#""best_of":{value}"#)).best_of, count, "{value}");
         }
+    }
+
+    #[test]
+    fn g4_a_list_of_prompts_is_found_with_its_place() {
+        for (value, is_list) in [(r#"["a", "b"]"#, true), ("[[1],[2,3]]", true), (r#""a""#, false), ("null", false)] {
+            let body = format!(r#" {{"a":{{"prompt":["x"]}},"prompt": {value} ,"b":1}}"#);
+            let found = peek(body.as_bytes()).unwrap().prompts.map(|span| body[span].to_owned());
+            assert_eq!(found.as_deref(), is_list.then_some(value));
+        }
+        assert!(peek(br#"{"Prompt":["a"]}"#).unwrap().prompts.is_some(), "whoever reads it answers each");
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn reference(body: &[u8]) -> Option<(Option<String>, bool, AskedOutput, IncludeU
     });
     let counts = COUNTS.map(|key| integer(in_any_case(key)?.1));
     let ([max_tokens, max_completion_tokens, max_output_tokens], [n, best_of]) = (limits, counts);
-    let output = AskedOutput { max_tokens, max_completion_tokens, max_output_tokens, n, best_of };
+    let output = AskedOutput { max_tokens, max_completion_tokens, max_output_tokens, n, best_of, prompts: None };
     Some((model, value("stream") == Some("true"), output, include_usage))
 }
 

@@ -3,7 +3,9 @@
 //! (1) `models[]` by id or alias, (2) `model_routing.models` exact, then the longest `prefix*`, (3) the default target, else
 //! `unknown_model`; requests without a JSON body go by `host_routes`. Lookups do not grow with the number of models.
 
+pub mod considered;
 pub mod join;
+mod pattern;
 pub mod table;
 
 use std::sync::Arc;
@@ -50,9 +52,17 @@ pub struct Route {
     /// The configured model, when rule 1 matched.
     pub model: Option<Arc<Model>>,
     pub rule: Rule,
+    /// The rule's word and the configured entry that matched, made once with the table; `None`: the word alone says it.
+    entry: Option<Arc<str>>,
 }
 
 impl Route {
+    /// Why it goes there, as the access line says it: the rule, and the entry where several could have matched (`prefix:gemini-*`,
+    /// `alias:gpt-4o`, `host:*.example.com`). Holds words of the configuration alone, never of a request.
+    pub fn reason(&self) -> &str {
+        self.entry.as_deref().unwrap_or(self.rule.label())
+    }
+
     /// Whether the file says what the model costs; the default price applies otherwise.
     pub fn has_price(&self) -> bool {
         self.model.as_ref().is_some_and(|model| model.price.is_some())
@@ -89,7 +99,7 @@ impl Rule {
         matches!(self, Self::Model | Self::Exact | Self::Prefix)
     }
 
-    /// The access line's word.
+    /// The word for it in the access line and in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Model => "model",

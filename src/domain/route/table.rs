@@ -6,12 +6,13 @@
 //! reaches, one per label of a host. None of them grows with the number of models, prefixes of equal length, or hosts.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::answer::Refusal;
 use crate::domain::route::{Model, Route, Rule};
 use crate::domain::upstream::Upstream;
+
+pub use super::pattern::{HostPattern, NamePattern};
 
 /// What the table is built from. The configuration has proven it: no name stands twice.
 #[derive(Debug)]
@@ -43,44 +44,43 @@ pub enum UnknownModel {
     Reject,
 }
 
-/// A key of `model_routing.models`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum NamePattern {
-    Exact(Arc<str>),
-    /// Without its `*`; empty matches every name.
-    Prefix(Arc<str>),
-}
-
-/// The `host` of a `host_routes` entry, in lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    Exact(Arc<str>),
-    /// `*.suffix` without its `*.`: any name below the suffix, not the suffix itself.
-    Below(Arc<str>),
-}
-
 /// Answers where a request goes. Immutable.
 #[derive(Debug)]
 pub struct RoutingTable {
     model_based: bool,
-    unknown_model: UnknownModel,
-    troll: Arc<Upstream>,
-    models: HashMap<Arc<str>, Arc<Model>>,
+    pub(super) unknown_model: UnknownModel,
+    pub(super) troll: Arc<Upstream>,
+    models: HashMap<Arc<str>, Named>,
     exact: HashMap<Arc<str>, Arc<Upstream>>,
     /// The longest prefixes first.
     prefixes: Vec<PrefixesOfLength>,
     enabled: bool,
-    default_target: Option<Arc<Upstream>>,
-    exact_hosts: HashMap<Arc<str>, Arc<Upstream>>,
-    hosts_below: HashMap<Arc<str>, Arc<Upstream>>,
+    pub(super) default_target: Option<Arc<Upstream>>,
+    exact_hosts: HashMap<Arc<str>, Target>,
+    hosts_below: HashMap<Arc<str>, Target>,
     listed: Vec<Arc<Model>>,
     configured: usize,
+}
+
+/// A model behind one of its names.
+#[derive(Debug)]
+struct Named {
+    model: Arc<Model>,
+    /// [`Route::reason`] of an alias; the id needs no more than the rule's word.
+    entry: Option<Arc<str>>,
+}
+
+/// Where a pattern leads, and [`Route::reason`] of what it matches.
+#[derive(Debug)]
+struct Target {
+    upstream: Arc<Upstream>,
+    entry: Arc<str>,
 }
 
 #[derive(Debug)]
 struct PrefixesOfLength {
     bytes: usize,
-    upstreams: HashMap<Arc<str>, Arc<Upstream>>,
+    upstreams: HashMap<Arc<str>, Target>,
 }
 
 impl RoutingTable {
@@ -94,16 +94,19 @@ impl RoutingTable {
         for (model, aliases) in models {
             let model = Model { aliases, ..model };
             let model = Arc::new(if model_based { model } else { sent_to_troll(model, &troll) });
-            for name in std::iter::once(&model.id).chain(&model.aliases) {
-                by_name.entry(name.clone()).or_insert_with(|| model.clone());
+            by_name.entry(model.id.clone()).or_insert_with(|| Named { model: model.clone(), entry: None });
+            for alias in &model.aliases {
+                let entry = Some(format!("alias:{}", model.id).into());
+                by_name.entry(alias.clone()).or_insert_with(|| Named { model: model.clone(), entry });
             }
             listed.push(model);
         }
 
         let enabled = url_map.enabled;
         let mut exact = HashMap::new();
-        let mut prefixes: BTreeMap<usize, HashMap<Arc<str>, Arc<Upstream>>> = BTreeMap::new();
+        let mut prefixes: BTreeMap<usize, HashMap<Arc<str>, Target>> = BTreeMap::new();
         for (pattern, upstream) in url_map.targets {
+            let entry = format!("{}:{pattern}", Rule::Prefix.label()).into();
             match pattern {
                 NamePattern::Exact(name) => {
                     if enabled && model_based && !by_name.contains_key(&name) {
@@ -119,16 +122,17 @@ impl RoutingTable {
                     exact.entry(name).or_insert(upstream);
                 }
                 NamePattern::Prefix(prefix) => {
-                    prefixes.entry(prefix.len()).or_default().entry(prefix).or_insert(upstream);
+                    prefixes.entry(prefix.len()).or_default().entry(prefix).or_insert(Target { upstream, entry });
                 }
             }
         }
 
         let (mut exact_hosts, mut hosts_below) = (HashMap::new(), HashMap::new());
         for (pattern, upstream) in hosts {
+            let target = Target { upstream, entry: format!("{}:{pattern}", Rule::Host.label()).into() };
             match pattern {
-                HostPattern::Exact(host) => exact_hosts.entry(host).or_insert(upstream),
-                HostPattern::Below(suffix) => hosts_below.entry(suffix).or_insert(upstream),
+                HostPattern::Exact(host) => exact_hosts.entry(host).or_insert(target),
+                HostPattern::Below(suffix) => hosts_below.entry(suffix).or_insert(target),
             };
         }
         Self {
@@ -153,12 +157,12 @@ impl RoutingTable {
     ///
     /// [`Refusal::UnknownModel`] where no rule matches and `routing.unknown_model` is `reject`.
     pub fn by_model(&self, name: Option<&str>) -> Result<Route, Refusal> {
-        let model = name.and_then(|name| self.models.get(name));
         if !self.model_based {
-            return Ok(Route { upstream: self.troll.clone(), model: model.cloned(), rule: Rule::ModelRoutingOff });
+            let model = name.and_then(|name| self.find(name)).cloned();
+            return Ok(Route { model, ..route(&self.troll, Rule::ModelRoutingOff) });
         }
-        if let Some(model) = model {
-            return Ok(Route { upstream: model.upstream.clone(), model: Some(model.clone()), rule: Rule::Model });
+        if let Some(route) = name.and_then(|name| self.by_models(name)) {
+            return Ok(route);
         }
         if self.enabled
             && let Some(route) = name.and_then(|name| self.by_url_map(name)).or_else(|| self.by_default_target())
@@ -171,6 +175,24 @@ impl RoutingTable {
         }
     }
 
+    /// What of the configuration gave a model this route: its id, or the key of the URL map. `None` where a default did.
+    ///
+    /// `asked` is the name that the request was routed by. The answer is bounded by the configuration, whatever clients ask for.
+    pub fn pattern_of(&self, route: &Route, asked: Option<&str>) -> Option<NamePattern> {
+        if let Some(model) = &route.model {
+            return Some(NamePattern::Exact(model.id.clone()));
+        }
+        match route.rule {
+            Rule::Exact => self.exact.get_key_value(asked?).map(|(name, _)| NamePattern::Exact(name.clone())),
+            Rule::Prefix => {
+                let name = asked?;
+                let longest = self.prefixes.iter().find_map(|of| of.upstreams.get_key_value(name.get(..of.bytes)?));
+                longest.map(|(prefix, _)| NamePattern::Prefix(prefix.clone()))
+            }
+            Rule::Model | Rule::DefaultTarget | Rule::UnknownToTroll | Rule::ModelRoutingOff | Rule::Host => None,
+        }
+    }
+
     /// Where a body goes that is not valid JSON (and not ambiguous, M9): the default target, if URL routing is on and has one.
     pub fn for_invalid_json(&self) -> Option<Route> {
         (self.model_based && self.enabled).then(|| self.by_default_target()).flatten()
@@ -178,13 +200,13 @@ impl RoutingTable {
 
     /// Routes a request without a JSON body by its `Host`; the port and the case don't count, the longest suffix wins.
     pub fn by_host(&self, host: &str) -> Option<Route> {
-        if self.exact_hosts.is_empty() && self.hosts_below.is_empty() {
+        if !self.has_hosts() {
             return None;
         }
         let host = without_port(host).to_ascii_lowercase();
         let host = host.strip_suffix('.').unwrap_or(&host);
         let below = || host.match_indices('.').find_map(|(dot, _)| self.hosts_below.get(host.get(dot + 1..)?));
-        self.exact_hosts.get(host).or_else(below).map(|upstream| route(upstream, Rule::Host))
+        self.exact_hosts.get(host).or_else(below).map(|target| target.route(Rule::Host))
     }
 
     /// The models that clients may name: `models[]`, then the exact names of the URL map, in the file's order (M14).
@@ -194,7 +216,7 @@ impl RoutingTable {
 
     /// The entry of `models[]` that has this id or alias.
     pub fn find(&self, name: &str) -> Option<&Arc<Model>> {
-        self.models.get(name)
+        self.models.get(name).map(|named| &named.model)
     }
 
     /// Whether `model_routing` is on.
@@ -218,10 +240,28 @@ impl RoutingTable {
         self.configured
     }
 
+    pub(super) fn by_models(&self, name: &str) -> Option<Route> {
+        let Named { model, entry } = self.models.get(name)?;
+        let found = route(&model.upstream, Rule::Model);
+        Some(Route { model: Some(model.clone()), entry: entry.clone(), ..found })
+    }
+
     fn by_url_map(&self, name: &str) -> Option<Route> {
-        let longest_prefix = || self.prefixes.iter().find_map(|of| of.upstreams.get(name.get(..of.bytes)?));
-        let exact = self.exact.get(name).map(|upstream| route(upstream, Rule::Exact));
-        exact.or_else(|| longest_prefix().map(|upstream| route(upstream, Rule::Prefix)))
+        self.by_exact_name(name).or_else(|| self.by_prefix(name))
+    }
+
+    pub(super) fn by_exact_name(&self, name: &str) -> Option<Route> {
+        self.exact.get(name).map(|upstream| route(upstream, Rule::Exact))
+    }
+
+    pub(super) fn by_prefix(&self, name: &str) -> Option<Route> {
+        let longest = self.prefixes.iter().find_map(|of| of.upstreams.get(name.get(..of.bytes)?));
+        longest.map(|target| target.route(Rule::Prefix))
+    }
+
+    /// Whether `host_routes` has an entry at all.
+    pub(super) fn has_hosts(&self) -> bool {
+        !(self.exact_hosts.is_empty() && self.hosts_below.is_empty())
     }
 
     fn by_default_target(&self) -> Option<Route> {
@@ -229,56 +269,9 @@ impl RoutingTable {
     }
 }
 
-impl NamePattern {
-    /// Reads a key of the URL map.
-    ///
-    /// # Errors
-    ///
-    /// An empty key, and a `*` anywhere but at the end.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        if text.is_empty() {
-            return Err("a model's name must not be empty");
-        }
-        match text.split_once('*') {
-            None => Ok(Self::Exact(text.into())),
-            Some((prefix, "")) => Ok(Self::Prefix(prefix.into())),
-            Some(_) => Err("`*` may stand once, at the end of a name (`gemini-*`)"),
-        }
-    }
-}
-
-/// Prints the pattern as it was written.
-impl fmt::Display for NamePattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(name) => f.write_str(name),
-            Self::Prefix(prefix) => write!(f, "{prefix}*"),
-        }
-    }
-}
-
-impl HostPattern {
-    /// Reads the `host` of a host route.
-    ///
-    /// # Errors
-    ///
-    /// Whatever is no bare host name: a scheme, a port, a path, a `*` that is not the first label.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let lower = text.to_ascii_lowercase();
-        let lower = lower.strip_suffix('.').unwrap_or(&lower);
-        let (name, pattern): (&str, fn(Arc<str>) -> Self) = match lower.strip_prefix("*.") {
-            Some(suffix) => (suffix, Self::Below),
-            None => (lower, Self::Exact),
-        };
-        let is_ip = name.parse::<std::net::IpAddr>().is_ok();
-        let is_name = name.split('.').all(|label| {
-            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-        });
-        if is_ip || is_name {
-            Ok(pattern(name.into()))
-        } else {
-            Err("must be a host name without scheme, port or path, or `*.` and a suffix (`*.internal.example.com`)")
-        }
+impl Target {
+    fn route(&self, rule: Rule) -> Route {
+        Route { entry: Some(self.entry.clone()), ..route(&self.upstream, rule) }
     }
 }
 
@@ -289,7 +282,7 @@ fn sent_to_troll(model: Model, troll: &Arc<Upstream>) -> Model {
 }
 
 fn route(upstream: &Arc<Upstream>, rule: Rule) -> Route {
-    Route { upstream: upstream.clone(), model: None, rule }
+    Route { upstream: upstream.clone(), model: None, rule, entry: None }
 }
 
 /// Cuts the port off a `Host` value; an IPv6 address loses its brackets too.

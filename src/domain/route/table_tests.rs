@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::guard::KeyGuard;
+use crate::domain::route::considered::{Asked, Considered, Fate};
 use crate::domain::upstream::{AuthHeader, Timeouts};
 
 fn upstream(name: &str) -> Arc<Upstream> {
@@ -202,4 +203,89 @@ proptest! {
         let expected = longest.map_or(("troll".to_owned(), Rule::UnknownToTroll), |prefix| (prefix.clone(), Rule::Prefix));
         prop_assert_eq!(went(&table, Some(&name)), expected);
     }
+}
+
+/// L1: the reason holds words of the configuration alone.
+#[test]
+fn a_reason_names_the_entry_that_matched_where_several_could() {
+    let table = plan(|plan| {
+        plan.hosts = vec![
+            (HostPattern::parse("API.example.com").unwrap(), upstream("one")),
+            (HostPattern::parse("*.example.com").unwrap(), upstream("two")),
+        ];
+    });
+    for (name, reason) in [
+        (Some("opus"), "model"),
+        (Some("opus-latest"), "alias:opus"),
+        (Some("gpt-4"), "exact"),
+        (Some("gpt-5"), "prefix:gpt-*"),
+        (Some("gpt-4-turbo"), "prefix:gpt-4-*"),
+        (Some("unheard-of"), "default_target"),
+        (None, "default_target"),
+    ] {
+        assert_eq!(table.by_model(name).unwrap().reason(), reason, "{name:?}");
+    }
+    assert_eq!(table.by_host("api.Example.com:443").unwrap().reason(), "host:api.example.com");
+    assert_eq!(table.by_host("x.y.example.com").unwrap().reason(), "host:*.example.com");
+    let old = plan(|plan| plan.model_based = false);
+    assert_eq!(old.by_model(Some("opus-latest")).unwrap().reason(), "model_routing_off");
+}
+
+/// What decided in the explanation is what decides.
+#[test]
+fn the_rule_that_is_told_to_have_matched_is_the_one_that_matches() {
+    let tables = [
+        plan(|_| {}),
+        plan(|plan| plan.model_based = false),
+        plan(|plan| plan.url_map = None),
+        plan(|plan| plan.url_map.as_mut().unwrap().enabled = false),
+        plan(|plan| plan.url_map.as_mut().unwrap().default_target = None),
+        plan(|plan| {
+            plan.url_map = None;
+            plan.unknown_model = UnknownModel::Reject;
+        }),
+        plan(|plan| plan.hosts = vec![(HostPattern::parse("*.h").unwrap(), upstream("below"))]),
+    ];
+    let decided = |considered: Vec<Considered>| -> Option<(&'static str, Fate)> {
+        let mut decided = considered.iter().filter(|one| matches!(one.fate, Fate::Matched | Fate::Refused));
+        let found = decided.next().map(|one| (one.rule, one.fate));
+        assert!(decided.next().is_none(), "{considered:?}");
+        found
+    };
+    let matched = |route: Route| (route.rule.label(), Fate::Matched);
+    for table in &tables {
+        for name in [Some("opus"), Some("opus-latest"), Some("sonnet"), Some("gpt-4"), Some("gpt-4-x"), Some("zzz"), None] {
+            let expected = table.by_model(name).map_or((Rule::UnknownToTroll.label(), Fate::Refused), matched);
+            assert_eq!(decided(table.considered(Asked::Model(name))), Some(expected), "{name:?} {table:?}");
+        }
+        let invalid = decided(table.considered(Asked::InvalidJson { is_ambiguous: false }));
+        assert_eq!(invalid, table.for_invalid_json().map(matched));
+        assert_eq!(decided(table.considered(Asked::InvalidJson { is_ambiguous: true })), None);
+        for host in [Some("a.h"), Some("h"), None] {
+            let expected = host.and_then(|host| table.by_host(host)).map(matched);
+            assert_eq!(decided(table.considered(Asked::NoJson(host))), expected, "{host:?}");
+        }
+    }
+}
+
+#[test]
+fn every_rule_that_did_not_decide_says_why() {
+    let told = plan(|_| {}).considered(Asked::Model(Some("sonnet")));
+    let told: Vec<_> = told.iter().map(|one| (one.rule, one.fate.label(), one.why.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("model_routing_off", "skipped", "routing.model_based is on"),
+            ("model", "matched", "models[] has the id \"sonnet\""),
+            ("exact", "too_late", "model_routing.models has exactly this name, but an earlier rule decided"),
+            ("prefix", "skipped", "model_routing.models has no prefix of \"sonnet\""),
+            ("default_target", "too_late", "model_routing.default_target takes what nothing names, but an earlier rule decided"),
+            (
+                "unknown_to_troll",
+                "too_late",
+                "routing.unknown_model is \"troll\", which takes what nothing names, but an earlier rule decided"
+            ),
+            ("host", "skipped", "the request has a JSON body, so its model decides"),
+        ]
+    );
 }

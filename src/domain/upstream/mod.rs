@@ -6,6 +6,7 @@ pub mod first_event;
 pub mod forward;
 pub mod health;
 pub mod inheritance;
+pub mod passed;
 pub mod pool;
 pub mod proxy;
 pub mod registry;

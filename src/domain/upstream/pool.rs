@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::domain::moment::Moment;
 use crate::domain::upstream::health::HealthCheck;
+use crate::domain::upstream::passed::{Candidate, PassedOver};
 use crate::domain::upstream::proxy::Proxy;
 use crate::domain::upstream::standing::KeyState;
 use crate::domain::upstream::{Credential, Upstream};
@@ -75,9 +76,13 @@ impl Pool {
         Self { proxies, check, allow_direct_when_down, turn }
     }
 
-    fn pick(&self, credentials: &[Credential], tried: &Tried, now: Moment) -> Option<Pick> {
-        let of = |place: usize| self.of_proxy(place, credentials, tried, now);
-        if let Some(pick) = tried.stay.and_then(of) {
+    fn pick(&self, credentials: &[Credential], tried: &Tried, now: Moment, passed: &mut PassedOver) -> Option<Pick> {
+        let mut of = |place: usize| {
+            let pick = self.of_proxy(place, credentials, tried, now);
+            self.note(place, pick, credentials, tried, now, passed);
+            pick
+        };
+        if let Some(pick) = tried.stay.and_then(&mut of) {
             return Some(pick);
         }
         let count = self.proxies.len().max(1);
@@ -85,6 +90,25 @@ impl Pool {
         let by_turn = (0..count).find_map(|_| of(self.turn.fetch_add(1, Relaxed) % count));
         // Others take turns at the same time, so a lap may have missed the only one that is left.
         by_turn.or_else(|| (0..count).find_map(of))
+    }
+
+    /// Notes who is passed over at this proxy: itself, or the keys before the one that is picked. What this request tried itself is
+    /// noted by whoever knows what came of it.
+    fn note(
+        &self,
+        place: usize,
+        pick: Option<Pick>,
+        credentials: &[Credential],
+        tried: &Tried,
+        now: Moment,
+        passed: &mut PassedOver,
+    ) {
+        let Some(proxy) = self.proxies.get(place) else { return };
+        match pick {
+            Some(pick) => note_keys_before(pick.credential, proxy.keys.iter().copied(), credentials, tried, now, passed),
+            None if tried.proxies.contains(&place) => {}
+            None => passed.note(Candidate::Proxy(place), if proxy.health.is_up() { "exhausted" } else { "down" }),
+        }
     }
 
     fn of_proxy(&self, place: usize, credentials: &[Credential], tried: &Tried, now: Moment) -> Option<Pick> {
@@ -123,16 +147,27 @@ impl Upstream {
     ///
     /// [`Out`] when everybody rests, is down, or was tried by this request.
     pub fn pick(&self, tried: &Tried, now: Moment) -> Result<Pick, Out> {
+        self.pick_and_note(tried, now, &mut PassedOver::default())
+    }
+
+    /// [`Self::pick`] that also notes who was out of the running, and why.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::pick`].
+    pub fn pick_and_note(&self, tried: &Tried, now: Moment, passed: &mut PassedOver) -> Result<Pick, Out> {
         let all = 0..self.credentials.len();
         let direct = |credential| Pick { proxy: None, credential };
         let (picked, back_at) = match &self.pool {
             None if !self.rotates() && tried.keys.is_empty() => (Some(direct(all.clone().next())), None),
             None => {
-                let picked = first_ready(all.clone(), &self.credentials, tried, now).map(|key| direct(Some(key)));
+                let key = first_ready(all.clone(), &self.credentials, tried, now);
+                note_keys_before(key, all.clone(), &self.credentials, tried, now, passed);
+                let picked = key.map(|key| direct(Some(key)));
                 (picked, picked.map_or_else(|| ready_at(all, &self.credentials, now), |_| None))
             }
             Some(pool) => {
-                let by_proxy = pool.pick(&self.credentials, tried, now);
+                let by_proxy = pool.pick(&self.credentials, tried, now, passed);
                 let picked = by_proxy.or_else(|| {
                     let goes_direct = pool.allow_direct_when_down && pool.is_down(tried);
                     let key = first_ready(all, &self.credentials, tried, now).filter(|_| goes_direct)?;
@@ -148,7 +183,7 @@ impl Upstream {
     pub fn pick_beside(&self, pick: Pick, tried: &Tried, now: Moment) -> Option<Pick> {
         let mut beside = tried.clone();
         beside.proxy(pick);
-        self.pool.as_ref()?.pick(&self.credentials, &beside, now)
+        self.pool.as_ref()?.pick(&self.credentials, &beside, now, &mut PassedOver::default())
     }
 
     /// Whether anybody is left to carry an attempt; costs nobody a turn.
@@ -178,6 +213,22 @@ fn first_ready(mut keys: impl Iterator<Item = usize>, credentials: &[Credential]
         let credential = credentials.get(*key);
         credential.is_some_and(|credential| credential.standing.state(now) == KeyState::Ready) && !tried.keys.contains(key)
     })
+}
+
+/// Notes the keys that are out, up to the picked one; all of them where none was.
+fn note_keys_before(
+    picked: Option<usize>,
+    keys: impl Iterator<Item = usize>,
+    credentials: &[Credential],
+    tried: &Tried,
+    now: Moment,
+    passed: &mut PassedOver,
+) {
+    for key in keys.take_while(|key| Some(*key) != picked).filter(|key| !tried.keys.contains(key)) {
+        if let Some(why) = credentials.get(key).and_then(|credential| credential.standing.state(now).why_out()) {
+            passed.note(Candidate::Key(key), why);
+        }
+    }
 }
 
 /// When the first of the keys is ready; `None`: never.

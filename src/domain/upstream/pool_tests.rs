@@ -210,6 +210,50 @@ fn the_last_one_of_a_thousand_is_found_by_everybody_at_once() {
     });
 }
 
+fn passed_by(upstream: &Upstream, tried: &Tried) -> Option<String> {
+    let mut passed = PassedOver::default();
+    let _ = upstream.pick_and_note(tried, NOW, &mut passed);
+    passed.text(upstream)
+}
+
+/// L1: who is out of the running is named by id, with a word for why.
+#[test]
+fn a_pick_says_who_was_passed_over() {
+    let direct = upstream(4, &[]);
+    assert_eq!(passed_by(&direct, &Tried::default()), None);
+    direct.credentials[0].standing.cool(after(60), Cause::RateLimited);
+    direct.credentials[1].standing.kill(Cause::Unauthorized);
+    direct.credentials[3].standing.cool(after(60), Cause::RateLimited);
+    assert_eq!(passed_by(&direct, &Tried::default()).as_deref(), Some("k0:cooling,k1:dead"));
+
+    let pooled = upstream(3, &[&[0], &[1, 2], &[2]]);
+    assert_eq!(passed_by(&pooled, &Tried::default()), None);
+    let down = &pooled.pool.as_ref().unwrap().proxies[2].health;
+    while down.is_up() {
+        down.check_failed(false, &pooled.pool.as_ref().unwrap().check, NOW);
+    }
+    pooled.credentials[0].standing.cool(after(60), Cause::Exhausted);
+    pooled.credentials[1].standing.cool(after(60), Cause::RateLimited);
+    // The turn is the second proxy's; its first key rests. After it the third is down and the first has no key left.
+    assert_eq!(passed_by(&pooled, &Tried::default()).as_deref(), Some("k1:cooling"));
+    let mut tried = Tried::default();
+    tried.key(Pick { proxy: Some(1), credential: Some(2) });
+    assert_eq!(passed_by(&pooled, &tried).as_deref(), Some("p1:exhausted,p2:down,p0:exhausted"));
+}
+
+#[test]
+fn the_list_of_who_was_passed_over_is_short_and_names_nobody_twice() {
+    let many = upstream(30, &[]);
+    many.credentials.iter().for_each(|credential| assert!(credential.standing.kill(Cause::Forbidden)));
+    let text = passed_by(&many, &Tried::default()).unwrap();
+    assert_eq!(text, "k0:dead,k1:dead,k2:dead,k3:dead,k4:dead,k5:dead,k6:dead,k7:dead,+more");
+    let mut passed = PassedOver::default();
+    passed.left_key(Pick { proxy: Some(0), credential: Some(3) }, "rate_limited");
+    passed.note(Candidate::Key(3), "cooling");
+    passed.left_proxy(Pick::default(), "unreachable");
+    assert_eq!(passed.text(&many).as_deref(), Some("k3:rate_limited"));
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Cool { key: usize, seconds: u64 },

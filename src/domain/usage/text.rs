@@ -246,6 +246,12 @@ mod tests {
                 r#"{"choices":[{"delta":{"reasoning":"bc","reasoning_details":[{"text":"bc","index":1}]}}]}"#,
                 2,
             ),
+            (
+                OpenAiChat,
+                r#"{"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"a"}]},{"type":"text","text":"b"}]}}]}"#,
+                r#"{"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"cd"}]},{"type":"text","text":"efg"}]}}]}"#,
+                5,
+            ),
             (OpenAiChat, r#"{"choices":[{"text":"a"}],"x":"a"}"#, r#"{"choices":[{"text":"bcd"}],"x":"efgh"}"#, 3),
             (
                 Anthropic,
@@ -342,6 +348,7 @@ mod tests {
     const FRAMES: &[&str] = &[
         r#"{"id":"$","created":#,"choices":[{"index":#,"delta":{"content":_"$"},"logprobs":null}],_"usage":null,"obfuscation":"$"}"#,
         r#"{"choices":_[{"delta":{"content":"$","reasoning_content":"$"}},{"delta":{"tool_calls":[{"index":#,"function":{"arguments":"$"}}]}}]}"#,
+        r#"{"choices":[{"delta":{"content":[{"type":"$","thinking":[{"text":"$"},"$"]},{"text":_"$"}],"refusal":"$"}}],"x":#}"#,
         r#"{"content":"$","x":{"content":"$","delta":"$"},"choices":[{"text":_"$","delta":{"x":{"content":"$"},"refusal":"$"}}]}"#,
         r#"{"type":"content_block_delta","index":#,"delta":{"type":"$","text":_"$","thinking":"$"}}"#,
         r#"{"delta":{"partial_json":"$"},"type":_"content_block_delta","message":{"x":#}}"#,

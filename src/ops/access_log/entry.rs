@@ -32,14 +32,16 @@ pub struct AccessEntry<'a> {
     pub model: Option<&'a str>,
     /// Set where the upstream calls the model by another name.
     pub upstream_model: Option<&'a str>,
-    /// The rule that chose the upstream.
-    pub rule: Option<&'static str>,
+    /// The rule that chose the upstream, with the entry of the configuration that matched where several could.
+    pub rule: Option<&'a str>,
     pub upstream: Option<&'a str>,
     /// The authority of the last attempt.
     pub endpoint: Option<&'a str>,
     pub proxy: Option<&'a str>,
     /// The id of the credential that the last attempt used; never its text.
     pub key: Option<&'a str>,
+    /// Keys and proxies that were passed over or left, each with a word for why: `p1:down,k1:rate_limited`.
+    pub skipped: Option<&'a str>,
     /// The provider's own id of the request.
     pub upstream_request_id: Option<&'a str>,
     pub attempts: u32,
@@ -82,6 +84,7 @@ pub fn write_line(out: &mut Vec<u8>, format: LogFormat, entry: &AccessEntry<'_>)
     line.text("endpoint", entry.endpoint);
     line.text("proxy", entry.proxy);
     line.text("key", entry.key);
+    line.text("skipped", entry.skipped);
     line.text("upstream_request_id", entry.upstream_request_id);
     line.number("attempts", entry.attempts.into());
     line.number("status", entry.status.into());

@@ -25,6 +25,7 @@ fn full(id: &RequestId) -> AccessEntry<'_> {
         endpoint: Some("llm.example.com:8443"),
         proxy: Some("p1"),
         key: Some("k2"),
+        skipped: Some("p3:down,k1:rate_limited"),
         upstream_request_id: Some("req_9"),
         attempts: 2,
         status: 200,
@@ -59,6 +60,7 @@ fn refused(id: &RequestId) -> AccessEntry<'_> {
         endpoint: None,
         proxy: None,
         key: None,
+        skipped: None,
         upstream_request_id: None,
         attempts: 0,
         status: 401,
@@ -147,7 +149,7 @@ fn l1_the_text_line_says_everything() {
         line_of(LogFormat::Text, &full(&id)),
         "2025-12-31T23:59:59.001Z id=00000000-0000-7000-8000-000000000000 client=c-1 method=POST path=/v1/messages api=messages \
          dialect=anthropic model=claude-opus-4-5 upstream_model=claude-opus-4-5-20251101 rule=model upstream=troll \
-         endpoint=llm.example.com:8443 proxy=p1 key=k2 upstream_request_id=req_9 attempts=2 status=200 end=ok stream=true \
+         endpoint=llm.example.com:8443 proxy=p1 key=k2 skipped=p3:down,k1:rate_limited upstream_request_id=req_9 attempts=2 status=200 end=ok stream=true \
          source=final input_tokens=500 cache_write_tokens=200 cache_write_1h_tokens=10 cache_read_tokens=300 output_tokens=501 \
          cost_nano_usd=11808000 request_bytes=1024 response_bytes=65537 peek_us=1 connect_ms=0.750 first_byte_ms=12.045 \
          total_ms=61000.000\n"
@@ -163,7 +165,7 @@ fn l1_the_json_line_says_everything_under_the_ledgers_names() {
             r#"{"opened_at":"2025-12-31T23:59:59.001Z","id":"00000000-0000-7000-8000-000000000000","client":"c-1","method":"POST","#,
             r#""path":"/v1/messages","api":"messages","dialect":"anthropic","model":"claude-opus-4-5","#,
             r#""upstream_model":"claude-opus-4-5-20251101","rule":"model","upstream":"troll","endpoint":"llm.example.com:8443","#,
-            r#""proxy":"p1","key":"k2","upstream_request_id":"req_9","attempts":2,"status":200,"end":"ok","stream":true,"#,
+            r#""proxy":"p1","key":"k2","skipped":"p3:down,k1:rate_limited","upstream_request_id":"req_9","attempts":2,"status":200,"end":"ok","stream":true,"#,
             r#""source":"final","input_tokens":500,"cache_write_tokens":200,"cache_write_1h_tokens":10,"cache_read_tokens":300,"#,
             r#""output_tokens":501,"cost_nano_usd":11808000,"request_bytes":1024,"response_bytes":65537,"peek_us":1,"#,
             r#""connect_ms":0.750,"first_byte_ms":12.045,"total_ms":61000.000}"#,

@@ -93,10 +93,7 @@ fn try_answer(directory: &Directory, method: &str, path: &str, body: &[u8]) -> R
                 Place::One(_) => "GET, HEAD, DELETE",
                 Place::Credit(_) | Place::Restore(_) => "POST",
             };
-            Ok(AdminAnswer {
-                header: Some(("allow", allow)),
-                ..AdminAnswer::error(405, &format!("this page takes {allow} only"))
-            })
+            Ok(AdminAnswer::other_method(allow))
         }
     }
 }

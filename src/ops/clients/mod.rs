@@ -83,6 +83,11 @@ impl Directory {
         self.snapshot.load().get(&KeyHash::of(presented)).cloned()
     }
 
+    /// How many keys are known, those that have ended included.
+    pub fn len(&self) -> usize {
+        self.snapshot.load().len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.snapshot.load().is_empty()
     }
@@ -91,13 +96,6 @@ impl Directory {
     pub fn account(&self, name: &str) -> Option<Arc<Account>> {
         let name = ClientName::parse(name).ok()?;
         self.book().accounts.get(&name).map(|entry| entry.account.clone())
-    }
-
-    /// Takes the cost of an entry that another process wrote (`domain::credit`, step 3).
-    pub fn settled(&self, name: &str, cost: NanoUsd) {
-        if let Some(account) = self.account(name) {
-            account.settle(cost);
-        }
     }
 
     /// Looks for changes on a thread of its own until the process ends; must be called behind a fork.

@@ -1,15 +1,18 @@
 //! What operators do with clients, the same for the commands and for the admin listener.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use rusqlite::Connection;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::domain::billing::{Decimal, parse_difference, signed_usd};
-use crate::domain::client::{Client, ClientKey, ClientName, MAX_NOTE_BYTES, Models, date_time, parse_expiry};
+use crate::domain::client::{Client, ClientKey, ClientName, Known, MAX_NOTE_BYTES, Models, date_time, parse_expiry};
 use crate::domain::credit::Account;
 use crate::ops::clock::now_unix_ms;
 use crate::ops::store::clients::{self as rows, Added, Granted};
-use crate::ops::store::{Store, StoreError};
+use crate::ops::store::{Store, StoreError, usage};
 
 /// A client that is asked for, as it was typed.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -71,6 +74,27 @@ pub fn list(store: &Store) -> Result<Vec<Client>, OperationError> {
 /// A stranger's name, and what the store says.
 pub fn show(store: &Store, name_or_id: &str) -> Result<Client, OperationError> {
     on_one(store, name_or_id, |conn| rows::find(conn, name_or_id))
+}
+
+/// One client and what it may spend as far as the roll-ups know, for a question that must change nothing.
+///
+/// # Errors
+///
+/// As [`show`], and a database that is not there.
+pub fn look_up(state_dir: &Path, name_or_id: &str) -> Result<Known, OperationError> {
+    let store = Store::open_for_reading(state_dir)?;
+    let client = show(&store, name_or_id)?;
+    let account = match client.granted_nano_usd {
+        Some(granted) => {
+            let account = Account::new(granted);
+            if let Some(spent) = store.with(|conn| usage::spent(conn))?.get(client.name.as_str()) {
+                account.settle(*spent);
+            }
+            Some(Arc::new(account))
+        }
+        None => None,
+    };
+    Ok(Known { client, account })
 }
 
 /// Revokes a key. Requests that are under way go on.

@@ -92,9 +92,8 @@ fn g4_an_account_outlives_a_refresh_and_takes_a_grant_as_a_difference() {
     assert!(Arc::ptr_eq(known.account.as_ref().unwrap(), &account));
     assert_eq!((account.balance_nano_usd(), account.free_nano_usd()), (1_400_000_000, 1_000_000_000));
     held.settle(NanoUsd::from_nanos(300_000_000));
-    directory.settled("alice", NanoUsd::from_nanos(50_000_000));
+    directory.account("alice").unwrap().settle(NanoUsd::from_nanos(50_000_000));
     for stranger in ["free", "nobody", "static", ""] {
-        directory.settled(stranger, NanoUsd::from_nanos(50_000_000));
         assert!(directory.account(stranger).is_none());
     }
     operations::credit(&place.store, "alice", "-1").unwrap();

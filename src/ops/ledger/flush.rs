@@ -12,7 +12,7 @@ use crate::domain::settings::LedgerSync;
 /// Hands lines to the disk in a thread of its own, which starts with the first line: a thread does not survive the fork of a process that
 /// goes into the background.
 pub struct Flusher {
-    sync: LedgerSync,
+    pub(super) sync: LedgerSync,
     asked: Mutex<Asked>,
     wake: Condvar,
     done: watch::Sender<Flushed>,

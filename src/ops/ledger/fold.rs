@@ -80,10 +80,16 @@ pub fn remove_old(directory: &Path, store: &Store, retention: Duration, now_unix
     for segment in segments.names.iter().filter(|segment| !segments.may_change(segment)) {
         let (name, path) = (segment.to_string(), segments.path(segment));
         let unreadable = |error| FoldError::Segment { segment: name.clone(), error };
-        let metadata = fs::metadata(&path).map_err(unreadable)?;
+        let metadata = match fs::metadata(&path) {
+            // The other process of an upgrade removes too.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            found => found.map_err(unreadable)?,
+        };
         let written =
             metadata.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(u64::MAX, millis);
         if written < before && progress.get(&name).is_some_and(|progress| progress.bytes >= metadata.len()) {
+            // First the word, then the deed: a file that is gone without it counts as lost.
+            store.with(|conn| usage::set_removed(conn, &name))?;
             fs::remove_file(&path).map_err(unreadable)?;
             log::info!("ledger: {name} is older than ledger.retention_days and was removed");
             removed += 1;

@@ -1,4 +1,5 @@
-//! Looks after the ledger in the background: tries again what the disk refused, folds what was written, removes what is old.
+//! Looks after the ledger in the background: tries again what the disk refused, follows what other processes write, folds what was
+//! written, removes what is old.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::Ledger;
 use super::fold::{self, FoldError};
-use super::others::Others;
-use crate::domain::billing::NanoUsd;
 use crate::ops::clock;
 use crate::ops::store::Store;
 
 const TEND_EVERY: Duration = Duration::from_millis(250);
+/// While another process writes: how old its reservations and costs are at most in what this one shows.
+const LOOK_AROUND_EVERY: Duration = Duration::from_millis(100);
 const FOLD_EVERY: Duration = Duration::from_secs(2);
 const REMOVE_EVERY: Duration = Duration::from_secs(3_600);
 
@@ -22,9 +23,6 @@ pub struct Keeper {
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
 }
-
-/// Who is told what other processes bill: the client and the cost.
-pub type Told = Box<dyn Fn(&str, NanoUsd) + Send>;
 
 #[derive(Default)]
 struct Stop {
@@ -37,40 +35,43 @@ struct Stop {
 /// # Errors
 ///
 /// The operating system has no thread left.
-pub fn keep(
-    ledger: Ledger,
-    state_dir: PathBuf,
-    retention: Option<Duration>,
-    others: Option<(Others, Told)>,
-) -> io::Result<Keeper> {
+pub fn keep(ledger: Ledger, state_dir: PathBuf, retention: Option<Duration>) -> io::Result<Keeper> {
     let stop = Arc::new(Stop::default());
     let asked = stop.clone();
-    let run = move || run(&ledger, &state_dir, retention, others, &asked);
+    let run = move || run(&ledger, &state_dir, retention, &asked);
     let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(run)?;
     Ok(Keeper { stop, thread: Some(thread) })
 }
 
-fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, mut others: Option<(Others, Told)>, stop: &Stop) {
+fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &Stop) {
     let mut store: Option<Store> = None;
-    let (mut folded_at, mut removed_at): (Option<Instant>, Option<Instant>) = (None, None);
-    let mut trouble = None;
+    let (mut looked_at, mut folded_at, mut removed_at): (Option<Instant>, Option<Instant>, Option<Instant>) = (None, None, None);
+    let (mut unseen, mut unfolded) = (
+        Trouble::new(
+            "what another process has open or bills is not in the balances yet",
+            "what other processes bill is seen again",
+        ),
+        Trouble::new(
+            "entries can't be added to the roll-ups, they wait in their segments",
+            "entries are added to the roll-ups again",
+        ),
+    );
     let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
     loop {
-        let is_last = stop.wait(TEND_EVERY);
+        let is_last = stop.wait(if ledger.has_company() { LOOK_AROUND_EVERY } else { TEND_EVERY });
         ledger.tend(clock::now_unix_ms());
+        if unseen.now.is_none() || is_due(looked_at, FOLD_EVERY) {
+            unseen.report(ledger.look_around(clock::now_unix_ms()).err());
+            looked_at = Some(Instant::now());
+        }
         if is_last || is_due(folded_at, FOLD_EVERY) {
-            if let Some((others, told)) = &mut others
-                && let Err(error) = others.look(ledger, told)
-            {
-                log::warn!("ledger: what another process bills is not in the balances yet: {error}");
-            }
             // Opened here, again and again: a database that is locked for a while must not end the keeping.
             let opened = match store.take() {
                 Some(store) => Ok(store),
                 None => Store::open(state_dir).map_err(FoldError::from),
             };
-            let done = opened.and_then(|opened| fold::fold_once(ledger.directory(), store.insert(opened)));
-            report(&mut trouble, done.err());
+            let done = opened.and_then(|opened| ledger.fold(store.insert(opened)));
+            unfolded.report(done.err());
             folded_at = Some(Instant::now());
         }
         if is_last {
@@ -85,16 +86,28 @@ fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, mut other
     }
 }
 
-/// Says once that folding fails, and once that it works again.
-fn report(trouble: &mut Option<String>, error: Option<FoldError>) {
-    let now = error.map(|error| error.to_string());
-    if *trouble != now {
-        match &now {
-            Some(error) => log::error!("ledger: entries can't be added to the roll-ups, they wait in their segments: {error}"),
-            None => log::info!("ledger: entries are added to the roll-ups again"),
-        }
+/// Something that fails for a while: said once, and once that it works again.
+struct Trouble {
+    now: Option<String>,
+    begins: &'static str,
+    ends: &'static str,
+}
+
+impl Trouble {
+    fn new(begins: &'static str, ends: &'static str) -> Self {
+        Self { now: None, begins, ends }
     }
-    *trouble = now;
+
+    fn report(&mut self, error: Option<impl ToString>) {
+        let now = error.map(|error| error.to_string());
+        if self.now != now {
+            match &now {
+                Some(error) => log::error!("ledger: {}: {error}", self.begins),
+                None => log::info!("ledger: {}", self.ends),
+            }
+        }
+        self.now = now;
+    }
 }
 
 impl Stop {

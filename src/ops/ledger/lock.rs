@@ -1,7 +1,7 @@
 //! Who writes: a lock file for each process, and one that lets only one process start at a time.
 //!
 //! The kernel lets go of a lock when its process ends, however it ends. A lock file that is left and not locked is that of a process
-//! that was killed: its opens are looked at by the next start, which then removes the file.
+//! that was killed: its opens are looked at by the next start, or by a process that lives beside it, which then removes the file.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -20,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
     Alive,
-    /// Ended without a word; the next start closes what it left open.
+    /// Ended without a word; a process that lives, or the next start, closes what it left open.
     Killed,
     /// Ended well, or was looked after since.
     Settled,
@@ -34,15 +34,22 @@ pub struct WriterLock {
 
 /// Waits until no other process starts. `None`: one still does after a long wait.
 pub fn start_alone(directory: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(directory.join(START))?;
     let began = Instant::now();
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) if began.elapsed() < START_WAIT => std::thread::park_timeout(LOOK_AGAIN),
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error),
+        match try_start_alone(directory)? {
+            None if began.elapsed() < START_WAIT => std::thread::park_timeout(LOOK_AGAIN),
+            alone_or_late => return Ok(alone_or_late),
         }
+    }
+}
+
+/// `None`: another process starts, or looks after the killed, at this moment.
+pub fn try_start_alone(directory: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(directory.join(START))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

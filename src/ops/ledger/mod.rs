@@ -9,6 +9,7 @@
 //! What is written is in the kernel when the call returns: a killed process loses nothing that it released to a client. Where the disk
 //! refuses, nothing new is opened; what is in flight is kept in memory and written as soon as the disk takes it.
 
+pub mod company;
 mod disk;
 pub mod export;
 mod flush;
@@ -26,18 +27,23 @@ mod writer;
 mod tests;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::domain::ledger::{Close, Open, write_close, write_open};
 use crate::domain::settings::{LedgerSettings, LedgerSync};
+use crate::ops::store::Store;
 
+use company::Company;
 use disk::Directory;
 use flush::Flusher;
 pub use flush::Flushing;
+use fold::{FoldError, Folded};
 use lock::{Life, WriterLock};
 pub use names::SegmentName;
 pub use recover::Recovery;
@@ -68,6 +74,9 @@ struct Shared {
     writer: Arc<Mutex<Writer>>,
     flusher: Arc<Flusher>,
     lock: Option<WriterLock>,
+    company: OnceLock<Company>,
+    /// Requests of killed writers that were closed while others of theirs could not be.
+    rescued: Mutex<HashSet<String>>,
 }
 
 /// A request that was opened; it must be closed.
@@ -147,14 +156,16 @@ impl Ledger {
         }
         let (lock, name) = WriterLock::take(&directory, now_unix_ms).map_err(unusable)?;
         let disk = Arc::new(Directory(directory.clone()));
-        let mut writer = Writer::new(disk, name, settings.segment_bytes, settings.sync != LedgerSync::Process);
-        let recovery = recover::recover(&directory, &killed, &mut writer, now_unix_ms).map_err(unusable)?;
-        Ok((Self::with(directory, writer, settings.sync, Some(lock)), recovery))
+        let writer = Writer::new(disk, name, settings.segment_bytes, settings.sync != LedgerSync::Process);
+        let ledger = Self::with(directory.clone(), writer, settings.sync, Some(lock));
+        let recovery = recover::recover(&ledger, &killed, now_unix_ms).map_err(unusable)?;
+        Ok((ledger, recovery))
     }
 
     fn with(directory: PathBuf, writer: Writer, sync: LedgerSync, lock: Option<WriterLock>) -> Self {
         let (writer, flusher) = (Arc::new(Mutex::new(writer)), Arc::new(Flusher::new(sync)));
-        Self { shared: Arc::new(Shared { directory, writer, flusher, lock }) }
+        let (company, rescued) = (OnceLock::new(), Mutex::default());
+        Self { shared: Arc::new(Shared { directory, writer, flusher, lock, company, rescued }) }
     }
 
     /// Writes that a request is about to be dispatched. Some microseconds; never waits for the disk.
@@ -180,6 +191,18 @@ impl Ledger {
 
     pub fn condition(&self) -> Condition {
         self.shared.writer().condition()
+    }
+
+    /// Adds what is written by now, of whichever process, to the roll-ups; the lag that [`Ledger::condition`] tells begins anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`fold::fold_once`].
+    pub fn fold(&self, store: &Store) -> Result<Folded, FoldError> {
+        let (began, written) = (Instant::now(), self.shared.writer().written_bytes());
+        let folded = fold::fold_once(&self.shared.directory, store)?;
+        self.shared.writer().folded(written, began);
+        Ok(folded)
     }
 
     /// The name of this process as a writer, as its segments begin with it.
@@ -246,6 +269,23 @@ impl Shared {
             }
         }
         false
+    }
+
+    /// Writes one line that belongs to no request in flight.
+    fn append(&self, line: &mut Vec<u8>, unix_ms: u64) -> io::Result<()> {
+        self.writer().append(line, unix_ms).map(drop)
+    }
+
+    /// Makes durable what this process wrote, where anything is to be; beside the flusher, whose count of lines stays its own.
+    fn sync_all(&self) -> io::Result<()> {
+        if self.flusher.sync == LedgerSync::Process {
+            return Ok(());
+        }
+        let own = self.writer().name().to_owned();
+        for segment in names::segments(&self.directory)?.iter().filter(|segment| segment.writer == own) {
+            File::open(self.directory.join(segment.to_string()))?.sync_data()?;
+        }
+        File::open(&self.directory)?.sync_all()
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {

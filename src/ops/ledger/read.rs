@@ -58,6 +58,11 @@ impl Segments {
         self.directory.join(name.to_string())
     }
 
+    /// The writers that live, and those that were killed and not looked after.
+    pub fn unsettled(&self) -> impl Iterator<Item = &str> {
+        self.unsettled.iter().map(|(writer, _)| &**writer)
+    }
+
     pub fn life(&self, writer: &str) -> Life {
         self.unsettled.iter().find(|(name, _)| name == writer).map_or(Life::Settled, |(_, life)| *life)
     }
@@ -121,6 +126,20 @@ impl Raw<'_> {
         }
         Err(fault)
     }
+}
+
+/// The first of a writer's segments that may hold an open without its close, by the last header that can be read; or the segment that
+/// another version wrote.
+pub fn first_open<'s>(directory: &Path, segments: &[&'s SegmentName]) -> io::Result<Result<u32, (&'s SegmentName, u32)>> {
+    for segment in segments.iter().rev() {
+        match header(&directory.join(segment.to_string()))? {
+            Ok(header) => return Ok(Ok(header.oldest_open)),
+            Err(LineFault::Version(version)) => return Ok(Err((segment, version))),
+            // The header before it, then, says where to begin.
+            Err(_) => {}
+        }
+    }
+    Ok(Ok(1))
 }
 
 /// Reads a segment's first line.

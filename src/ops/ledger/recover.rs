@@ -1,19 +1,20 @@
-//! The start after a kill: what was open becomes `interrupted`, a torn last line is cut off.
+//! After a kill: what was open becomes `interrupted`, a torn last line is cut off. The next start does it, or a process that lives beside
+//! the killed one.
 //!
-//! It can itself be killed at any moment. The lock files of the dead are removed last; until then the next start does the same again and
+//! It can itself be killed at any moment. The lock files of the dead are removed last; until then the next one does the same again and
 //! finds the closes that this one wrote.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
+use std::sync::PoisonError;
 
-use super::read::{Scan, header};
-use super::writer::Writer;
-use super::{SegmentName, names};
-use crate::domain::ledger::{Line, LineFault, Open, Record, write_close};
+use super::read::{Scan, first_open};
+use super::{Ledger, SegmentName, names};
+use crate::domain::ledger::{Line, Open, Record, write_close};
 
-/// What a start found of processes that were killed.
+/// What was found of processes that were killed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// Entries that were open, and are closed now.
@@ -34,8 +35,9 @@ struct Found {
     recovery: Recovery,
 }
 
-/// Closes what these writers left open, on behalf of the writer that starts.
-pub fn recover(directory: &Path, killed: &[String], writer: &mut Writer, now_unix_ms: u64) -> io::Result<Recovery> {
+/// Closes what these writers left open, in the segments of a writer that lives. To be called by one process at a time.
+pub fn recover(ledger: &Ledger, killed: &[String], now_unix_ms: u64) -> io::Result<Recovery> {
+    let directory = ledger.directory();
     let mut found = Found::default();
     let mut settled: Vec<&String> = Vec::new();
     let segments = names::segments(directory)?;
@@ -46,15 +48,20 @@ pub fn recover(directory: &Path, killed: &[String], writer: &mut Writer, now_uni
         }
     }
     let Found { open, closed, tails, mut recovery } = found;
+    // What was closed before the disk took no more, by the last call.
+    let mut rescued = ledger.shared.rescued.lock().unwrap_or_else(PoisonError::into_inner);
     let mut line = Vec::new();
-    for (_, open) in open.into_iter().filter(|(id, _)| !closed.contains(id)) {
-        line.clear();
-        write_close(&mut line, &open.interrupted(now_unix_ms));
-        writer.append(&mut line, now_unix_ms)?;
+    for (id, open) in open.into_iter().filter(|(id, _)| !closed.contains(id)) {
+        if !rescued.contains(&id) {
+            line.clear();
+            write_close(&mut line, &open.interrupted(now_unix_ms));
+            ledger.shared.append(&mut line, now_unix_ms)?;
+            rescued.insert(id);
+        }
         recovery.interrupted += 1;
     }
     if recovery.interrupted > 0 {
-        writer.take_unsynced().sync()?;
+        ledger.shared.sync_all()?;
     }
     for (segment, bytes) in tails {
         let file = OpenOptions::new().write(true).open(directory.join(segment.to_string()))?;
@@ -65,6 +72,7 @@ pub fn recover(directory: &Path, killed: &[String], writer: &mut Writer, now_uni
     for dead in settled {
         std::fs::remove_file(names::lock_file(directory, dead))?;
     }
+    rescued.clear();
     recovery.announce();
     Ok(recovery)
 }
@@ -72,22 +80,14 @@ pub fn recover(directory: &Path, killed: &[String], writer: &mut Writer, now_uni
 impl Found {
     /// Reads the segments that may hold open entries. `false`: another version wrote them.
     fn read_writer(&mut self, directory: &Path, segments: &[&SegmentName]) -> io::Result<bool> {
-        let mut first = 1;
-        for segment in segments.iter().rev() {
-            match header(&directory.join(segment.to_string()))? {
-                Ok(header) => {
-                    first = header.oldest_open;
-                    break;
-                }
-                Err(LineFault::Version(version)) => {
-                    log::error!("ledger: {segment} was written by another version (v{version}) and is left alone");
-                    self.recovery.refused.push(segment.to_string());
-                    return Ok(false);
-                }
-                // The header before it, then, says where to begin.
-                Err(_) => {}
+        let first = match first_open(directory, segments)? {
+            Ok(first) => first,
+            Err((segment, version)) => {
+                log::error!("ledger: {segment} was written by another version (v{version}) and is left alone");
+                self.recovery.refused.push(segment.to_string());
+                return Ok(false);
             }
-        }
+        };
         for segment in segments.iter().filter(|segment| segment.number >= first) {
             let is_last = segments.last() == Some(segment);
             self.read_segment(directory, segment, is_last)?;

@@ -1,7 +1,9 @@
-//! Proves the ledger's files: every checksum, the count of lines, an open for each close and a close for each open, and the sums of the
-//! roll-ups. A gateway may write meanwhile: what is in flight is no damage.
+//! Proves the ledger's files: every checksum, the count of lines, the count of segments, an open for each close and a close for each open,
+//! and the sums of the roll-ups. A gateway may write meanwhile: what is in flight is no damage.
+//!
+//! What can't be proved: that a segment was there which no fold has seen, at the begin or the end of what its writer wrote.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -16,11 +18,13 @@ use crate::ops::store::usage::{Progress, Totals};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub segments: usize,
+    /// Segments that are gone, and were not removed for their age.
+    pub missing: u64,
     pub opens: u64,
     pub closes: u64,
     /// Opened by a process that lives.
     pub in_flight: u64,
-    /// Opened by a process that was killed; the next start closes them.
+    /// Opened by a process that was killed; the next start, or a gateway that runs, closes them.
     pub to_recover: u64,
     pub sums: Sums,
     pub findings: Vec<Finding>,
@@ -68,6 +72,7 @@ pub fn verify(directory: &Path, folded: Option<(&HashMap<String, Progress>, Tota
         )?;
     }
     proof.pairs(&segments, unopened);
+    proof.presence(&segments, folded.as_ref().map(|(marks, _)| *marks));
     if let Some((_, totals)) = folded {
         proof.totals(&totals);
     }
@@ -186,6 +191,49 @@ impl Proof {
             }
         }
         self.verdict.findings.sort_by(|a, b| (&a.segment, a.byte).cmp(&(&b.segment, b.byte)));
+    }
+
+    /// A writer counts its segments from 1 without a gap, and the database knows which were removed.
+    fn presence(&mut self, segments: &Segments, marks: Option<&HashMap<String, Progress>>) {
+        let mut known: BTreeMap<&str, BTreeMap<u32, Option<&Progress>>> = BTreeMap::new();
+        let rows: Vec<_> =
+            marks.into_iter().flatten().filter_map(|(name, mark)| Some((SegmentName::parse(name)?, mark))).collect();
+        for segment in &segments.names {
+            known.entry(&segment.writer).or_default().insert(segment.number, None);
+        }
+        for (segment, mark) in &rows {
+            known.entry(&segment.writer).or_default().entry(segment.number).or_insert(Some(mark));
+        }
+        for (writer, numbers) in known {
+            let name = |number| SegmentName { writer: writer.to_owned(), number };
+            for (number, mark) in &numbers {
+                // Seen by a fold, and gone from the list.
+                if let Some(mark) = mark.filter(|mark| !mark.is_removed && !segments.path(&name(*number)).exists()) {
+                    let (requests, cost) = (mark.requests, mark.cost);
+                    self.missing(
+                        &name(*number),
+                        1,
+                        format!("is missing; the roll-ups took {requests} requests and {cost} USD from it"),
+                    );
+                }
+            }
+            for (before, behind) in numbers.keys().zip(numbers.keys().skip(1)) {
+                let first = before + 1;
+                // Listed while it was made, or not there.
+                if first < *behind && !segments.path(&name(first)).exists() {
+                    let message = match behind - first {
+                        1 => "is missing; no fold has seen it".to_owned(),
+                        several => format!("and those behind it, {several} in all, are missing; no fold has seen them"),
+                    };
+                    self.missing(&name(first), u64::from(behind - first), message);
+                }
+            }
+        }
+    }
+
+    fn missing(&mut self, segment: &SegmentName, count: u64, message: String) {
+        self.verdict.missing += count;
+        self.verdict.findings.push(Finding { segment: Some(segment.to_string()), byte: None, message });
     }
 
     fn totals(&mut self, totals: &Totals) {

@@ -32,6 +32,15 @@ pub struct Writer {
     has_new_name: bool,
     /// All lines that were written, of all segments.
     lines: u64,
+    /// All bytes that were written, headers included.
+    bytes: u64,
+    folded: Folded,
+}
+
+/// How much of what was written is in the roll-ups.
+struct Folded {
+    bytes: u64,
+    at: Instant,
 }
 
 struct Current {
@@ -79,13 +88,17 @@ impl Unsynced {
 }
 
 /// How the writer fares.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Condition {
     /// Why nothing can be opened.
     pub trouble: Option<Arc<str>>,
     pub in_flight: u64,
     /// Closes that wait in memory.
     pub kept: usize,
+    /// What this process has written and no fold of its own has seen: reports and other processes' balances lack it.
+    pub unfolded_bytes: u64,
+    /// How long ago the last fold began that took all it found; zero where nothing waits.
+    pub unfolded_for: Duration,
 }
 
 impl Writer {
@@ -103,6 +116,8 @@ impl Writer {
             unsynced: Vec::new(),
             has_new_name: false,
             lines: 0,
+            bytes: 0,
+            folded: Folded { bytes: 0, at: Instant::now() },
         }
     }
 
@@ -191,7 +206,19 @@ impl Writer {
 
     pub fn condition(&self) -> Condition {
         let trouble = self.trouble.as_ref().map(|trouble| trouble.reason.clone());
-        Condition { trouble, in_flight: self.in_flight.values().sum(), kept: self.kept.len() }
+        let unfolded_bytes = self.bytes.saturating_sub(self.folded.bytes);
+        let unfolded_for = if unfolded_bytes > 0 { self.folded.at.elapsed() } else { Duration::ZERO };
+        Condition { trouble, in_flight: self.in_flight.values().sum(), kept: self.kept.len(), unfolded_bytes, unfolded_for }
+    }
+
+    /// What is written by now, for [`Writer::folded`].
+    pub fn written_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Notes that a fold which began at `at` has taken everything up to so many bytes.
+    pub fn folded(&mut self, bytes: u64, at: Instant) {
+        self.folded = Folded { bytes, at };
     }
 
     /// Writes what was kept, if the disk takes it now.
@@ -215,6 +242,7 @@ impl Writer {
         }
         current.seq += 1;
         current.bytes += line.len() as u64;
+        self.bytes += line.len() as u64;
         current.is_dirty = self.is_synced;
         self.lines += 1;
         Ok(current.number)
@@ -224,7 +252,6 @@ impl Writer {
         let number = self.next_number;
         let name = SegmentName { writer: self.name.clone(), number }.to_string();
         let file = self.disk.create(&name)?;
-        // A number is used once, even if the file could not be filled or removed.
         self.next_number += 1;
         let oldest_open = self.in_flight.keys().next().copied().unwrap_or(number);
         let mut header = Vec::new();
@@ -234,12 +261,15 @@ impl Writer {
         );
         ledger::seal(&mut header, 0);
         if let Err(error) = append_whole(&*file, &header) {
-            if let Err(left) = self.disk.remove(&name) {
-                log::warn!("ledger: {name} could not be begun and stays: {left}");
+            match self.disk.remove(&name) {
+                // The numbers of a writer have no gaps: one that is missing is a segment that was lost.
+                Ok(()) => self.next_number = number,
+                Err(left) => log::warn!("ledger: {name} could not be begun and stays: {left}"),
             }
             return Err(error);
         }
         self.abandon();
+        self.bytes += header.len() as u64;
         self.has_new_name = self.is_synced;
         self.segment =
             Some(Current { file, number, day: time::day(unix_ms), bytes: header.len() as u64, seq: 1, is_dirty: self.is_synced });

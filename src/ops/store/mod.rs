@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 const FILE: &str = "trollbridge.db";
 const BUSY: Duration = Duration::from_secs(5);
 
 /// What each version of the schema adds to the one before. Only ever appended to: the number of a migration is `PRAGMA user_version`.
-const MIGRATIONS: &[&str] = &[clients::SCHEMA, usage::SCHEMA];
+const MIGRATIONS: &[&str] = &[clients::SCHEMA, usage::SCHEMA, usage::REMOVED_SCHEMA];
 
 /// The open database.
 #[derive(Debug)]
@@ -75,6 +75,24 @@ impl Store {
             return Err(StoreError::Missing { path });
         }
         Self::connect(path)
+    }
+
+    /// Opens the database that must be there already, for reading: neither made nor migrated.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open_existing`].
+    pub fn open_for_reading(state_dir: &Path) -> Result<Self, StoreError> {
+        let path = state_dir.join(FILE);
+        if !Self::exists(state_dir) {
+            return Err(StoreError::Missing { path });
+        }
+        let conn = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|conn| {
+            conn.busy_timeout(BUSY)?;
+            Ok(conn)
+        });
+        let conn = conn.map_err(|error| fault(&path, error))?;
+        Ok(Self { conn: Mutex::new(conn), path })
     }
 
     /// Runs statements on the one connection of this store.

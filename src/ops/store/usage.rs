@@ -44,6 +44,9 @@ pub const SCHEMA: &str = "
     ) WITHOUT ROWID;
 ";
 
+/// Which segments were removed for their age: any other one that is gone was lost.
+pub const REMOVED_SCHEMA: &str = "ALTER TABLE ledger_segments ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;";
+
 pub const MS_PER_HOUR: u64 = 3_600_000;
 
 /// Entries of one segment that were read together.
@@ -65,6 +68,8 @@ pub struct Progress {
     pub tokens: u64,
     pub cost: NanoUsd,
     pub damaged: u64,
+    /// For its age, by the gateway itself.
+    pub is_removed: bool,
 }
 
 /// What the lines of a report stand for.
@@ -121,7 +126,8 @@ pub fn fold(conn: &mut Connection, segment: &str, batch: &Batch) -> rusqlite::Re
 
 /// How far each segment was read.
 pub fn progress(conn: &Connection) -> rusqlite::Result<HashMap<String, Progress>> {
-    let mut select = conn.prepare_cached("SELECT name, bytes, requests, tokens, cost_nano_usd, damaged FROM ledger_segments")?;
+    let mut select =
+        conn.prepare_cached("SELECT name, bytes, requests, tokens, cost_nano_usd, damaged, removed FROM ledger_segments")?;
     let rows = select.query_map([], |row| {
         let progress = Progress {
             bytes: count(row, 1)?,
@@ -129,6 +135,7 @@ pub fn progress(conn: &Connection) -> rusqlite::Result<HashMap<String, Progress>
             tokens: count(row, 3)?,
             cost: NanoUsd::from_nanos(count(row, 4)?),
             damaged: count(row, 5)?,
+            is_removed: row.get(6)?,
         };
         Ok((row.get(0)?, progress))
     })?;
@@ -192,6 +199,11 @@ fn totals(conn: &Connection) -> rusqlite::Result<Totals> {
 pub fn snapshot(conn: &mut Connection) -> rusqlite::Result<(HashMap<String, Progress>, Totals)> {
     let transaction = conn.transaction()?;
     Ok((progress(&transaction)?, totals(&transaction)?))
+}
+
+/// Notes that a segment is about to be removed for its age.
+pub fn set_removed(conn: &Connection, segment: &str) -> rusqlite::Result<usize> {
+    conn.execute("UPDATE ledger_segments SET removed = 1 WHERE name = ?1", [segment])
 }
 
 /// Forgets the ids of requests that came before a time: the segments that could repeat them are gone.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use http::Method;
 use serde_json::json;
 use trollbridge::provider_mock::Mock;
 
-use crate::support::setup::{MAIN_MODEL, NAMED_MODEL, TROLL_MODEL};
-use crate::support::{Client, Gateway, Request, Setup};
+use crate::support::request::{Answer, CLIENT_KEY};
+use crate::support::setup::{ADMIN_TOKEN, MAIN_MODEL, NAMED_MODEL, TROLL_MODEL};
+use crate::support::{Client, Distrust, Gateway, Request, Setup};
 
 fn chat(model: &str) -> Request {
     Request::post("/v1/chat/completions", &json!({ "model": model, "messages": [{ "role": "user", "content": "hello" }] }))
@@ -25,6 +27,12 @@ async fn reload(gateway: &Gateway, nth: usize) {
     ready(gateway).await;
     gateway.signal("HUP");
     gateway.wait_for_logs(nth, |line| line.contains("reload: ") && line.contains("is in force")).await;
+}
+
+/// Reloads by the admin listener.
+async fn asked(gateway: &Gateway) -> Answer {
+    let request = Request::new(Method::POST, "/reload").bearer(ADMIN_TOKEN);
+    Client::http1(gateway.admin_addr(), gateway.distrust()).await.send(request).await
 }
 
 async fn reload_refused(gateway: &Gateway) {
@@ -191,6 +199,90 @@ async fn a_reload_says_what_needs_a_restart() {
         config["models"].as_array_mut().unwrap().push(json!({ "id": "new", "upstream": "main" }));
     });
     reload(&gateway, 1).await;
-    gateway.wait_for_log(|line| line.contains("WARN") && line.contains("listeners") && line.contains("restart")).await;
+    gateway.wait_for_log(|line| line.contains("WARN") && line.contains(" listen ") && line.contains("restart")).await;
     gateway.send(chat("new")).await.expect(200);
+}
+
+/// A file that is no file any more is a fault like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_config_that_became_a_directory_or_is_gone_or_empty_is_refused() {
+    let main = Mock::http().await.unwrap();
+    let gateway = Setup::new().main(&main).start().await;
+    let path = gateway.dir().join("config.json");
+    let good = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let gone = asked(&gateway).await.expect(422).json();
+    std::fs::create_dir(&path).unwrap();
+    let directory = asked(&gateway).await.expect(422).json();
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, "").unwrap();
+    let empty = asked(&gateway).await.expect(422).json();
+    std::fs::write(&path, [0xff, 0xfe]).unwrap();
+    let no_text = asked(&gateway).await.expect(422).json();
+    for (refused, words) in
+        [(gone, "can't be read"), (directory, "Is a directory"), (empty, "the file is empty"), (no_text, "can't be read")]
+    {
+        let message = refused["faults"][0]["message"].as_str().unwrap();
+        assert!(message.contains(words) && refused["reloaded"] == false, "{refused}");
+    }
+    gateway.send(chat(MAIN_MODEL)).await.expect(200);
+    std::fs::write(&path, good).unwrap();
+    assert_eq!(asked(&gateway).await.expect(200).json()["reloaded"], true);
+}
+
+/// K6 by the admin listener: the answer holds what the log says.
+#[tokio::test(flavor = "multi_thread")]
+async fn k6_a_reload_by_the_admin_listener_answers_with_its_outcome() {
+    let main = Mock::http().await.unwrap();
+    let gateway = Setup::new().main(&main).start().await;
+    assert_eq!(gateway.admin("/status.json").await.json()["last_reload"], json!(null));
+    gateway.rewrite_config(|config| {
+        config["models"].as_array_mut().unwrap().push(json!({ "id": "new", "upstream": "main" }));
+        config["listen"][0]["addr"] = json!("127.0.0.1:1");
+        config["ledger"] = json!({ "segment_bytes": 1_048_576 });
+    });
+    let yaml = gateway.dir().join("pingora.yaml");
+    let text = std::fs::read_to_string(&yaml).unwrap().replace("threads: 2", "threads: 3");
+    std::fs::write(&yaml, text).unwrap();
+
+    let reloaded = asked(&gateway).await.expect(200).json();
+    assert_eq!(reloaded["reloaded"], true);
+    let needs: Vec<_> = reloaded["needs_upgrade"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert_eq!(&needs[..2], ["listen", "ledger"]);
+    assert!(needs.len() == 3 && needs[2].starts_with("threads (") && needs[2].contains("pingora.yaml"), "{needs:?}");
+    let warnings = reloaded["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|warning| warning["path"] == "models"), "{warnings:?}");
+    gateway.send(chat("new")).await.expect(200);
+    // It still does, however often the same file is read.
+    assert_eq!(asked(&gateway).await.expect(200).json()["needs_upgrade"], reloaded["needs_upgrade"]);
+    assert_eq!(gateway.admin("/status.json").await.json()["last_reload"]["ok"], true);
+
+    gateway.rewrite_config(|config| {
+        config["models"][0]["upstream"] = json!("mian");
+        config["modles"] = json!([]);
+    });
+    let refused = asked(&gateway).await.expect(422).json();
+    let paths: Vec<_> = refused["faults"].as_array().unwrap().iter().map(|fault| fault["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["models[0].upstream", "modles"]);
+    gateway.send(chat("new")).await.expect(200);
+    let last = gateway.admin("/status.json").await.json()["last_reload"].clone();
+    assert!(last["ok"] == false && last["words"].as_str().unwrap().contains("(and 1 more)"), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l5_a_reload_by_the_admin_listener_needs_the_token() {
+    let gateway = Setup::new().start().await;
+    let mut client = Client::http1(gateway.admin_addr(), Distrust::nothing()).await;
+    for key in [None, Some("wrong"), Some(CLIENT_KEY)] {
+        let request = Request::new(Method::POST, "/reload");
+        client.send(key.map_or(Request::new(Method::POST, "/reload"), |key| request.bearer(key))).await.expect(401);
+    }
+    for method in [Method::GET, Method::HEAD, Method::DELETE] {
+        assert_eq!(client.send(Request::new(method, "/reload").bearer(ADMIN_TOKEN)).await.expect(405).header("allow"), "POST");
+    }
+    assert!(!gateway.log_lines().iter().any(|line| line.contains("reload:")));
+
+    let without_token = Setup::new().env("TROLLBRIDGE_ADMIN_TOKEN", "").start().await;
+    let mut client = Client::http1(without_token.admin_addr(), without_token.distrust()).await;
+    client.send(Request::new(Method::POST, "/reload")).await.expect(403);
 }

@@ -165,20 +165,13 @@ async fn k7_the_script_checks_the_examples_and_can_fail() {
     assert!(!bad.status.success() && said.contains("did you mean `models`?"), "{said}");
 }
 
-/// The settings for Pingora that are shipped: accepted, and an idle gateway does not keep its operator waiting for minutes.
+/// The settings for Pingora that are shipped; what they say is tested beside `server_conf`.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_shipped_pingora_settings_are_accepted_and_stop_in_good_time() {
+async fn the_shipped_pingora_settings_are_accepted() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config.json"), r#"{"models": []}"#).unwrap();
     let shipped = repository().join("conf/pingora.yaml");
     process::run(dir.path(), &["-t", "--conf", shipped.to_str().unwrap()], &[]).await.expect(0);
-    let text = std::fs::read_to_string(shipped).unwrap();
-    let seconds = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("no {key}"));
-        line.trim().parse::<u64>().unwrap()
-    };
-    let longest = seconds("grace_period_seconds:") + seconds("graceful_shutdown_timeout_seconds:");
-    assert!(longest <= 30, "{longest} s");
 }
 
 #[test]

@@ -27,10 +27,12 @@ async fn ids_states_and_counts_are_shown_and_no_secret_is() {
     let answer = gateway.send(ask_troll(MESSAGES, true)).await.expect(200);
     let line = access_line(&gateway, &answer).await;
     assert_eq!((&line["proxy"], &line["key"], &line["attempts"]), (&json!("p1"), &json!("k3"), &json!(3)), "{line}");
+    assert_eq!(line["skipped"], "k1:rate_limited,k2:unauthorized");
     gateway.send(ask_troll(CHAT, false)).await.expect(200);
     let answer = gateway.send(ask_troll(CHAT, false)).await.expect(200);
     let line = access_line(&gateway, &answer).await;
     assert_eq!((&line["proxy"], &line["attempts"]), (&json!("p1"), &json!(2)), "{line}");
+    assert_eq!(line["skipped"], "k1:cooling,k2:dead,p3:unreachable");
 
     let troll = status(&gateway, "troll").await;
     let k1 = member(&troll["keys"], "k1");

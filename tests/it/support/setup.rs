@@ -42,6 +42,7 @@ pub struct Setup {
     threads: usize,
     grace_seconds: u64,
     shell_prelude: Option<String>,
+    pid_file: String,
 }
 
 /// Where a gateway listens.
@@ -76,6 +77,7 @@ impl Setup {
             threads: 2,
             grace_seconds: 1,
             shell_prelude: None,
+            pid_file: "pid".to_owned(),
         };
         setup.secret_env("PROXY_API_KEY", CLIENT_KEY).secret_env("TROLLBRIDGE_ADMIN_TOKEN", ADMIN_TOKEN)
     }
@@ -178,6 +180,12 @@ impl Setup {
         self
     }
 
+    /// Keeps its pid file under this name in its directory.
+    pub fn pid_file(mut self, name: &str) -> Self {
+        self.pid_file = name.to_owned();
+        self
+    }
+
     /// Runs these words of a shell first, in the process that becomes the gateway.
     pub fn after_shell(mut self, prelude: &str) -> Self {
         self.shell_prelude = Some(prelude.to_owned());
@@ -234,9 +242,9 @@ impl Setup {
         self.file(
             "pingora.yaml",
             &format!(
-                "---\nversion: 1\nthreads: {}\npid_file: {dir}/pid\nupgrade_sock: {dir}/upgrade.sock\ngrace_period_seconds: {}\n\
+                "---\nversion: 1\nthreads: {}\npid_file: {dir}/{}\nupgrade_sock: {dir}/upgrade.sock\ngrace_period_seconds: {}\n\
                  graceful_shutdown_timeout_seconds: 1\n",
-                self.threads, self.grace_seconds
+                self.threads, self.pid_file, self.grace_seconds
             ),
         );
         ports

@@ -40,6 +40,7 @@ async fn a_stream_beyond_the_drain_limit_ends_in_an_error_of_its_dialect_and_is_
             let entries = books::entries(&gateway).await;
             let [entry] = entries.as_slice() else { panic!("{entries:?}") };
             assert_eq!((&entry["end"], &entry["stream"]), (&json!("interrupted"), &json!(true)), "{entry}");
+            assert!(entry["output_tokens"].as_u64().is_some_and(|tokens| tokens > 1), "{entry}");
             assert_eq!(entry["output_tokens"], line["output_tokens"], "{entry} {line}");
         }
     }

@@ -249,7 +249,7 @@ impl Scanner {
                 self.enter(place, event);
                 self.goto(State::Key, rest)
             }
-            (Target::Array(place), b'[') => {
+            (Target::Array(place) | Target::TextOr(place), b'[') => {
                 self.place = place;
                 self.goto(State::FirstElement, rest)
             }
@@ -266,7 +266,7 @@ impl Scanner {
                 self.word.clear();
                 self.goto(State::Kind, rest)
             }
-            (Target::Text, b'"') => self.goto(State::Text, rest),
+            (Target::Text | Target::TextOr(_), b'"') => self.goto(State::Text, rest),
             (Target::Error, byte) => {
                 event.has_error |= matches!(byte, b'{' | b'"');
                 self.skipped(byte, rest)

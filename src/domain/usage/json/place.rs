@@ -14,6 +14,11 @@ pub(super) enum Place {
     Choices,
     Choice,
     Delta,
+    /// The content of a delta in parts, and the thoughts within one of them: <https://docs.mistral.ai/capabilities/reasoning/>.
+    Parts,
+    Part,
+    Thoughts,
+    Thought,
     ToolCalls,
     ToolCall,
     Function,
@@ -30,6 +35,8 @@ pub(super) enum Target {
     Kind,
     Error,
     Text,
+    /// Text, or an array of it.
+    TextOr(Place),
 }
 
 impl Place {
@@ -50,13 +57,17 @@ impl Place {
                 _ => Target::Skip,
             },
             Self::Delta => match key {
-                b"content" | b"reasoning_content" | b"reasoning" | b"refusal" => Target::Text,
+                b"content" => Target::TextOr(Self::Parts),
+                b"reasoning_content" | b"reasoning" | b"refusal" => Target::Text,
                 b"tool_calls" => Target::Array(Self::ToolCalls),
                 _ => Target::Skip,
             },
+            Self::Part if key == b"thinking" => Target::TextOr(Self::Thoughts),
+            Self::Part | Self::Thought if key == b"text" => Target::Text,
             Self::ToolCall if key == b"function" => Target::Object(Self::Function),
             Self::Function if key == b"arguments" => Target::Text,
             Self::Message | Self::Response | Self::Choices | Self::ToolCalls | Self::ToolCall | Self::Function => Target::Skip,
+            Self::Parts | Self::Part | Self::Thoughts | Self::Thought => Target::Skip,
         }
     }
 
@@ -65,12 +76,14 @@ impl Place {
         match self {
             Self::Choices if counts_text => Target::Object(Self::Choice),
             Self::ToolCalls => Target::Object(Self::ToolCall),
+            Self::Parts => Target::Object(Self::Part),
+            Self::Thoughts => Target::Object(Self::Thought),
             _ => Target::Skip,
         }
     }
 
     pub(super) fn is_array(self) -> bool {
-        matches!(self, Self::Choices | Self::ToolCalls)
+        matches!(self, Self::Choices | Self::ToolCalls | Self::Parts | Self::Thoughts)
     }
 
     /// The container around this one; `None` for the root.
@@ -83,7 +96,10 @@ impl Place {
             Self::Choice => Some(Self::Choices),
             Self::Delta if shape == Shape::Anthropic => Some(Self::Root),
             Self::Delta => Some(Self::Choice),
-            Self::ToolCalls => Some(Self::Delta),
+            Self::ToolCalls | Self::Parts => Some(Self::Delta),
+            Self::Part => Some(Self::Parts),
+            Self::Thoughts => Some(Self::Part),
+            Self::Thought => Some(Self::Thoughts),
             Self::ToolCall => Some(Self::ToolCalls),
             Self::Function => Some(Self::ToolCall),
         }

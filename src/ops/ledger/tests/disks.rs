@@ -8,8 +8,8 @@ use super::*;
 
 /// A real directory that takes so many bytes more, and then fails.
 #[derive(Default)]
-struct Failing {
-    room: AtomicU64,
+pub(super) struct Failing {
+    pub(super) room: AtomicU64,
     /// The calls of `cut` that fail.
     broken_cuts: AtomicU64,
 }
@@ -60,7 +60,7 @@ impl Segment for FailingSegment {
     }
 }
 
-fn on_failing_disk(state: &TempDir, room: u64) -> (Ledger, Arc<Failing>) {
+pub(super) fn on_failing_disk(state: &TempDir, room: u64) -> (Ledger, Arc<Failing>) {
     let directory = directory(state.path());
     disk::make_directory(&directory).unwrap();
     let failing = Arc::new(Failing { room: AtomicU64::new(room), ..Failing::default() });
@@ -71,7 +71,7 @@ fn on_failing_disk(state: &TempDir, room: u64) -> (Ledger, Arc<Failing>) {
 }
 
 /// Waits until the writer would try again; it looks at the clock itself.
-fn tend_until(ledger: &Ledger, is_done: impl Fn(&Condition) -> bool) {
+pub(super) fn tend_until(ledger: &Ledger, is_done: impl Fn(&Condition) -> bool) {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while !is_done(&ledger.condition()) {
         assert!(std::time::Instant::now() < deadline, "{:?}", ledger.condition());
@@ -154,6 +154,8 @@ fn g3_an_idle_ledger_finds_out_by_itself_that_there_is_room_again() {
     failing.room.store(u64::MAX, Ordering::Relaxed);
     tend_until(&ledger, |condition| condition.trouble.is_none());
     entry(&ledger, 1);
+    let name = SegmentName::parse(files(&state)[0].file_name().unwrap().to_str().unwrap()).unwrap();
+    assert_eq!(name.number, 1, "the number is given again: a gap would mean that a segment was lost");
     assert_eq!(records(&state).1.len(), 1);
 }
 

@@ -59,6 +59,25 @@ fn g5_the_sum_of_the_roll_ups_is_the_sum_of_the_entries() {
     assert_right(&state, &store);
 }
 
+#[test]
+fn l4_the_condition_tells_what_is_not_folded_yet_and_for_how_long() {
+    let state = tempfile::tempdir().unwrap();
+    let (ledger, store) = (start(&state), store(&state));
+    let lag = || (ledger.condition().unfolded_bytes, ledger.condition().unfolded_for > Duration::ZERO);
+    assert_eq!(lag(), (0, false), "nothing is written yet");
+    (0..3).for_each(|nth| entry(&ledger, nth));
+    let written = std::fs::metadata(&files(&state)[0]).unwrap().len();
+    assert_eq!(lag(), (written, true));
+    store.with(|conn| conn.execute_batch("ALTER TABLE usage RENAME TO moved")).unwrap();
+    assert!(ledger.fold(&store).is_err());
+    assert_eq!(lag(), (written, true), "a fold that failed took nothing");
+    store.with(|conn| conn.execute_batch("ALTER TABLE moved RENAME TO usage")).unwrap();
+    ledger.fold(&store).unwrap();
+    assert_eq!(lag(), (0, false));
+    entry(&ledger, 3);
+    assert_eq!(lag(), (std::fs::metadata(&files(&state)[0]).unwrap().len() - written, true));
+}
+
 /// Every statement of the transaction fails once: nothing is added; then nothing is missing.
 #[test]
 fn a_fold_that_breaks_off_at_any_step_adds_each_entry_once() {
@@ -182,7 +201,7 @@ fn absurd_sums_stay_at_the_largest_number() {
 fn the_keeper_folds_by_itself_and_a_last_time() {
     let state = tempfile::tempdir().unwrap();
     let (ledger, store) = (start(&state), store(&state));
-    let keeper = keep::keep(ledger.clone(), state.path().to_owned(), Some(Duration::from_secs(86_400)), None).unwrap();
+    let keeper = keep::keep(ledger.clone(), state.path().to_owned(), Some(Duration::from_secs(86_400))).unwrap();
     entry(&ledger, 1);
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while total(&store).requests == 0 {

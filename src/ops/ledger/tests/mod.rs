@@ -1,5 +1,6 @@
 //! The ledger on good disks and bad ones, with processes that live, die and start side by side.
 
+mod company;
 mod damage;
 mod disks;
 mod folding;

@@ -85,3 +85,41 @@ fn g5_sums_that_were_changed_in_the_database_are_named() {
     store.with(|conn| conn.execute_batch("UPDATE ledger_segments SET tokens = tokens - 1")).unwrap();
     assert!(check().contains("but it holds"), "{}", check());
 }
+
+#[test]
+fn g5_a_segment_that_is_gone_is_named_unless_it_was_removed_for_its_age() {
+    let state = tempfile::tempdir().unwrap();
+    let settings = LedgerSettings { segment_bytes: 4_096, ..SETTINGS };
+    let ledger = Ledger::start(state.path(), settings, false, NOW).unwrap().0;
+    (0..40).for_each(|nth| entry(&ledger, nth));
+    drop(ledger);
+    let store = Store::open(state.path()).unwrap();
+    let all = files(&state);
+    let name = |nth: usize| all[nth].file_name().unwrap().to_str().unwrap().to_owned();
+    let bytes: Vec<Vec<u8>> = all.iter().map(|file| std::fs::read(file).unwrap()).collect();
+    let missing = |gone: &[usize], with_roll_ups: bool| {
+        gone.iter().for_each(|nth| std::fs::remove_file(&all[*nth]).unwrap());
+        let (marks, totals) = store.with(usage::snapshot).unwrap();
+        let verdict = verify::verify(&directory(state.path()), with_roll_ups.then_some((&marks, totals))).unwrap();
+        gone.iter().for_each(|nth| std::fs::write(&all[*nth], &bytes[*nth]).unwrap());
+        let said = verdict.findings.iter().map(ToString::to_string).filter(|said| said.contains("missing")).collect::<Vec<_>>();
+        (verdict.missing, said.join("\n"))
+    };
+    // Without a fold the gap alone tells, the begin and the end do not.
+    assert_eq!(missing(&[2], false), (1, format!("{}: is missing; no fold has seen it", name(2))));
+    assert_eq!(missing(&[2, 3, 4], true).0, 3);
+    assert!(missing(&[2, 3, 4], true).1.starts_with(&format!("{}: and those behind it, 3 in all, are missing", name(2))));
+    assert_eq!(missing(&[0, all.len() - 1], true).0, 0);
+    fold::fold_once(&directory(state.path()), &store).unwrap();
+    for nth in [0, 2, all.len() - 1] {
+        let (count, said) = missing(&[nth], true);
+        assert!(count == 1 && said.starts_with(&format!("{}: is missing; the roll-ups took", name(nth))), "{said}");
+    }
+    // Whoever is killed between the word and the deed has removed nothing.
+    assert_eq!(store.with(|conn| usage::set_removed(conn, &name(2))).unwrap(), 1);
+    assert_eq!(missing(&[], true), (0, String::new()));
+    assert_eq!(missing(&[2], true), (0, String::new()));
+    let later = crate::ops::clock::now_unix_ms() + 86_400_000;
+    let removed = fold::remove_old(&directory(state.path()), &store, Duration::from_secs(1), later).unwrap();
+    assert_eq!((removed, missing(&[], true)), (all.len(), (0, String::new())));
+}

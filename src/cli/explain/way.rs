@@ -1,0 +1,131 @@
+//! The steps of one request up to its upstream, by the code that serves requests ([`admission`]); nobody is picked, nothing is reserved.
+
+use bytes::Bytes;
+
+use crate::cli::explain::{Body, Question};
+use crate::domain::admission::{self, Head, Rewrite};
+use crate::domain::answer::Refusal;
+use crate::domain::dialect::Api;
+use crate::domain::headers;
+use crate::domain::json::peek::{PeekError, Peeked, peek};
+use crate::domain::json::splice::splice;
+use crate::domain::route::Route;
+use crate::domain::route::considered::{Asked, Considered};
+use crate::ops::clock;
+
+/// What the steps said, as far as the request came.
+pub struct Way {
+    pub peeked: Option<Peeked>,
+    /// The body's, where it is not valid JSON; the request may still go to the default target.
+    pub fault: Option<PeekError>,
+    pub considered: Vec<Considered>,
+    pub route: Option<Route>,
+    pub rewrite: Rewrite,
+    pub outcome: Result<End, Refusal>,
+}
+
+/// Where the request ends up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Upstream,
+    /// The gateway answers itself.
+    Gateway,
+}
+
+impl Way {
+    pub fn model(&self) -> Option<&str> {
+        self.peeked.as_ref()?.model.as_ref().map(|model| &*model.name)
+    }
+
+    /// The body's length on its way out.
+    pub fn sent_bytes(&self, body: &[u8]) -> usize {
+        let mut chunks = vec![Bytes::copy_from_slice(body)];
+        splice(&mut chunks, self.rewrite.edits.clone());
+        chunks.iter().map(Bytes::len).sum()
+    }
+}
+
+/// Walks as far as the request comes.
+pub fn walk(question: &Question<'_>) -> Way {
+    let mut way = Way {
+        peeked: None,
+        fault: None,
+        considered: Vec::new(),
+        route: None,
+        rewrite: Rewrite::default(),
+        outcome: Ok(End::Gateway),
+    };
+    way.outcome = steps(question, &mut way);
+    way
+}
+
+fn steps(question: &Question<'_>, way: &mut Way) -> Result<End, Refusal> {
+    let Question { settings, caller, method, path, headers, .. } = question;
+    let api = Api::of(path);
+    if api == Api::Root {
+        return Ok(End::Gateway);
+    }
+    headers::presented_key(headers)?;
+    if let Some(caller) = caller {
+        admission::may_call(settings, caller, api, clock::now_unix_ms())?;
+    }
+    let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let head = Head { method, path, host, headers };
+    let route = match admission::way(settings, api, head) {
+        Ok(admission::Way::Models) => return Ok(End::Gateway),
+        Ok(admission::Way::ByModel) => by_model(question, way)?,
+        Ok(admission::Way::ByHost(route)) => {
+            way.considered = settings.routing.considered(Asked::NoJson(host));
+            if matches!(&question.body, Body::Whole(body) if body.len() > settings.limits.max_body_bytes) {
+                return Err(Refusal::BodyTooLarge { limit_bytes: settings.limits.max_body_bytes });
+            }
+            route
+        }
+        Err(refusal) => {
+            if matches!(refusal, Refusal::NotJson | Refusal::WrongMethod { .. } | Refusal::UnknownPath { .. }) {
+                way.considered = settings.routing.considered(Asked::NoJson(host));
+            }
+            return Err(refusal);
+        }
+    };
+    let route = way.route.insert(route).clone();
+    if let Some(caller) = caller {
+        admission::permitted(settings, caller, api, way.model(), &route)?;
+    } else if settings.billing.require_price && !route.has_price() {
+        return Err(Refusal::NoPrice { model: way.model().map(str::to_owned) });
+    }
+    if let Some(peeked) = &way.peeked {
+        way.rewrite = admission::rewrite(settings, api, peeked, &route);
+    }
+    admission::configured(&route.upstream)?;
+    if let Body::Whole(body) = &question.body
+        && let Some(account) = caller.and_then(|caller| caller.account())
+    {
+        let output = way.peeked.as_ref().map(|peeked| peeked.output).unwrap_or_default();
+        let amount = settings.reservation(&route, api, body.len(), output);
+        // Released at once: nothing is taken.
+        let _ = account.reserve(amount).map_err(|short| Refusal::NoCredit { missing: short.missing })?;
+    }
+    Ok(End::Upstream)
+}
+
+fn by_model(question: &Question<'_>, way: &mut Way) -> Result<Route, Refusal> {
+    let limit_bytes = question.settings.limits.max_body_bytes;
+    let peeked = match &question.body {
+        Body::Whole(body) if body.len() > limit_bytes => return Err(Refusal::BodyTooLarge { limit_bytes }),
+        Body::Whole(body) => peek(body),
+        Body::OfModel(model) => peek(serde_json::json!({ "model": model }).to_string().as_bytes()),
+        Body::None => peek(&[]),
+    };
+    let asked = match &peeked {
+        Ok(peeked) => Asked::Model(peeked.model.as_ref().map(|model| &*model.name)),
+        Err(fault) => Asked::InvalidJson { is_ambiguous: fault.is_ambiguous() },
+    };
+    way.considered = question.settings.routing.considered(asked);
+    let route = admission::route_of(&question.settings.routing, &peeked);
+    match peeked {
+        Ok(peeked) => way.peeked = Some(peeked),
+        Err(fault) => way.fault = Some(fault),
+    }
+    route
+}

@@ -1,0 +1,175 @@
+//! Life beside another process that writes the same ledger: taking turns on the clients' balances, and looking after the dead.
+//!
+//! ```text
+//! this process    turn: read what the other wrote ─ reserve ─ write the open ─ end of turn
+//! the other one                                                                            turn: read ─ reserve ─ write …
+//! ```
+//! One lock file goes from hand to hand, so that no reservation is made which the other process does not see before its next one: the
+//! two never reserve more than there is. A process that is alone takes no turns; it looks at the directory's time to know.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::lock::{self, Life};
+use super::others::{Accounts, Others};
+use super::{Ledger, SegmentName, names, recover};
+
+const TURN: &str = "turn.lock";
+/// A turn takes some microseconds. Whoever holds one longer is stopped, and must not stop the others.
+const LONGEST_TURN: Duration = Duration::from_millis(5);
+const ASK_AGAIN: Duration = Duration::from_micros(50);
+/// The times of files are coarse: a change so shortly before the look may be followed by another one with the same time.
+const COARSE: Duration = Duration::from_millis(50);
+/// The time of a directory that must be looked at.
+const UNKNOWN: i64 = i64::MIN;
+
+/// Who else writes, and what is shared with them.
+pub struct Company {
+    others: Mutex<Others>,
+    turn: File,
+    is_alone: AtomicBool,
+    /// When the directory had last changed before the last look, in nanoseconds since the epoch.
+    looked_at: AtomicI64,
+}
+
+/// The right to reserve; what the other process wrote is read.
+pub struct Turn<'c> {
+    _others: MutexGuard<'c, Others>,
+    /// `None`: the other process did not give it back in time.
+    held: Option<&'c File>,
+}
+
+impl Company {
+    fn new(directory: &Path, others: Others) -> io::Result<Self> {
+        let turn = OpenOptions::new().create(true).append(true).mode(0o600).open(directory.join(TURN))?;
+        Ok(Self { others: Mutex::new(others), turn, is_alone: AtomicBool::new(false), looked_at: AtomicI64::new(UNKNOWN) })
+    }
+
+    /// Takes from the accounts what others wrote, if there is anybody; alone, it is one system call.
+    fn look(&self, directory: &Path) -> io::Result<()> {
+        let changed = Changed::of(directory)?;
+        if self.is_alone.load(Ordering::Acquire) && self.looked_at.load(Ordering::Acquire) == changed.at {
+            return Ok(());
+        }
+        let mut others = self.others();
+        let looked = others.look();
+        self.looked_at.store(if changed.is_just_now || looked.is_err() { UNKNOWN } else { changed.at }, Ordering::Release);
+        self.is_alone.store(looked.is_ok() && !others.has_company(), Ordering::Release);
+        looked
+    }
+
+    fn turn(&self, directory: &Path) -> Option<Turn<'_>> {
+        // What can't be read is said by the keeper, again and again; a request goes on with what is known.
+        if Changed::of(directory).is_ok_and(|changed| changed.at != self.looked_at.load(Ordering::Acquire)) {
+            drop(self.look(directory));
+        }
+        if self.is_alone.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut others = self.others();
+        let held = self.wait_for_turn().then_some(&self.turn);
+        drop(others.catch_up());
+        Some(Turn { _others: others, held })
+    }
+
+    fn wait_for_turn(&self) -> bool {
+        let began = Instant::now();
+        loop {
+            match self.turn.try_lock() {
+                Ok(()) => return true,
+                Err(_) if began.elapsed() >= LONGEST_TURN => return false,
+                Err(_) => std::thread::park_timeout(ASK_AGAIN),
+            }
+        }
+    }
+
+    fn others(&self) -> MutexGuard<'_, Others> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.held.map(File::unlock) {
+            log::warn!("ledger: the turn was not given back: {error}");
+        }
+    }
+}
+
+impl Ledger {
+    /// From now on takes from the accounts what other processes reserve and bill, beginning with what they have open already.
+    ///
+    /// `billed`: how far the segments had been read when the accounts began.
+    ///
+    /// # Errors
+    ///
+    /// The file that turns are taken with can't be used. A segment that can't be read is said in the log, and read when it can be.
+    pub fn meet(&self, billed: HashMap<String, u64>, accounts: Accounts) -> io::Result<()> {
+        let others = Others::new(self.writer_name(), self.directory().to_owned(), billed, accounts);
+        let company = Company::new(self.directory(), others)?;
+        if let Err(error) = self.shared.company.get_or_init(|| company).look(self.directory()) {
+            log::error!("ledger: what another process has open or bills is not in the balances yet: {error}");
+        }
+        Ok(())
+    }
+
+    /// Waits until no other process reserves, and reads what they have reserved; to be held until the open is written.
+    ///
+    /// `None`: this process is alone. Some microseconds; where the other process is stopped in its turn, some milliseconds.
+    pub fn turn(&self) -> Option<Turn<'_>> {
+        self.shared.company.get()?.turn(self.directory())
+    }
+
+    /// Takes from the accounts what other processes reserve and bill, and closes what a killed one left open.
+    ///
+    /// # Errors
+    ///
+    /// What can't be read or written; it is tried again by the next call.
+    pub fn look_around(&self, now_unix_ms: u64) -> io::Result<()> {
+        let Some(company) = self.shared.company.get() else { return Ok(()) };
+        company.look(self.directory())?;
+        if !company.others().is_any_killed() {
+            return Ok(());
+        }
+        // Who starts at this moment does the same.
+        let Some(_alone) = lock::try_start_alone(self.directory())? else { return Ok(()) };
+        let mut killed = Vec::new();
+        for writer in names::locked_writers(self.directory())? {
+            if lock::life(self.directory(), &writer)? == Life::Killed {
+                killed.push(writer);
+            }
+        }
+        let recovery = recover::recover(self, &killed, now_unix_ms)?;
+        for segment in recovery.refused.iter().filter_map(|segment| SegmentName::parse(segment)) {
+            company.others().leave_alone(&segment.writer);
+        }
+        company.look(self.directory())
+    }
+
+    /// Whether another process writes too, and is worth looking at often.
+    pub fn has_company(&self) -> bool {
+        self.shared.company.get().is_some_and(|company| !company.is_alone.load(Ordering::Acquire))
+    }
+}
+
+/// When a directory has changed last.
+struct Changed {
+    at: i64,
+    is_just_now: bool,
+}
+
+impl Changed {
+    fn of(directory: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(directory)?;
+        let at = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
+        // A time to come is that of a clock which was set back.
+        let is_just_now = metadata.modified()?.elapsed().is_ok_and(|age| age < COARSE);
+        Ok(Self { at, is_just_now })
+    }
+}
