@@ -28,6 +28,7 @@ mod logs;
 mod matrix;
 mod metering;
 mod mock_shapes;
+mod packaging;
 mod pool;
 mod retries;
 mod rooms;

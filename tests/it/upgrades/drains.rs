@@ -122,3 +122,24 @@ async fn a_second_signal_shortens_the_drain_and_sigint_does_not_wait_at_all() {
         assert_eq!(gateway.ended().await.code(), Some(0), "{signals:?}");
     }
 }
+
+/// A service manager that stops a service sends SIGTERM to all its processes, and again to those that outlive the main one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_process_does_not_take_sigterm_for_impatience() {
+    let (setup, main) = with_main().await;
+    let mut gateway = setup.grace_seconds(60).start().await;
+    main.push(stream_of(40).paced(Duration::from_millis(100)));
+    let mut client = gateway.client().await;
+    let mut arriving = client.open(ask_messages(true)).await.unwrap();
+    arriving.until_events(3).await;
+    let old = gateway.pid();
+    gateway.upgrade().await.expect(0);
+    for _ in 0..2 {
+        let sent = std::process::Command::new("sh").arg("-c").arg(format!("kill -s TERM {old}")).status().unwrap();
+        assert!(sent.success(), "{sent}");
+        gateway.wait_for_log(|line| line.contains("this one drains already")).await;
+    }
+    let answer = arriving.finish().await;
+    assert!(answer.text().ends_with(&events(40).concat()[200..]), "{}", answer.text());
+    gateway.until_gone(old).await;
+}
