@@ -11,6 +11,7 @@ pub mod run;
 mod server_conf;
 mod span;
 mod state;
+pub mod status;
 pub mod usage;
 
 use std::net::SocketAddr;

@@ -65,6 +65,8 @@ pub struct ReloadStatus {
     pub at: String,
     /// `false`: it was refused, and what was in force before still is.
     pub ok: bool,
+    /// What was said of it.
+    pub words: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -143,7 +145,11 @@ impl StatusDocument {
             config: ConfigStatus {
                 path: place.config.clone(),
                 loaded_at: time::text(seen.reloads.loaded_unix_ms),
-                last_reload: seen.reloads.last.map(|(at, ok)| ReloadStatus { at: time::text(at), ok }),
+                last_reload: seen.reloads.last.map(|(at, ok)| ReloadStatus {
+                    at: time::text(at),
+                    ok,
+                    words: vitals.reload_words.map(str::to_owned),
+                }),
                 reloads_ok: seen.reloads.ok,
                 reloads_refused: seen.reloads.refused,
             },
@@ -226,11 +232,20 @@ mod tests {
         assert_eq!(document["pid"], std::process::id());
         assert_eq!((&document["clients"], &document["request_bodies"]["limit_bytes"]), (&json!(4), &json!(1_000)));
         assert_eq!(document["listeners"], json!([{ "addr": "127.0.0.1:8080", "tls": false, "h2c": true }]));
-        assert_eq!((&document["config"]["path"], &document["config"]["last_reload"]["ok"]), (&json!("conf/config.json"), &json!(false)));
-        assert_eq!((&document["ledger"]["trouble"], &document["ledger"]["entries_waiting"]), (&json!("no space left"), &json!(3)));
+        assert_eq!(
+            (&document["config"]["path"], &document["config"]["last_reload"]["ok"]),
+            (&json!("conf/config.json"), &json!(false))
+        );
+        assert_eq!(
+            (&document["ledger"]["trouble"], &document["ledger"]["entries_waiting"]),
+            (&json!("no space left"), &json!(3))
+        );
         assert_eq!(document["ledger"]["disk_free_bytes"], json!(null));
         assert_eq!((&document["totals"]["requests"]["2xx"], &document["totals"]["ends"]["ok"]), (&json!(1), &json!(1)));
-        assert_eq!((&document["totals"]["tokens"]["cache_read"], &document["totals"]["cost_usd"]), (&json!(7), &json!("1.500000001")));
+        assert_eq!(
+            (&document["totals"]["tokens"]["cache_read"], &document["totals"]["cost_usd"]),
+            (&json!(7), &json!("1.500000001"))
+        );
         let started: jiff::Timestamp = document["started_at"].as_str().unwrap().parse().unwrap();
         assert!(started <= jiff::Timestamp::now());
     }

@@ -19,8 +19,8 @@ use crate::ops::clock;
 
 pub use shards::Seen;
 use shards::{Grown, Histogram, Sharded, add, nanos};
-pub use tallies::{Billed, OTHER, UpstreamSeen, Went};
 use tallies::Tallies;
+pub use tallies::{Billed, OTHER, UpstreamSeen, Went};
 
 /// The ends that a request can have; anything else counts as `other`.
 pub const ENDS: [&str; 7] = ["ok", "client_gone", "upstream_cut", "upstream_error", "refused", "interrupted", "other"];

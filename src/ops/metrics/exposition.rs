@@ -57,7 +57,13 @@ impl Page {
     }
 
     /// Adds a histogram.
-    pub fn histogram<'l>(&mut self, name: &str, help: &str, unit: Unit, samples: impl IntoIterator<Item = (Labels<'l>, &'l Seen)>) {
+    pub fn histogram<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Unit,
+        samples: impl IntoIterator<Item = (Labels<'l>, &'l Seen)>,
+    ) {
         self.family(name, MetricType::HISTOGRAM, help, samples, |metric, seen| metric.set_histogram(histogram(seen, unit)));
     }
 

@@ -106,9 +106,13 @@ fn books(page: &mut Page, vitals: &Vitals<'_>, seen: &Snapshot, machine: &Machin
 fn rotation(page: &mut Page, vitals: &Vitals<'_>) {
     let rotating = vitals.upstreams.iter().filter(|upstream| upstream.rotates());
     let statuses: Vec<_> = rotating.map(|upstream| UpstreamStatus::of(upstream, vitals.now)).collect();
-    let keys = || statuses.iter().flat_map(|of| of.keys.iter().map(|key| (vec![("upstream", &*of.name), ("key", &*key.id)], key)));
-    let proxies =
-        || statuses.iter().flat_map(|of| of.proxies.iter().map(|proxy| (vec![("upstream", &*of.name), ("proxy", &*proxy.id)], proxy)));
+    let keys =
+        || statuses.iter().flat_map(|of| of.keys.iter().map(|key| (vec![("upstream", &*of.name), ("key", &*key.id)], key)));
+    let proxies = || {
+        statuses
+            .iter()
+            .flat_map(|of| of.proxies.iter().map(|proxy| (vec![("upstream", &*of.name), ("proxy", &*proxy.id)], proxy)))
+    };
 
     let states = keys().flat_map(|(labels, key)| {
         ["ready", "cooling", "dead"].map(|state| ([labels.clone(), vec![("state", state)]].concat(), flag(key.state == state)))
