@@ -107,7 +107,7 @@ impl Exposition {
 }
 
 fn sample(line: &str) -> Sample {
-    let end = line.find(|c| c == '{' || c == ' ').unwrap_or_else(|| panic!("no value: {line}"));
+    let end = line.find(['{', ' ']).unwrap_or_else(|| panic!("no value: {line}"));
     let (name, mut rest) = line.split_at(end);
     assert!(is_name(name), "{line}");
     let mut labels = BTreeMap::new();
