@@ -15,6 +15,7 @@ mod running;
 mod server_conf;
 mod span;
 mod state;
+pub mod status;
 pub mod upgrade;
 pub mod usage;
 
@@ -138,9 +139,7 @@ pub fn main() -> ExitCode {
         Command::Ledger(args) => ledger::run(&args, &mut out).into(),
         Command::Reload(args) => reload::run(&args, &mut out).into(),
         Command::Upgrade(args) => upgrade::run(&args, &mut out).into(),
-        Command::Status { running, json } => {
-            running::status(&running, json, |document| format!("{document:#}\n"), &mut out).into()
-        }
+        Command::Status { running, json } => running::status(&running, json, status::render, &mut out).into(),
         Command::Mock(args) => mock::run(&args).into(),
         Command::Completions(args) => completions::run(&args, &mut out).into(),
         Command::Man(args) => man::run(&args, &mut out).into(),

@@ -17,7 +17,6 @@ use crate::ops::counters::Counters;
 use crate::ops::health::{self, Health, Ready};
 use crate::ops::ledger::Condition;
 use crate::ops::metrics;
-use crate::ops::reload::LastReload;
 use crate::ops::status::{Place, StatusDocument};
 
 const JSON: &str = "application/json";
@@ -39,8 +38,8 @@ pub struct Vitals<'a> {
     pub ledger: &'a Condition,
     pub clients: usize,
     pub place: &'a Place,
-    /// `None`: there was none yet.
-    pub last_reload: Option<&'a LastReload>,
+    /// What was said of the last reload.
+    pub reload_words: Option<&'a str>,
 }
 
 /// An answer to write as it stands; for `HEAD` without its body.
@@ -157,7 +156,7 @@ impl Vitals<'_> {
             ledger: &Condition::default(),
             clients: 0,
             place: &Place::default(),
-            last_reload: None,
+            reload_words: None,
         })
     }
 }

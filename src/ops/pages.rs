@@ -83,7 +83,7 @@ impl Pages {
     fn page(&self, method: &str, path: &str, settings: &Settings) -> AdminAnswer {
         let routing = &settings.routing;
         let default_target = routing.default_target();
-        let (ledger, last_reload) = (self.ledger.condition(), self.reloader.last());
+        let (ledger, reload_words) = (self.ledger.condition(), self.reloader.words());
         let vitals = Vitals {
             counters: &self.counters,
             ready: match self.readiness.now() {
@@ -102,7 +102,7 @@ impl Pages {
             ledger: &ledger,
             clients: self.directory.len(),
             place: &self.place,
-            last_reload: last_reload.as_deref(),
+            reload_words: reload_words.as_ref().map(|words| words.as_str()),
         };
         admin::answer(method, path, &vitals)
     }

@@ -29,7 +29,8 @@ pub struct Reloader {
     fixed: Fixed,
     elsewhere: Elsewhere,
     turn: Mutex<()>,
-    last: ArcSwapOption<LastReload>,
+    /// What was said of the last one.
+    words: ArcSwapOption<String>,
 }
 
 /// Asks what the settings of Pingora's own file would change at an upgrade, each by its name.
@@ -73,19 +74,11 @@ pub struct Refused {
     pub warnings: Vec<Fault>,
 }
 
-/// How the last reload ended, for the status page.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LastReload {
-    pub at_unix_ms: u64,
-    pub ok: bool,
-    pub words: String,
-}
-
 impl Reloader {
     /// To be made before anything is reloaded: what is in force now, this process can't change all of.
     pub fn new(file: Option<PathBuf>, registry: Arc<Registry>, in_force: InForce, elsewhere: Elsewhere) -> Self {
         let fixed = Fixed::of(&in_force.settings.load());
-        Self { file, registry, in_force, fixed, elsewhere, turn: Mutex::new(()), last: ArcSwapOption::empty() }
+        Self { file, registry, in_force, fixed, elsewhere, turn: Mutex::new(()), words: ArcSwapOption::empty() }
     }
 
     /// Reads everything again; waits for files and for its turn, so not for an async thread.
@@ -99,14 +92,14 @@ impl Reloader {
             Some(file) => self.swap(file),
             None => Err(Refused::without_file()),
         };
-        self.in_force.counters.reloaded(outcome.is_ok());
         self.tell(&outcome);
+        self.in_force.counters.reloaded(outcome.is_ok());
         outcome
     }
 
-    /// How the last reload ended; `None` before the first.
-    pub fn last(&self) -> Option<Arc<LastReload>> {
-        self.last.load_full()
+    /// What was said of the last reload; `None` before the first.
+    pub fn words(&self) -> Option<Arc<String>> {
+        self.words.load_full()
     }
 
     fn swap(&self, path: &Path) -> Result<Reloaded, Refused> {
@@ -148,14 +141,14 @@ impl Reloader {
     }
 
     fn tell(&self, outcome: &Result<Reloaded, Refused>) {
-        let (ok, words) = match outcome {
+        let words = match outcome {
             Ok(reloaded) => {
                 reloaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
                 if !reloaded.needs_upgrade.is_empty() {
                     log::warn!("reload: {}", reloaded.needs_upgrade_in_words());
                 }
                 log::info!("reload: {} is in force", reloaded.file);
-                (true, format!("{} is in force", reloaded.file))
+                format!("{} is in force", reloaded.file)
             }
             Err(refused) => {
                 log::error!("reload refused, the old configuration stays in force:");
@@ -164,10 +157,10 @@ impl Reloader {
                 let first = refused.faults.first().map_or_else(String::new, ToString::to_string);
                 let more = refused.faults.len().saturating_sub(1);
                 let and_more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-                (false, format!("refused, the old configuration stays in force: {first}{and_more}"))
+                format!("refused, the old configuration stays in force: {first}{and_more}")
             }
         };
-        self.last.store(Some(Arc::new(LastReload { at_unix_ms: clock::now_unix_ms(), ok, words })));
+        self.words.store(Some(Arc::new(words)));
     }
 }
 

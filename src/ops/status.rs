@@ -65,6 +65,8 @@ pub struct ReloadStatus {
     pub at: String,
     /// `false`: it was refused, and what was in force before still is.
     pub ok: bool,
+    /// What was said of it.
+    pub words: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -143,7 +145,11 @@ impl StatusDocument {
             config: ConfigStatus {
                 path: place.config.clone(),
                 loaded_at: time::text(seen.reloads.loaded_unix_ms),
-                last_reload: seen.reloads.last.map(|(at, ok)| ReloadStatus { at: time::text(at), ok }),
+                last_reload: seen.reloads.last.map(|(at, ok)| ReloadStatus {
+                    at: time::text(at),
+                    ok,
+                    words: vitals.reload_words.map(str::to_owned),
+                }),
                 reloads_ok: seen.reloads.ok,
                 reloads_refused: seen.reloads.refused,
             },

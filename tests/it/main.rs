@@ -27,6 +27,7 @@ mod lifetimes;
 mod logs;
 mod matrix;
 mod metering;
+mod metrics;
 mod mock_shapes;
 mod packaging;
 mod pool;

@@ -69,7 +69,7 @@ async fn status_asks_the_process_that_runs() {
     open(&gateway, "pid.sock").await;
     command(gateway.dir(), "reload").await.expect(0);
     let status = process::run(gateway.dir(), &[&["status", "--json"][..], &PLACES].concat(), &[]).await.expect(0).json();
-    assert_eq!((&status["version"], &status["last_reload"]["ok"]), (&json!(env!("CARGO_PKG_VERSION")), &json!(true)));
+    assert_eq!((&status["version"], &status["config"]["last_reload"]["ok"]), (&json!(env!("CARGO_PKG_VERSION")), &json!(true)));
     let said = command(gateway.dir(), "status").await.expect(0).out;
     assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
 }

@@ -181,6 +181,28 @@ fn lists_models_then_the_exact_names_of_the_map() {
 }
 
 #[test]
+fn l4_a_route_is_named_by_the_configuration_alone() {
+    let named = |table: &RoutingTable, asked: Option<&str>| {
+        let route = table.by_model(asked).unwrap();
+        table.pattern_of(&route, asked).map(|pattern| pattern.to_string())
+    };
+    let table = plan(|_| ());
+    for (asked, name) in [
+        ("opus", Some("opus")),
+        ("opus-latest", Some("opus")),
+        ("gpt-4", Some("gpt-4")),
+        ("gpt-4-turbo", Some("gpt-4-*")),
+        ("gpt-5", Some("gpt-*")),
+        ("invented", None),
+    ] {
+        assert_eq!(named(&table, Some(asked)).as_deref(), name, "{asked}");
+    }
+    assert_eq!(named(&table, None), None);
+    let off = plan(|plan| plan.model_based = false);
+    assert_eq!((named(&off, Some("sonnet")).as_deref(), named(&off, Some("gpt-4"))), (Some("sonnet"), None));
+}
+
+#[test]
 fn patterns_that_mean_nothing_are_refused() {
     for name in ["", "a*b", "**", "*x"] {
         assert!(NamePattern::parse(name).is_err(), "{name}");

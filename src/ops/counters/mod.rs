@@ -4,6 +4,7 @@
 //! A snapshot taken while requests run may be a request older in one counter than in another; at rest it is exact. Tokens and cost are
 //! counted where the books are closed, so that they are what the ledger says.
 
+mod reloads;
 mod shards;
 mod tallies;
 
@@ -17,6 +18,8 @@ use crate::domain::route::table::NamePattern;
 use crate::domain::usage::{Source, Usage};
 use crate::ops::clock;
 
+use reloads::Reloads;
+pub use reloads::ReloadsSeen;
 pub use shards::Seen;
 use shards::{Grown, Histogram, Sharded, add, nanos};
 use tallies::Tallies;
@@ -84,14 +87,6 @@ struct Shard {
 
 const SOURCES: [Source; 4] = [Source::Final, Source::Partial, Source::Estimated, Source::None];
 
-#[derive(Debug, Default)]
-struct Reloads {
-    ok: AtomicU64,
-    refused: AtomicU64,
-    last_ok_unix_ms: AtomicU64,
-    last_refused_unix_ms: AtomicU64,
-}
-
 /// A part of a request's time that the gateway itself takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -126,17 +121,6 @@ pub struct Snapshot {
     pub upstreams: BTreeMap<String, UpstreamSeen>,
     pub reloads: ReloadsSeen,
     pub started_unix_ms: u64,
-}
-
-/// The reloads so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReloadsSeen {
-    pub ok: u64,
-    pub refused: u64,
-    /// When the settings in force were read: the last reload that came into force, else the start.
-    pub loaded_unix_ms: u64,
-    /// When the last reload was asked for, and whether it came into force.
-    pub last: Option<(u64, bool)>,
 }
 
 /// A request on its way; dropping it ends it.
@@ -237,10 +221,7 @@ impl Counters {
 
     /// Counts a reload: one that came into force, or one that was refused.
     pub fn reloaded(&self, ok: bool) {
-        let Reloads { ok: oks, refused, last_ok_unix_ms, last_refused_unix_ms } = &self.reloads;
-        let (count, last) = if ok { (oks, last_ok_unix_ms) } else { (refused, last_refused_unix_ms) };
-        last.store(clock::now_unix_ms(), Ordering::Relaxed);
-        add(count, 1);
+        self.reloads.count(ok, clock::now_unix_ms());
     }
 
     /// Sums the shards.
@@ -287,22 +268,6 @@ impl Shard {
     }
 }
 
-impl Reloads {
-    fn seen(&self, started_unix_ms: u64) -> ReloadsSeen {
-        let (ok_at, refused_at) = (read(&self.last_ok_unix_ms), read(&self.last_refused_unix_ms));
-        let last = match ok_at >= refused_at {
-            true => (ok_at, true),
-            false => (refused_at, false),
-        };
-        ReloadsSeen {
-            ok: read(&self.ok),
-            refused: read(&self.refused),
-            loaded_unix_ms: if ok_at > 0 { ok_at } else { started_unix_ms },
-            last: Some(last).filter(|(at, _)| *at > 0),
-        }
-    }
-}
-
 impl Phase {
     pub const ALL: [Self; 3] = [Self::Peek, Self::Route, Self::Connect];
 
@@ -346,109 +311,4 @@ fn read(count: &AtomicU64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TOOK: Duration = Duration::from_micros(3);
-
-    #[test]
-    fn l2_the_four_bodies_give_4_1_3_1() {
-        let counters = Counters::default();
-        counters.routed(true, TOOK);
-        counters.routed(false, TOOK);
-        counters.routed(false, TOOK);
-        counters.parse_error();
-        counters.routed(false, TOOK);
-        let seen = counters.snapshot();
-        assert_eq!((seen.routing_attempts, seen.routing_success, seen.routing_fallback, seen.parsing_errors), (4, 1, 3, 1));
-        assert_eq!(seen.routing_time, 4 * TOOK);
-    }
-
-    #[test]
-    fn a_refused_route_is_an_attempt_without_success_or_fallback() {
-        let counters = Counters::default();
-        counters.route_refused(TOOK);
-        let seen = counters.snapshot();
-        assert_eq!((seen.routing_attempts, seen.routing_success, seen.routing_fallback), (1, 0, 0));
-    }
-
-    #[test]
-    fn l2_counts_are_exact_under_100_clients_of_10_requests() {
-        let counters = Arc::new(Counters::default());
-        std::thread::scope(|scope| {
-            for client in 0..100u64 {
-                let counters = &counters;
-                scope.spawn(move || {
-                    for request in 0..10u64 {
-                        let _in_flight = counters.enter();
-                        counters.routed(client % 2 == 0, TOOK);
-                        counters.refused(if request == 0 { "no_key" } else { "unknown_model" });
-                        counters.finished(if client < 10 { 503 } else { 200 }, "ok");
-                        let usage = Usage { input_tokens: client, output_tokens: request, ..Usage::default() };
-                        let model = (client % 2 == 0).then(|| NamePattern::Exact("gpt-5".into()));
-                        counters.booked("main", &model, Source::Final, &usage, NanoUsd::from_nanos(client));
-                    }
-                });
-            }
-        });
-        let seen = counters.snapshot();
-        assert_eq!((seen.routing_attempts, seen.routing_success, seen.routing_fallback), (1_000, 500, 500));
-        assert_eq!(seen.routing_time, 1_000 * TOOK);
-        assert_eq!(seen.by_class, [0, 0, 900, 0, 0, 100]);
-        assert_eq!(seen.by_end, [1_000, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(seen.refusals, [("no_key", 100), ("unknown_model", 900)].into());
-        assert_eq!(seen.by_source.first(), Some(&("final", 1_000)));
-        let billed = seen.billed();
-        assert_eq!((billed.usage.input_tokens, billed.usage.output_tokens), (49_500, 4_500));
-        assert_eq!((billed.entries, billed.cost.nanos()), (1_000, 49_500));
-        assert_eq!(seen.upstreams["main"].models.keys().collect::<Vec<_>>(), ["gpt-5", OTHER]);
-        assert_eq!(seen.in_flight, 0);
-    }
-
-    #[test]
-    fn statuses_and_ends_outside_the_lists_have_their_place() {
-        let counters = Counters::default();
-        for status in [0, 99, 200, 418, 529, 999] {
-            counters.finished(status, "strange");
-        }
-        let seen = counters.snapshot();
-        assert_eq!(seen.by_class, [2, 0, 1, 0, 1, 2]);
-        assert_eq!(seen.by_end, [0, 0, 0, 0, 0, 0, 6]);
-    }
-
-    #[test]
-    fn reloads_are_told_by_their_outcome() {
-        let counters = Counters::default();
-        let started = counters.started_unix_ms;
-        let none = ReloadsSeen { loaded_unix_ms: started, ..ReloadsSeen::default() };
-        assert_eq!(counters.snapshot().reloads, none);
-        counters.reloaded(false);
-        let seen = counters.snapshot().reloads;
-        assert_eq!((seen.ok, seen.refused, seen.loaded_unix_ms, seen.last.map(|(_, ok)| ok)), (0, 1, started, Some(false)));
-        counters.reloaded(true);
-        let seen = counters.snapshot().reloads;
-        assert_eq!((seen.ok, seen.refused, seen.last), (1, 1, Some((seen.loaded_unix_ms, true))));
-    }
-
-    #[test]
-    fn a_stream_is_open_until_its_guard_is_dropped() {
-        let counters = Arc::new(Counters::default());
-        let request = counters.enter();
-        let stream = request.open_stream();
-        assert_eq!(counters.snapshot().open_streams, 1);
-        drop(stream);
-        assert_eq!((counters.snapshot().open_streams, counters.in_flight()), (0, 1));
-    }
-
-    #[test]
-    fn a_request_is_in_flight_until_its_guard_is_dropped() {
-        let counters = Arc::new(Counters::default());
-        let first = counters.enter();
-        let second = counters.enter();
-        assert_eq!(counters.in_flight(), 2);
-        drop(first);
-        assert_eq!(counters.in_flight(), 1);
-        drop(second);
-        assert_eq!(counters.in_flight(), 0);
-    }
-}
+mod tests;

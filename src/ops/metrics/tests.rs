@@ -1,3 +1,5 @@
+//! The page of a gateway that has counted one of each.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;

@@ -235,7 +235,7 @@ async fn a_config_that_became_a_directory_or_is_gone_or_empty_is_refused() {
 async fn k6_a_reload_by_the_admin_listener_answers_with_its_outcome() {
     let main = Mock::http().await.unwrap();
     let gateway = Setup::new().main(&main).start().await;
-    assert_eq!(gateway.admin("/status.json").await.json()["last_reload"], json!(null));
+    assert_eq!(gateway.admin("/status.json").await.json()["config"]["last_reload"], json!(null));
     gateway.rewrite_config(|config| {
         config["models"].as_array_mut().unwrap().push(json!({ "id": "new", "upstream": "main" }));
         config["listen"][0]["addr"] = json!("127.0.0.1:1");
@@ -255,7 +255,7 @@ async fn k6_a_reload_by_the_admin_listener_answers_with_its_outcome() {
     gateway.send(chat("new")).await.expect(200);
     // It still does, however often the same file is read.
     assert_eq!(asked(&gateway).await.expect(200).json()["needs_upgrade"], reloaded["needs_upgrade"]);
-    assert_eq!(gateway.admin("/status.json").await.json()["last_reload"]["ok"], true);
+    assert_eq!(gateway.admin("/status.json").await.json()["config"]["last_reload"]["ok"], true);
 
     gateway.rewrite_config(|config| {
         config["models"][0]["upstream"] = json!("mian");
@@ -265,7 +265,7 @@ async fn k6_a_reload_by_the_admin_listener_answers_with_its_outcome() {
     let paths: Vec<_> = refused["faults"].as_array().unwrap().iter().map(|fault| fault["path"].as_str().unwrap()).collect();
     assert_eq!(paths, ["models[0].upstream", "modles"]);
     gateway.send(chat("new")).await.expect(200);
-    let last = gateway.admin("/status.json").await.json()["last_reload"].clone();
+    let last = gateway.admin("/status.json").await.json()["config"]["last_reload"].clone();
     assert!(last["ok"] == false && last["words"].as_str().unwrap().contains("(and 1 more)"), "{last}");
 }
 

@@ -5,6 +5,7 @@
 pub mod certs;
 pub mod client;
 pub mod distrust;
+pub mod exposition;
 pub mod gateway;
 pub mod process;
 pub mod proxies;
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub use certs::Authority;
 pub use client::{Alpn, Client};
 pub use distrust::Distrust;
+pub use exposition::Exposition;
 pub use gateway::Gateway;
 pub use proxies::{Act, ScriptedProxy};
 pub use raw::RawClient;
