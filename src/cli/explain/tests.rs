@@ -233,7 +233,7 @@ fn tells_the_whole_way_of_a_request_without_its_key() {
         "why              models[] has \"o\" as an alias of \"opus\"\n",
         "headers          authorization: Bearer *****\n",
         "dropped_headers  x-hop: the client's Connection header names it\n",
-        "body             changes: from o, to opus-1, what model\n",
+        "body             changes: what model, from o, to opus-1\n",
         "price            multiplier: 1\n",
         "limits           max_attempts: 4\n",
         "rules            prefix            skipped  model_routing.models has no prefix of \"o\"\n",

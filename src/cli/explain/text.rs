@@ -32,13 +32,19 @@ const ORDER: [&str; 22] = [
     "candidates",
 ];
 
+/// The fields that stand first in an object, in this order; the others follow by name.
+const FIRST: [&str; 16] = [
+    "stand", "status", "attempt", "attempts", "id", "proxy", "key", "kind", "addr", "what", "from", "to", "code", "line",
+    "column", "text",
+];
+
 /// Writes an explanation; what is long stands last.
 pub fn write(told: &Value, out: &mut dyn Write) -> io::Result<()> {
     let Value::Object(told) = told else { return Ok(()) };
     for name in ORDER {
         match told.get(name) {
             Some(Value::Object(fields)) => {
-                for (field, value) in fields {
+                for (field, value) in in_order(fields) {
                     write_field(out, name, Some(field), value)?;
                 }
             }
@@ -54,7 +60,7 @@ fn write_field(out: &mut dyn Write, name: &str, field: Option<&str>, value: &Val
         Value::Array(items) if items.iter().any(Value::is_object) => items.iter().map(one_line).collect(),
         Value::Array(items) if items.is_empty() => Vec::new(),
         Value::Null => Vec::new(),
-        other => vec![plain(other)],
+        other => vec![one_line(other)],
     };
     for line in lines {
         let field = field.map(|field| format!("{field}: ")).unwrap_or_default();
@@ -75,8 +81,14 @@ fn one_line(value: &Value) -> String {
 }
 
 fn pairs(fields: &Map<String, Value>) -> String {
-    let shown = fields.iter().filter(|(_, value)| !value.is_null());
+    let shown = in_order(fields).into_iter().filter(|(_, value)| !value.is_null());
     shown.map(|(name, value)| format!("{name} {}", plain(value))).collect::<Vec<_>>().join(", ")
+}
+
+fn in_order(fields: &Map<String, Value>) -> Vec<(&String, &Value)> {
+    let mut fields: Vec<_> = fields.iter().collect();
+    fields.sort_by_key(|(name, _)| FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len()));
+    fields
 }
 
 fn plain(value: &Value) -> String {
