@@ -51,11 +51,16 @@ the ledger: two lines for every request
 HUP
 reads config.json again: swapped in whole, or refused whole
 .TP
-TERM, QUIT
-drains: no new connections, open requests go on, at the latest until the drain limit
+TERM
+drains: no new connections, open requests go on, at the latest until the drain limit; a second one does not wait
+.TP
+QUIT
+hands the listening sockets to a process that was started with \-\-upgrade, and drains once that one serves;
+.B trollbridge upgrade
+does all of it
 .TP
 INT
-ends at once
+ends at once; what is open gets an error
 .SH ENVIRONMENT
 What config.json names as ${VAR}; of the shipped one MAIN_TARGET_SERVER, MAIN_UPSTREAM_KEY, OHMYGPT_API_KEY, TROLL_API_KEY and
 PROXY_API_KEY. RUST_LOG sets what the program's log says (default: info).
@@ -186,7 +191,8 @@ mod tests {
         for command in commands {
             let name = command.get_bin_name().unwrap();
             assert!(page.contains(&format!(".SS \"{name}\"")), "{name}");
-            for argument in command.get_arguments().filter_map(|argument| argument.get_long()) {
+            let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+            for argument in shown.filter_map(|argument| argument.get_long()) {
                 assert!(page.contains(&format!("\\-\\-{}", argument.replace('-', "\\-"))), "{name} --{argument}");
             }
         }

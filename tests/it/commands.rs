@@ -174,6 +174,24 @@ async fn explain_reads_a_body_as_the_gateway_does() {
     assert!(!dir.path().join("state").exists(), "a question makes nothing");
 }
 
+/// What a client may use and spend is read from the state directory.
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_knows_the_clients() {
+    let dir = directory(
+        &json!({ "models": [{ "id": "gpt-4", "input_price_per_mtok": 3, "output_price_per_mtok": 15 }, { "id": "o3" }] }),
+    );
+    let env = [("TROLL_API_KEY", TROLL_KEY)];
+    let run = |args: &'static [&'static str]| process::run(dir.path(), args, &env);
+    run(&["client", "add", "alice", "--credits", "0.001", "--models", "gpt-*"]).await.expect(0);
+    std::fs::write(dir.path().join("body.json"), r#"{"model":"gpt-4","max_tokens":1000}"#).unwrap();
+    let poor = run(&["explain", "--json", "--body", "body.json", "--client", "alice"]).await.expect(0).json();
+    assert_eq!((&poor["client_limits"]["balance_usd"], &poor["reservation"]["is_taken"]), (&json!("0.001"), &json!(true)));
+    let other = run(&["explain", "--json", "--model", "o3", "--client", "alice"]).await.expect(0).json();
+    assert_eq!((&other["refused"]["status"], &other["client"]), (&json!(403), &json!("alice")));
+    let stranger = run(&["explain", "--model", "o3", "--client", "bob"]).await.expect(64);
+    assert_eq!((stranger.err.trim(), &*stranger.out), ("there is no client \"bob\"", ""));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_port_is_75_and_says_which() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
