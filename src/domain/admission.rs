@@ -12,7 +12,8 @@ use http::{HeaderMap, Method, header};
 use crate::domain::answer::{NotConfigured, Refusal};
 use crate::domain::client::Caller;
 use crate::domain::dialect::Api;
-use crate::domain::json::peek::{PeekError, Peeked};
+use crate::domain::json::peek::{AskedOutput, PeekError, Peeked};
+use crate::domain::json::prompts;
 use crate::domain::json::splice::Edit;
 use crate::domain::route::{Route, RoutingTable, join};
 use crate::domain::settings::Settings;
@@ -92,6 +93,12 @@ pub fn route_of(routing: &RoutingTable, peeked: &Result<Peeked, PeekError>) -> R
             _ => Err(Refusal::BadBody(error.clone())),
         },
     }
+}
+
+/// What a body asks for, with the prompts of a text completion counted: each of them gets as many answers.
+pub fn asked_output<'b>(api: Api, peeked: &Peeked, body: impl IntoIterator<Item = &'b [u8]>) -> AskedOutput {
+    let list = peeked.prompts.clone().filter(|_| api == Api::Completions);
+    AskedOutput { prompts: list.map(|list| prompts::count(body, list)), ..peeked.output }
 }
 
 /// Refuses a model that the caller may not use, or that has no price where one is required; `asked` is the name in the request.

@@ -17,7 +17,6 @@ use crate::domain::answer::{Refusal, models};
 use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::headers;
-use crate::domain::json::prompts;
 use crate::domain::json::splice::splice;
 use crate::domain::route::{ListedModel, Model};
 use crate::domain::settings::Auth;
@@ -161,10 +160,7 @@ fn route_by_model(gateway: &Gateway, ctx: &mut Context, read: Body) -> Result<()
         Ok(peeked) => {
             ctx.asked.model = peeked.model.as_ref().map(|model| model.name.clone());
             ctx.asked.stream = peeked.stream;
-            ctx.asked.output = peeked.output;
-            if let Some(list) = peeked.prompts.clone().filter(|_| arrival.api == Api::Completions) {
-                ctx.asked.output.prompts = Some(prompts::count(chunks.iter().map(|chunk| &**chunk), list));
-            }
+            ctx.asked.output = admission::asked_output(arrival.api, peeked, chunks.iter().map(|chunk| &**chunk));
         }
         Err(_) => counters.parse_error(),
     }

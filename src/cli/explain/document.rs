@@ -87,7 +87,7 @@ fn of_route(question: &Question<'_>, way: &Way, route: &Route, tell: &mut impl F
     tell("never_forwarded", never.as_slice().into());
     tell("price", price(settings.price_of(route), !route.has_price()));
     if let Body::Whole(body) = &question.body {
-        tell("reservation", reservation(question, way, route, body.len()));
+        tell("reservation", reservation(question, way, route, body));
     }
 }
 
@@ -106,9 +106,9 @@ fn price(price: &Price, is_default: bool) -> Value {
 }
 
 /// What a client with a balance would be held to.
-fn reservation(question: &Question<'_>, way: &Way, route: &Route, body_bytes: usize) -> Value {
-    let output = way.peeked.as_ref().map(|peeked| peeked.output).unwrap_or_default();
-    let amount = question.settings.reservation(route, Api::of(question.path), body_bytes, output);
+fn reservation(question: &Question<'_>, way: &Way, route: &Route, body: &[u8]) -> Value {
+    let api = Api::of(question.path);
+    let amount = question.settings.reservation(route, api, body.len(), way.asked_output(api, body));
     let is_taken = question.caller.map(|caller| caller.account().is_some());
     json!({ "usd": amount.to_string(), "nano_usd": amount.nanos(), "is_taken": is_taken })
 }

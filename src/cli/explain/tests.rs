@@ -294,6 +294,18 @@ fn what_a_client_may_use_and_spend_counts() {
     assert_eq!((&rich["client_limits"]["models"], &rich["client"]), (&json!(["o"]), &json!("alice")));
 }
 
+/// G4: a list of prompts is answered one by one, and reserved so.
+#[test]
+fn every_prompt_of_a_text_completion_is_reserved_for() {
+    let nano_usd = |body| {
+        let told = Asks { path: "/v1/completions", body: Some(body), ..Asks::default() }.told();
+        told["reservation"]["nano_usd"].as_u64().unwrap()
+    };
+    let one = nano_usd(r#"{"model": "opus", "max_tokens": 100, "prompt": ["a     "]}"#);
+    let three = nano_usd(r#"{"model": "opus", "max_tokens": 100, "prompt": ["","",""]}"#);
+    assert_eq!(three - one, 2 * 100 * 25_000);
+}
+
 /// T2, T3: the pool's own order, and why each other one is not asked.
 #[test]
 fn the_pool_is_told_as_configured() {

@@ -7,7 +7,7 @@ use crate::domain::admission::{self, Head, Rewrite};
 use crate::domain::answer::Refusal;
 use crate::domain::dialect::Api;
 use crate::domain::headers;
-use crate::domain::json::peek::{PeekError, Peeked, peek};
+use crate::domain::json::peek::{AskedOutput, PeekError, Peeked, peek};
 use crate::domain::json::splice::splice;
 use crate::domain::route::Route;
 use crate::domain::route::considered::{Asked, Considered};
@@ -35,6 +35,11 @@ pub enum End {
 impl Way {
     pub fn model(&self) -> Option<&str> {
         self.peeked.as_ref()?.model.as_ref().map(|model| &*model.name)
+    }
+
+    /// What the body asks for; nothing where it can't be read.
+    pub fn asked_output(&self, api: Api, body: &[u8]) -> AskedOutput {
+        self.peeked.as_ref().map(|peeked| admission::asked_output(api, peeked, [body])).unwrap_or_default()
     }
 
     /// The body's length on its way out.
@@ -101,8 +106,7 @@ fn steps(question: &Question<'_>, way: &mut Way) -> Result<End, Refusal> {
     if let Body::Whole(body) = &question.body
         && let Some(account) = caller.and_then(|caller| caller.account())
     {
-        let output = way.peeked.as_ref().map(|peeked| peeked.output).unwrap_or_default();
-        let amount = settings.reservation(&route, api, body.len(), output);
+        let amount = settings.reservation(&route, api, body.len(), way.asked_output(api, body));
         // Released at once: nothing is taken.
         let _ = account.reserve(amount).map_err(|short| Refusal::NoCredit { missing: short.missing })?;
     }
