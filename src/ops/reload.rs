@@ -247,7 +247,7 @@ mod tests {
     fn what_needs_an_upgrade_is_named_as_in_the_file() {
         let fixed = Fixed::of(&settings(r#"{"models": []}"#));
         assert!(fixed.changed_in(&settings(r#"{"models": [{"id": "a"}], "limits": {"keepalive_s": 9}}"#)).is_empty());
-        let all = r#"{"models": [], "listen": [{"addr": "127.0.0.1:8080", "h2c": true}], "admin": {"addr": "127.0.0.1:1"},
+        let all = r#"{"models": [], "listen": [{"addr": "127.0.0.1:8081"}], "admin": {"addr": "127.0.0.1:1"},
             "log": {"format": "json"}, "ledger": {"sync": "each"}, "state_dir": "/s"}"#;
         let named = fixed.changed_in(&settings(all));
         assert_eq!(named, ["listen", "admin.addr", "log.format", "ledger", "state_dir"]);
