@@ -76,6 +76,18 @@ def commands_of_an_operator_work():
     assert not strangers, f"not the service's own: {strangers}"
 
 
+def the_running_service_answers_commands():
+    """`status` and `reload`, as the service's user or as root, reach the service from a shell that has none of its variables"""
+    files = ["--conf", str(service.SETTINGS / "pingora.yaml"), "--config", str(service.SETTINGS / "config.json")]
+    for user in (["runuser", "-u", "trollbridge", "--"], []):
+        told = service.run(*user, str(PROGRAM), "status", *files)
+        assert str(service.main_pid()) in told and service.UPSTREAM_KEY not in told, told
+        service.run(*user, str(PROGRAM), "reload", *files)
+    stranger = subprocess.run(["runuser", "-u", "nobody", "--", str(PROGRAM), "status", *files], capture_output=True, text=True)
+    assert stranger.returncode != 0 and stranger.stderr, stranger
+    return stranger.stderr.strip()
+
+
 def reloads_lose_nothing():
     """Three reloads under load: no probe and no stream fails, and the old processes go when their streams have ended"""
     pids = [service.main_pid()]
@@ -288,6 +300,7 @@ ALL = [
     it_starts,
     credentials_stay_inside,
     commands_of_an_operator_work,
+    the_running_service_answers_commands,
     reloads_lose_nothing,
     a_reload_reads_everything_again,
     a_reload_adds_a_low_port,
