@@ -66,7 +66,6 @@ impl ServeHttp for Admin {
             ledger: &ledger,
             clients: self.directory.len(),
             place: &self.place,
-            reload_words: None,
         };
         let request = session.req_header();
         let answer =

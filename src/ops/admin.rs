@@ -38,8 +38,6 @@ pub struct Vitals<'a> {
     pub ledger: &'a Condition,
     pub clients: usize,
     pub place: &'a Place,
-    /// What was said of the last reload.
-    pub reload_words: Option<&'a str>,
 }
 
 /// An answer to write as it stands; for `HEAD` without its body.
@@ -159,7 +157,6 @@ impl Vitals<'_> {
             ledger: &Condition::default(),
             clients: 0,
             place: &Place::default(),
-            reload_words: None,
         })
     }
 }

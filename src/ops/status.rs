@@ -145,11 +145,7 @@ impl StatusDocument {
             config: ConfigStatus {
                 path: place.config.clone(),
                 loaded_at: time::text(seen.reloads.loaded_unix_ms),
-                last_reload: seen.reloads.last.map(|(at, ok)| ReloadStatus {
-                    at: time::text(at),
-                    ok,
-                    words: vitals.reload_words.map(str::to_owned),
-                }),
+                last_reload: seen.reloads.last.map(|(at, ok)| ReloadStatus { at: time::text(at), ok, words: None }),
                 reloads_ok: seen.reloads.ok,
                 reloads_refused: seen.reloads.refused,
             },
