@@ -95,7 +95,7 @@ enum Command {
 /// How the gateway runs.
 #[derive(Args, Clone)]
 pub struct RunArgs {
-    /// Pingora's own settings: threads, pid file, upgrade socket, grace period
+    /// Pingora's own settings: threads, pid file, upgrade socket, drain limit
     #[arg(short, long, value_name = "FILE", default_value = CONF)]
     conf: PathBuf,
     /// The gateway's configuration

@@ -67,7 +67,7 @@ pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
     }
     let (upgrade_sock, began) = (Path::new(&conf.upgrade_sock), Instant::now());
     while !handover::somebody_waits(upgrade_sock) && began.elapsed() < SOCKET_COMES {
-        thread::sleep(LOOK_AGAIN);
+        thread::park_timeout(LOOK_AGAIN);
     }
     if let Err(error) = signal(old, Signal::QUIT) {
         say(&format!("process {old} can't be told: {error}"));
