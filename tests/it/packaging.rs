@@ -15,8 +15,8 @@ fn path_of(file: &str) -> PathBuf {
 
 /// The last value of a key in a file of `key: value` or `Key=value` lines.
 fn value(text: &str, key: &str, sign: char) -> String {
-    let values = text.lines().filter_map(|line| line.split_once(sign)).filter(|(found, _)| found.trim() == key);
-    let (_, value) = values.last().unwrap_or_else(|| panic!("no {key}"));
+    let mut values = text.lines().filter_map(|line| line.split_once(sign)).filter(|(found, _)| found.trim() == key);
+    let (_, value) = values.next_back().unwrap_or_else(|| panic!("no {key}"));
     value.split(" #").next().unwrap_or_default().trim().to_owned()
 }
 
