@@ -202,6 +202,8 @@ async fn g4_a_credit_for_three_answers_does_not_reach_for_ten_nor_for_one_withou
         (chat, json!({ "max_tokens": 100, "n": 10 })),
         (text, json!({ "max_tokens": 100, "n": 10 })),
         (text, json!({ "max_tokens": 100, "best_of": 10 })),
+        (text, json!({ "max_tokens": 100, "prompt": ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"] })),
+        (text, json!({ "max_tokens": 100, "prompt": [[1], [2], [3], [4], [5], [6], [7], [8], [9], [10]] })),
         (chat, json!({ "max_output_tokens": 1 })),
         (text, json!({ "max_completion_tokens": 1 })),
         ("/v1/messages", json!({ "max_output_tokens": 1 })),
@@ -212,7 +214,9 @@ async fn g4_a_credit_for_three_answers_does_not_reach_for_ten_nor_for_one_withou
     }
     assert_eq!(main.counts().requests, seen, "nothing refused was sent");
     gateway.send(ask(chat, json!({ "max_tokens": 100, "n": 3 }))).await.expect(200);
-    assert_eq!(main.counts().requests, seen + 1);
+    // The numbers of one prompt's tokens.
+    gateway.send(ask(text, json!({ "max_tokens": 100, "prompt": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10] }))).await.expect(200);
+    assert_eq!(main.counts().requests, seen + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

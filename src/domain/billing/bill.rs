@@ -53,8 +53,8 @@ impl Bill {
     pub fn of(seen: &Seen, policy: &Billing, price: &Price) -> Self {
         // A count at its bound is a slip of the provider's (a wrapped −1), not what anybody used; and so are zeros beside text.
         let has_text = seen.report.is_some_and(|report| report.text_bytes > 0);
-        let is_sane = |usage: &Usage| !usage.is_absurd() && !(has_text && *usage == Usage::default());
-        let observed = seen.report.and_then(|report| Some((report.usage.filter(is_sane)?, report.source)));
+        let is_slip = |usage: &Usage| usage.is_absurd() || (has_text && *usage == Usage::default());
+        let observed = seen.report.and_then(|report| Some((report.usage.filter(|usage| !is_slip(usage))?, report.source)));
         let began = seen.report.is_some();
         let rule = match seen.end {
             End::Ok if matches!(observed, Some((_, Source::Final))) => OnLoss::Observed,

@@ -5,14 +5,15 @@
 //! the other one                                                                            turn: read ─ reserve ─ write …
 //! ```
 //! One lock file goes from hand to hand, so that no reservation is made which the other process does not see before its next one: the
-//! two never reserve more than there is. A process that is alone takes no turns; it looks at the directory's time to know.
+//! two never reserve more than there is. A process that is alone takes no turns; the directory's time, which it asks for once in a
+//! millisecond at most, tells it that it is.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,16 +27,22 @@ const LONGEST_TURN: Duration = Duration::from_millis(5);
 const ASK_AGAIN: Duration = Duration::from_micros(50);
 /// The times of files are coarse: a change so shortly before the look may be followed by another one with the same time.
 const COARSE: Duration = Duration::from_millis(50);
+/// So long a process is alone once it was seen to be: one that starts takes longer from its lock to its first request.
+const ALONE_FOR: Duration = Duration::from_millis(1);
 /// The time of a directory that must be looked at.
 const UNKNOWN: i64 = i64::MIN;
 
 /// Who else writes, and what is shared with them.
 pub struct Company {
     others: Mutex<Others>,
+    directory: File,
     turn: File,
     is_alone: AtomicBool,
     /// When the directory had last changed before the last look, in nanoseconds since the epoch.
     looked_at: AtomicI64,
+    born: Instant,
+    /// When a request has asked last whether this process is alone, in microseconds since `born`.
+    asked_at: AtomicU64,
 }
 
 /// The right to reserve; what the other process wrote is read.
@@ -48,12 +55,20 @@ pub struct Turn<'c> {
 impl Company {
     fn new(directory: &Path, others: Others) -> io::Result<Self> {
         let turn = OpenOptions::new().create(true).append(true).mode(0o600).open(directory.join(TURN))?;
-        Ok(Self { others: Mutex::new(others), turn, is_alone: AtomicBool::new(false), looked_at: AtomicI64::new(UNKNOWN) })
+        Ok(Self {
+            others: Mutex::new(others),
+            directory: File::open(directory)?,
+            turn,
+            is_alone: AtomicBool::new(false),
+            looked_at: AtomicI64::new(UNKNOWN),
+            born: Instant::now(),
+            asked_at: AtomicU64::new(0),
+        })
     }
 
     /// Takes from the accounts what others wrote, if there is anybody; alone, it is one system call.
-    fn look(&self, directory: &Path) -> io::Result<()> {
-        let changed = Changed::of(directory)?;
+    fn look(&self) -> io::Result<()> {
+        let changed = Changed::of(&self.directory)?;
         if self.is_alone.load(Ordering::Acquire) && self.looked_at.load(Ordering::Acquire) == changed.at {
             return Ok(());
         }
@@ -64,18 +79,32 @@ impl Company {
         looked
     }
 
-    fn turn(&self, directory: &Path) -> Option<Turn<'_>> {
-        // What can't be read is said by the keeper, again and again; a request goes on with what is known.
-        if Changed::of(directory).is_ok_and(|changed| changed.at != self.looked_at.load(Ordering::Acquire)) {
-            drop(self.look(directory));
+    fn turn(&self) -> Option<Turn<'_>> {
+        let is_alone = || self.is_alone.load(Ordering::Acquire);
+        if is_alone() && self.was_asked_just_now() {
+            return None;
         }
-        if self.is_alone.load(Ordering::Acquire) {
+        // What can't be read is said by the keeper, again and again; a request goes on with what is known.
+        if Changed::of(&self.directory).is_ok_and(|changed| changed.at != self.looked_at.load(Ordering::Acquire)) {
+            drop(self.look());
+        }
+        if is_alone() {
             return None;
         }
         let mut others = self.others();
         let held = self.wait_for_turn().then_some(&self.turn);
         drop(others.catch_up());
         Some(Turn { _others: others, held })
+    }
+
+    fn was_asked_just_now(&self) -> bool {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let now = micros(self.born.elapsed());
+        if now.saturating_sub(self.asked_at.load(Ordering::Relaxed)) < micros(ALONE_FOR) {
+            return true;
+        }
+        self.asked_at.store(now, Ordering::Relaxed);
+        false
     }
 
     fn wait_for_turn(&self) -> bool {
@@ -113,7 +142,7 @@ impl Ledger {
     pub fn meet(&self, billed: HashMap<String, u64>, accounts: Accounts) -> io::Result<()> {
         let others = Others::new(self.writer_name(), self.directory().to_owned(), billed, accounts);
         let company = Company::new(self.directory(), others)?;
-        if let Err(error) = self.shared.company.get_or_init(|| company).look(self.directory()) {
+        if let Err(error) = self.shared.company.get_or_init(|| company).look() {
             log::error!("ledger: what another process has open or bills is not in the balances yet: {error}");
         }
         Ok(())
@@ -123,7 +152,7 @@ impl Ledger {
     ///
     /// `None`: this process is alone. Some microseconds; where the other process is stopped in its turn, some milliseconds.
     pub fn turn(&self) -> Option<Turn<'_>> {
-        self.shared.company.get()?.turn(self.directory())
+        self.shared.company.get()?.turn()
     }
 
     /// Takes from the accounts what other processes reserve and bill, and closes what a killed one left open.
@@ -133,7 +162,7 @@ impl Ledger {
     /// What can't be read or written; it is tried again by the next call.
     pub fn look_around(&self, now_unix_ms: u64) -> io::Result<()> {
         let Some(company) = self.shared.company.get() else { return Ok(()) };
-        company.look(self.directory())?;
+        company.look()?;
         if !company.others().is_any_killed() {
             return Ok(());
         }
@@ -149,7 +178,7 @@ impl Ledger {
         for segment in recovery.refused.iter().filter_map(|segment| SegmentName::parse(segment)) {
             company.others().leave_alone(&segment.writer);
         }
-        company.look(self.directory())
+        company.look()
     }
 
     /// Whether another process writes too, and is worth looking at often.
@@ -165,8 +194,8 @@ struct Changed {
 }
 
 impl Changed {
-    fn of(directory: &Path) -> io::Result<Self> {
-        let metadata = fs::metadata(directory)?;
+    fn of(directory: &File) -> io::Result<Self> {
+        let metadata = directory.metadata()?;
         let at = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
         // A time to come is that of a clock which was set back.
         let is_just_now = metadata.modified()?.elapsed().is_ok_and(|age| age < COARSE);
