@@ -22,8 +22,12 @@ use super::others::{Accounts, Others};
 use super::{Ledger, SegmentName, names, recover};
 
 const TURN: &str = "turn.lock";
+/// Held by whoever has the next turn: a process with many requests would take one turn after the other, and never leave one.
+const NEXT_TURN: &str = "next-turn.lock";
 /// A turn takes some microseconds. Whoever holds one longer is stopped, and must not stop the others.
-const LONGEST_TURN: Duration = Duration::from_millis(5);
+const LONGEST_TURN: Duration = Duration::from_millis(50);
+/// So long nobody is waited for once one was not given back in time.
+const IMPATIENT_FOR: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_micros(50);
 /// The times of files are coarse: a change so shortly before the look may be followed by another one with the same time.
 const COARSE: Duration = Duration::from_millis(50);
@@ -37,12 +41,15 @@ pub struct Company {
     others: Mutex<Others>,
     directory: File,
     turn: File,
+    next_turn: File,
     is_alone: AtomicBool,
     /// When the directory had last changed before the last look, in nanoseconds since the epoch.
     looked_at: AtomicI64,
     born: Instant,
     /// When a request has asked last whether this process is alone, in microseconds since `born`.
     asked_at: AtomicU64,
+    /// Until when no turn is waited for, likewise.
+    impatient_until: AtomicU64,
 }
 
 /// The right to reserve; what the other process wrote is read.
@@ -54,15 +61,17 @@ pub struct Turn<'c> {
 
 impl Company {
     fn new(directory: &Path, others: Others) -> io::Result<Self> {
-        let turn = OpenOptions::new().create(true).append(true).mode(0o600).open(directory.join(TURN))?;
+        let open = |name| OpenOptions::new().create(true).append(true).mode(0o600).open(directory.join(name));
         Ok(Self {
             others: Mutex::new(others),
             directory: File::open(directory)?,
-            turn,
+            turn: open(TURN)?,
+            next_turn: open(NEXT_TURN)?,
             is_alone: AtomicBool::new(false),
             looked_at: AtomicI64::new(UNKNOWN),
             born: Instant::now(),
             asked_at: AtomicU64::new(0),
+            impatient_until: AtomicU64::new(0),
         })
     }
 
@@ -98,7 +107,6 @@ impl Company {
     }
 
     fn was_asked_just_now(&self) -> bool {
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let now = micros(self.born.elapsed());
         if now.saturating_sub(self.asked_at.load(Ordering::Relaxed)) < micros(ALONE_FOR) {
             return true;
@@ -108,14 +116,20 @@ impl Company {
     }
 
     fn wait_for_turn(&self) -> bool {
-        let began = Instant::now();
-        loop {
-            match self.turn.try_lock() {
-                Ok(()) => return true,
-                Err(_) if began.elapsed() >= LONGEST_TURN => return false,
-                Err(_) => std::thread::park_timeout(ASK_AGAIN),
-            }
+        let now = micros(self.born.elapsed());
+        if now < self.impatient_until.load(Ordering::Relaxed) {
+            return self.turn.try_lock().is_ok();
         }
+        let until = Instant::now() + LONGEST_TURN;
+        let is_next = lock_until(&self.next_turn, until);
+        let held = is_next && lock_until(&self.turn, until);
+        if is_next && let Err(error) = self.next_turn.unlock() {
+            log::warn!("ledger: the next turn was not given back: {error}");
+        }
+        if !held {
+            self.impatient_until.store(now.saturating_add(micros(IMPATIENT_FOR)), Ordering::Relaxed);
+        }
+        held
     }
 
     fn others(&self) -> MutexGuard<'_, Others> {
@@ -185,6 +199,20 @@ impl Ledger {
     pub fn has_company(&self) -> bool {
         self.shared.company.get().is_some_and(|company| !company.is_alone.load(Ordering::Acquire))
     }
+}
+
+fn lock_until(file: &File, until: Instant) -> bool {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return true,
+            Err(_) if Instant::now() >= until => return false,
+            Err(_) => std::thread::park_timeout(ASK_AGAIN),
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// When a directory has changed last.

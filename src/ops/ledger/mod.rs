@@ -29,7 +29,6 @@ mod tests;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -269,23 +268,6 @@ impl Shared {
             }
         }
         false
-    }
-
-    /// Writes one line that belongs to no request in flight.
-    fn append(&self, line: &mut Vec<u8>, unix_ms: u64) -> io::Result<()> {
-        self.writer().append(line, unix_ms).map(drop)
-    }
-
-    /// Makes durable what this process wrote, where anything is to be; beside the flusher, whose count of lines stays its own.
-    fn sync_all(&self) -> io::Result<()> {
-        if self.flusher.sync == LedgerSync::Process {
-            return Ok(());
-        }
-        let own = self.writer().name().to_owned();
-        for segment in names::segments(&self.directory)?.iter().filter(|segment| segment.writer == own) {
-            File::open(self.directory.join(segment.to_string()))?.sync_data()?;
-        }
-        File::open(&self.directory)?.sync_all()
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {

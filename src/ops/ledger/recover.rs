@@ -5,14 +5,15 @@
 //! finds the closes that this one wrote.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::sync::PoisonError;
 
 use super::read::{Scan, first_open};
-use super::{Ledger, SegmentName, names};
+use super::{Ledger, SegmentName, Shared, names};
 use crate::domain::ledger::{Line, Open, Record, write_close};
+use crate::domain::settings::LedgerSync;
 
 /// What was found of processes that were killed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,6 +76,25 @@ pub fn recover(ledger: &Ledger, killed: &[String], now_unix_ms: u64) -> io::Resu
     rescued.clear();
     recovery.announce();
     Ok(recovery)
+}
+
+impl Shared {
+    /// Writes one line that belongs to no request in flight.
+    fn append(&self, line: &mut Vec<u8>, unix_ms: u64) -> io::Result<()> {
+        self.writer().append(line, unix_ms).map(drop)
+    }
+
+    /// Makes durable what this process wrote, where anything is to be; beside the flusher, whose count of lines stays its own.
+    fn sync_all(&self) -> io::Result<()> {
+        if self.flusher.sync == LedgerSync::Process {
+            return Ok(());
+        }
+        let own = self.writer().name().to_owned();
+        for segment in names::segments(&self.directory)?.iter().filter(|segment| segment.writer == own) {
+            File::open(self.directory.join(segment.to_string()))?.sync_data()?;
+        }
+        File::open(&self.directory)?.sync_all()
+    }
 }
 
 impl Found {
