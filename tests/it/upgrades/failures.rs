@@ -53,7 +53,7 @@ async fn without_a_gateway_there_is_nothing_to_upgrade() {
     let gateway = setup.start().await;
     let pid_file = gateway.dir().join("pid");
     let pid = fs::read_to_string(&pid_file).unwrap();
-    for (text, word) in [(None, "there is no pid file"), (Some("999999999\n"), "gone"), (Some("1\n"), "gone or another program")]
+    for (text, word) in [(None, "there is no pid file"), (Some("999999999\n"), "has ended"), (Some("1\n"), "is another program")]
     {
         match text {
             None => fs::remove_file(&pid_file).unwrap(),
