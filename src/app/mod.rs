@@ -98,7 +98,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     shared.directory.watch();
     let keeper = books::keep(shared.ledger.clone(), &state_dir, retention);
     let (drain, readiness, registry) = (shared.drain.clone(), shared.readiness.clone(), shared.registry.clone());
-    let signals = Signals { drain, readiness, registry, sockets, upgrade_sock, limit };
+    let signals = Signals { drain, readiness, registry, sockets, beginning: beginning.clone(), upgrade_sock, limit };
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     // Folds what was written last.
     drop(keeper);

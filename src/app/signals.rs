@@ -23,6 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::app::takeover::Beginning;
 use crate::domain::upstream::registry::Registry;
 use crate::edge::stoppable::Sockets;
 use crate::ops::clock;
@@ -41,6 +42,7 @@ pub struct Signals {
     pub readiness: Arc<Readiness>,
     pub registry: Arc<Registry>,
     pub sockets: Sockets,
+    pub beginning: Arc<Beginning>,
     pub upgrade_sock: PathBuf,
     /// The longest that a drain may take.
     pub limit: Duration,
@@ -50,6 +52,8 @@ pub struct Signals {
 enum Cause {
     Terminate,
     Interrupt,
+    /// It could not begin.
+    Failed,
     Replaced(Taken),
 }
 
@@ -69,7 +73,9 @@ impl ShutdownSignalWatch for Signals {
                 return ShutdownSignal::FastShutdown;
             }
         };
+        self.beginning.hears_signals();
         match self.cause(&mut heard).await {
+            Cause::Failed => self.drain("it can't begin", false, &mut heard).await,
             Cause::Interrupt => self.cut("SIGINT: ending at once").await,
             Cause::Terminate => self.drain("SIGTERM", false, &mut heard).await,
             Cause::Replaced(Taken { pid }) => {
@@ -87,6 +93,7 @@ impl Signals {
     async fn cause(&self, heard: &mut Heard) -> Cause {
         loop {
             tokio::select! {
+                () = self.beginning.fails() => return Cause::Failed,
                 _ = heard.interrupt.recv() => return Cause::Interrupt,
                 _ = heard.terminate.recv() => return Cause::Terminate,
                 _ = heard.quit.recv() => {}

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::ServiceReadyNotifier;
 use pingora_core::services::background::BackgroundService;
+use tokio::sync::Notify;
 
 use crate::app::preflight;
 use crate::domain::upstream::registry::Registry;
@@ -25,6 +26,8 @@ pub struct Beginning {
     awaiting: Mutex<Option<Awaiting>>,
     /// Why this process can't begin after all.
     failed: OnceLock<String>,
+    fails: Notify,
+    hears: Notify,
 }
 
 /// Before the listeners stand: the old process's will.
@@ -56,9 +59,17 @@ impl Beginning {
     /// Ends the process the usual way, since it may have taken requests already.
     fn fail(&self, why: String) {
         let _ = self.failed.set(why);
-        if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM) {
-            log::error!("this process can't end itself: {error}");
-        }
+        self.fails.notify_one();
+    }
+
+    /// Returns when this process can't begin.
+    pub async fn fails(&self) {
+        self.fails.notified().await;
+    }
+
+    /// From now on signals are answered; before, they would have ended the process.
+    pub fn hears_signals(&self) {
+        self.hears.notify_one();
     }
 
     fn awaiting(&self) -> std::sync::MutexGuard<'_, Option<Awaiting>> {
@@ -98,6 +109,8 @@ impl BackgroundService for Hear {
 #[async_trait]
 impl BackgroundService for Begin {
     async fn start(&self, _shutdown: ShutdownWatch) {
+        // Whoever knows of this process may send it one.
+        self.beginning.hears.notified().await;
         if !self.stand.iter().all(|stands| stands.load(Ordering::Acquire)) {
             return self.beginning.fail("not every listener could be opened; the lines before this one say why".to_owned());
         }
