@@ -30,6 +30,7 @@ use crate::ops::clock;
 use crate::ops::drain::{Drain, PARTING};
 use crate::ops::handover::{self, Failure, Taken, Will};
 use crate::ops::health::Readiness;
+use crate::ops::ledger::Ledger;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// For the last bytes of HTTP/2 connections, which are written behind a request's end.
@@ -42,6 +43,7 @@ pub struct Signals {
     pub readiness: Arc<Readiness>,
     pub registry: Arc<Registry>,
     pub sockets: Sockets,
+    pub ledger: Ledger,
     pub beginning: Arc<Beginning>,
     pub upgrade_sock: PathBuf,
     /// The longest that a drain may take.
@@ -126,7 +128,10 @@ impl Signals {
     }
 
     async fn drain(&self, why: &str, is_replaced: bool, heard: &mut Heard) {
-        self.readiness.set_draining();
+        if !is_replaced {
+            // Of a process that was replaced, probes on kept connections ask for the address, and that is served.
+            self.readiness.set_draining();
+        }
         self.drain.stop_clients();
         let (open, limit) = (self.drain.open(), self.limit);
         log::info!("draining ({why}): {open} requests open, at most {} seconds for them", limit.as_secs());
@@ -150,12 +155,19 @@ impl Signals {
         }
     }
 
+    /// Connections may send a last request for a moment, and entries that the disk has refused so far are bills.
     async fn nothing_is_open(&self) {
         sleep(PARTING).await;
-        while self.drain.open() > 0 {
-            sleep(LOOK_AGAIN).await;
+        let is_busy = || self.drain.open() > 0 || self.ledger.condition().kept > 0;
+        loop {
+            while is_busy() {
+                sleep(LOOK_AGAIN).await;
+            }
+            sleep(SETTLE).await;
+            if !is_busy() {
+                return;
+            }
         }
-        sleep(SETTLE).await;
     }
 
     async fn cut(&self, why: &str) {
