@@ -118,8 +118,8 @@ fn unit_of(pid: &str) -> Option<String> {
     groups.lines().last().filter(|group| group.ends_with(".service")).map(str::to_owned)
 }
 
-/// What the running gateway has in its environment and this command has not: keys that a shell's user does not have at hand. A service
-/// manager gives its own environment, which is the whole of it.
+/// What the running gateway has in its environment and this command has not: keys that a shell's user does not have at hand. systemd
+/// gives the whole environment to its `ExecReload=`, and says by `MAINPID` that it is the one who asks.
 fn missing_vars(pid: u32) -> Vec<(OsString, OsString)> {
     if std::env::var("MAINPID").is_ok_and(|main| main == pid.to_string()) {
         return Vec::new();

@@ -94,6 +94,30 @@ async fn a_new_process_that_dies_with_the_sockets_in_hand_is_not_missed() {
     serves(&gateway).await;
 }
 
+/// It has the sockets, and never hears what the old process leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_process_that_does_not_hear_the_old_one_takes_nothing_of_its_place() {
+    let (setup, _main) = with_main().await;
+    let gateway = setup.start().await;
+    let before = pid_in(gateway.dir());
+    let args = ["run", "--upgrade", "--conf", "pingora.yaml", "--config", "config.json"];
+    let heir = process::start(gateway.dir(), &args, &gateway.env());
+    let (socket, state) = (gateway.dir().join("upgrade.sock"), gateway.dir().join("upgrade.sock.state"));
+    let waits = async {
+        while !(socket.exists() && state.exists()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("the new process to wait", waits).await;
+    fs::remove_file(state).unwrap();
+    gateway.signal("QUIT");
+    let said = heir.ended().await.expect(75);
+    assert!(said.err.contains("did not hand over") && !said.err.contains("serving"), "{}", said.err);
+    gateway.wait_for_log(|line| line.contains("goes on serving")).await;
+    assert_eq!(pid_in(gateway.dir()), before);
+    serves(&gateway).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_upgrade_waits_for_the_first_ones_outcome() {
     let (setup, _main) = with_main().await;
