@@ -4,23 +4,35 @@
 //! and tries again without a pause (pingora-core `services/listening.rs`, `run_endpoint`): the runtime's thread never ends, and
 //! neither does the process that waits for it. By then every request has had its time; what is left is to exit.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pingora_core::server::ExecutionPhase;
 use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
+use crate::app::takeover::Beginning;
 use crate::ops::access_log::AccessLog;
+use crate::ops::pid_file;
 
 /// What Pingora may take beyond its own limit.
 const SLACK: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The exit code of a process that could not take over, as the command line has it.
+const CAN_NOT_BEGIN: i32 = 75;
 
-/// Waits on a thread of its own for the end of all runtimes; must be called after a fork.
+/// Waits on a thread of its own for the end of all runtimes.
 ///
 /// `limit` is what a graceful end grants them, a quick one grants nothing.
-pub fn watch(mut phases: Receiver<ExecutionPhase>, limit: Duration, access_log: Arc<AccessLog>) {
+pub fn watch(
+    mut phases: Receiver<ExecutionPhase>,
+    limit: Duration,
+    access_log: Arc<AccessLog>,
+    pid_file: PathBuf,
+    beginning: Arc<Beginning>,
+) {
     let watching = move || {
         let mut is_graceful = false;
         loop {
@@ -33,10 +45,15 @@ pub fn watch(mut phases: Receiver<ExecutionPhase>, limit: Duration, access_log: 
         }
         let until = Instant::now() + SLACK + if is_graceful { limit } else { Duration::ZERO };
         while let Some(left) = until.checked_duration_since(Instant::now()) {
-            thread::park_timeout(left);
+            // What comes behind the runtimes (the last fold) is not Pingora's, and may take its time.
+            if matches!(phases.try_recv(), Ok(ExecutionPhase::Terminated) | Err(TryRecvError::Closed)) {
+                return;
+            }
+            thread::park_timeout(left.min(LOOK_AGAIN));
         }
+        pid_file::remove_if_ours(&pid_file);
         access_log.close();
-        std::process::exit(0);
+        std::process::exit(if beginning.failed().is_some() { CAN_NOT_BEGIN } else { 0 });
     };
     if let Err(error) = thread::Builder::new().name("last-resort".to_owned()).spawn(watching) {
         log::warn!("no thread for the last resort, a shutdown may take its full time: {error}");

@@ -94,11 +94,20 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
         parent.tell(Stage::Waits);
     }
 
-    last_resort::watch(server.watch_execution_phase(), last_step, shared.access_log.clone());
+    last_resort::watch(server.watch_execution_phase(), last_step, shared.access_log.clone(), pid_path.clone(), beginning.clone());
     shared.directory.watch();
     let keeper = books::keep(shared.ledger.clone(), &state_dir, retention);
     let (drain, readiness, registry) = (shared.drain.clone(), shared.readiness.clone(), shared.registry.clone());
-    let signals = Signals { drain, readiness, registry, sockets, upgrade_sock, limit };
+    let signals = Signals {
+        drain,
+        readiness,
+        registry,
+        sockets,
+        ledger: shared.ledger.clone(),
+        beginning: beginning.clone(),
+        upgrade_sock,
+        limit,
+    };
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     // Folds what was written last.
     drop(keeper);

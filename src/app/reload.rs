@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
+use pingora_core::services::ServiceReadyNotifier;
 use pingora_core::services::background::BackgroundService;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
@@ -18,7 +19,8 @@ pub struct OnHangup {
 
 #[async_trait]
 impl BackgroundService for OnHangup {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
+    /// Ready once a hangup is a request and no longer the end of the process.
+    async fn start_with_ready_notifier(&self, mut shutdown: ShutdownWatch, ready: ServiceReadyNotifier) {
         if let Err(error) = signals::ignore_file_size_signal() {
             log::warn!("a limit on the size of files would end this process: {error}");
         }
@@ -29,6 +31,7 @@ impl BackgroundService for OnHangup {
                 return;
             }
         };
+        ready.notify_ready();
         loop {
             let hangup = tokio::select! {
                 () = drain(&mut shutdown) => break,

@@ -3,7 +3,8 @@
 //! ```text
 //!   bootstrap (the sockets of a predecessor) ─► hear (what it leaves) ─┬─► clients ─┬─► begin (ready; whoever waits is told)
 //!                                                                      ├─► admin ───┘
-//!                                                                      └─► health checks                     reload: at once
+//!                                                                      └─► health checks
+//!   reload (SIGHUP) ────────────────────────────────────────────────────────────────────► begin
 //! ```
 
 use std::path::PathBuf;
@@ -68,7 +69,9 @@ pub fn add(server: &mut Server, shared: &Shared, origin: Origin) -> Result<Socke
 
     let (pages, readiness) = (shared.pages.clone(), shared.readiness.clone());
     let begin = Begin { beginning, stand, pages, readiness, pid_file, parent };
-    server.add_service(background_service("begin", begin)).add_dependencies(&listening);
+    let hangups = server.add_service(background_service("reload", reload::OnHangup { reloader: shared.reloader.clone() }));
+    let begin = server.add_service(background_service("begin", begin));
+    begin.add_dependencies(listening.iter().chain([&hangups]));
     let checks = HealthChecks {
         settings: settings.clone(),
         cas: shared.cas.clone(),
@@ -76,6 +79,5 @@ pub fn add(server: &mut Server, shared: &Shared, origin: Origin) -> Result<Socke
         reloaded: shared.reloaded.clone(),
     };
     server.add_service(background_service("health checks", checks)).add_dependency(&hear);
-    server.add_service(background_service("reload", reload::OnHangup { reloader: shared.reloader.clone() }));
     Ok(sockets)
 }

@@ -23,12 +23,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::app::takeover::Beginning;
 use crate::domain::upstream::registry::Registry;
 use crate::edge::stoppable::Sockets;
 use crate::ops::clock;
 use crate::ops::drain::{Drain, PARTING};
 use crate::ops::handover::{self, Failure, Taken, Will};
 use crate::ops::health::Readiness;
+use crate::ops::ledger::Ledger;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// For the last bytes of HTTP/2 connections, which are written behind a request's end.
@@ -41,6 +43,8 @@ pub struct Signals {
     pub readiness: Arc<Readiness>,
     pub registry: Arc<Registry>,
     pub sockets: Sockets,
+    pub ledger: Ledger,
+    pub beginning: Arc<Beginning>,
     pub upgrade_sock: PathBuf,
     /// The longest that a drain may take.
     pub limit: Duration,
@@ -50,6 +54,8 @@ pub struct Signals {
 enum Cause {
     Terminate,
     Interrupt,
+    /// It could not begin.
+    Failed,
     Replaced(Taken),
 }
 
@@ -69,7 +75,9 @@ impl ShutdownSignalWatch for Signals {
                 return ShutdownSignal::FastShutdown;
             }
         };
+        self.beginning.hears_signals();
         match self.cause(&mut heard).await {
+            Cause::Failed => self.drain("it can't begin", false, &mut heard).await,
             Cause::Interrupt => self.cut("SIGINT: ending at once").await,
             Cause::Terminate => self.drain("SIGTERM", false, &mut heard).await,
             Cause::Replaced(Taken { pid }) => {
@@ -87,6 +95,7 @@ impl Signals {
     async fn cause(&self, heard: &mut Heard) -> Cause {
         loop {
             tokio::select! {
+                () = self.beginning.fails() => return Cause::Failed,
                 _ = heard.interrupt.recv() => return Cause::Interrupt,
                 _ = heard.terminate.recv() => return Cause::Terminate,
                 _ = heard.quit.recv() => {}
@@ -119,7 +128,10 @@ impl Signals {
     }
 
     async fn drain(&self, why: &str, is_replaced: bool, heard: &mut Heard) {
-        self.readiness.set_draining();
+        if !is_replaced {
+            // Of a process that was replaced, probes on kept connections ask for the address, and that is served.
+            self.readiness.set_draining();
+        }
         self.drain.stop_clients();
         let (open, limit) = (self.drain.open(), self.limit);
         log::info!("draining ({why}): {open} requests open, at most {} seconds for them", limit.as_secs());
@@ -143,12 +155,19 @@ impl Signals {
         }
     }
 
+    /// Connections may send a last request for a moment, and entries that the disk has refused so far are bills.
     async fn nothing_is_open(&self) {
         sleep(PARTING).await;
-        while self.drain.open() > 0 {
-            sleep(LOOK_AGAIN).await;
+        let is_busy = || self.drain.open() > 0 || self.ledger.condition().kept > 0;
+        loop {
+            while is_busy() {
+                sleep(LOOK_AGAIN).await;
+            }
+            sleep(SETTLE).await;
+            if !is_busy() {
+                return;
+            }
         }
-        sleep(SETTLE).await;
     }
 
     async fn cut(&self, why: &str) {

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::ServiceReadyNotifier;
 use pingora_core::services::background::BackgroundService;
+use tokio::sync::Notify;
 
 use crate::app::preflight;
 use crate::domain::upstream::registry::Registry;
@@ -17,7 +18,8 @@ use crate::ops::child::{Parent, Stage};
 use crate::ops::handover::{Awaiting, Heir};
 use crate::ops::health::Readiness;
 use crate::ops::pages::Pages;
-use crate::ops::{control, pid_file};
+use crate::ops::pid_file::Prepared;
+use crate::ops::{clock, control, pid_file};
 
 /// What the two steps share.
 #[derive(Default)]
@@ -25,6 +27,8 @@ pub struct Beginning {
     awaiting: Mutex<Option<Awaiting>>,
     /// Why this process can't begin after all.
     failed: OnceLock<String>,
+    fails: Notify,
+    hears: Notify,
 }
 
 /// Before the listeners stand: the old process's will.
@@ -56,9 +60,17 @@ impl Beginning {
     /// Ends the process the usual way, since it may have taken requests already.
     fn fail(&self, why: String) {
         let _ = self.failed.set(why);
-        if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM) {
-            log::error!("this process can't end itself: {error}");
-        }
+        self.fails.notify_one();
+    }
+
+    /// Returns when this process can't begin.
+    pub async fn fails(&self) {
+        self.fails.notified().await;
+    }
+
+    /// From now on signals are answered; before, they would have ended the process.
+    pub fn hears_signals(&self) {
+        self.hears.notify_one();
     }
 
     fn awaiting(&self) -> std::sync::MutexGuard<'_, Option<Awaiting>> {
@@ -70,60 +82,101 @@ impl Beginning {
 impl BackgroundService for Hear {
     async fn start_with_ready_notifier(&self, _shutdown: ShutdownWatch, ready: ServiceReadyNotifier) {
         let heir = self.heir.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(heir) = heir {
-            match heir.hear().await {
-                Ok((will, awaiting)) => {
-                    // Pingora tries such an address for half a minute, and panics then.
-                    let mut fresh = self.addresses.iter().filter(|addr| !will.listens.contains(&addr.to_string()));
-                    if let Err(obstacle) = fresh.try_for_each(|addr| preflight::free(*addr)) {
-                        self.beginning.fail(obstacle.to_string());
-                    }
-                    let (keys, proxies) = self.registry.inherit(&will.inheritance);
-                    log::info!("taking over from process {}: {keys} keys rest, {proxies} proxies are down", will.pid);
-                    *self.beginning.awaiting() = Some(awaiting);
-                    // Probes may come here from the first moment on, and clients are served by either process.
-                    self.readiness.set_ready();
-                }
-                Err(failure) => self.beginning.fail(format!("the running process did not hand over: {failure}")),
+        let heard = match heir {
+            Some(heir) => self.hear(heir).await,
+            None => Ok(()),
+        };
+        match heard {
+            Ok(()) => ready.notify_ready(),
+            Err(why) => {
+                // Dropped, it would say that this service is ready, and the listeners would begin.
+                std::mem::forget(ready);
+                self.beginning.fail(why);
             }
         }
-        // Where it failed, the listeners must not begin: nothing depends on a service that never becomes ready but them.
-        if self.beginning.failed().is_some() {
-            std::future::pending::<()>().await;
-        }
-        ready.notify_ready();
+    }
+}
+
+impl Hear {
+    async fn hear(&self, heir: Heir) -> Result<(), String> {
+        let (will, awaiting) =
+            heir.hear().await.map_err(|failure| format!("the running process did not hand over: {failure}"))?;
+        // Pingora tries such an address for half a minute, and panics then.
+        let mut fresh = self.addresses.iter().filter(|addr| !will.listens.contains(&addr.to_string()));
+        fresh.try_for_each(|addr| preflight::free(*addr)).map_err(|obstacle| obstacle.to_string())?;
+        let (keys, proxies) = self.registry.inherit(&will.inheritance, clock::now());
+        log::info!("taking over from process {}: {keys} keys rest, {proxies} proxies are down", will.pid);
+        *self.beginning.awaiting() = Some(awaiting);
+        // Probes may come here from the first moment on, and clients are served by either process.
+        self.readiness.set_ready();
+        Ok(())
     }
 }
 
 #[async_trait]
 impl BackgroundService for Begin {
     async fn start(&self, _shutdown: ShutdownWatch) {
-        if !self.stand.iter().all(|stands| stands.load(Ordering::Acquire)) {
-            return self.beginning.fail("not every listener could be opened; the lines before this one say why".to_owned());
+        // Whoever knows of this process may send it one.
+        self.beginning.hears.notified().await;
+        if self.beginning.failed().is_some() {
+            return;
         }
-        let awaiting = self.beginning.awaiting().take();
-        if let Some(awaiting) = awaiting {
-            let old = awaiting.pid();
-            match awaiting.taken().await {
-                Ok(()) => {}
-                // Then nobody serves but this one.
-                Err(_) if !pid_file::is_ours(old) => log::warn!("process {old} ended in the middle of the hand-over"),
-                Err(error) => return self.beginning.fail(format!("process {old} did not wait for this one: {error}")),
-            }
-        }
-        if let Err(error) = pid_file::write(&self.pid_file) {
-            log::warn!(
-                "{}: the pid file can't be written, so `reload`, `upgrade` and `status` won't find this process: {error}",
-                self.pid_file.display()
-            );
+        if let Err(why) = self.begin().await {
+            return self.beginning.fail(why);
         }
         let (socket, pages) = (control::path(&self.pid_file), self.pages.clone());
         // For as long as this process lives; a successor puts its own in the place.
         tokio::spawn(async move { control::serve(&socket, pages, std::future::pending()).await });
         self.readiness.set_ready();
         log::info!("serving");
+        self.tell(Stage::Serves);
+    }
+}
+
+impl Begin {
+    async fn begin(&self) -> Result<(), String> {
+        if !self.stand.iter().all(|stands| stands.load(Ordering::Acquire)) {
+            return Err("not every listener could be opened; the lines before this one say why".to_owned());
+        }
+        let named = pid_file::prepare(&self.pid_file);
+        let awaiting = self.beginning.awaiting().take();
+        let heir = match awaiting {
+            Some(awaiting) => {
+                // Found by the old one's file this process would drain the wrong one at the next upgrade.
+                let named = named.as_ref().map_err(|error| format!("{}: {error}", self.pid_file.display()));
+                named.map_err(|why| format!("the pid file can't be written: {why}"))?;
+                self.take_over(awaiting).await?
+            }
+            None => None,
+        };
+        if let Err(error) = named.and_then(Prepared::publish) {
+            log::warn!(
+                "{}: the pid file can't be written, so `reload`, `upgrade` and `status` won't find this process: {error}",
+                self.pid_file.display()
+            );
+        }
+        // From here on another upgrade finds this process.
+        drop(heir);
+        Ok(())
+    }
+
+    async fn take_over(&self, awaiting: Awaiting) -> Result<Option<Heir>, String> {
+        let old = awaiting.pid();
+        self.tell(Stage::Takes);
+        match awaiting.taken().await {
+            Ok(heir) => Ok(Some(heir)),
+            // Then nobody serves but this one.
+            Err(_) if !pid_file::is_ours(old) => {
+                log::warn!("process {old} ended in the middle of the hand-over");
+                Ok(None)
+            }
+            Err(error) => Err(format!("process {old} did not wait for this one: {error}")),
+        }
+    }
+
+    fn tell(&self, stage: Stage) {
         if let Some(parent) = &self.parent {
-            parent.tell(Stage::Serves);
+            parent.tell(stage);
         }
     }
 }

@@ -74,13 +74,22 @@ pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
         new.end();
         return serves_on(EX_SOFTWARE);
     }
-    if let Err(missed) = new.reaches(Stage::Serves, MOST_HAND_OVER) {
+    if let Err(missed) = new.reaches(Stage::Takes, MOST_HAND_OVER) {
         let code = gave_up(new, &missed);
         if !pid_file::is_ours(old) {
             say(&format!("Process {old} has ended as well: nobody serves. Start the gateway anew."));
             return EX_SOFTWARE;
         }
         return serves_on(code);
+    }
+    // From here on the old process may drain, so the new one is not ended whatever it does.
+    if new.reaches(Stage::Serves, MOST_HAND_OVER).is_err() {
+        say(&format!(
+            "Process {} was about to take over and did not say that it has. Process {old} may drain already: look at the log, and start \
+             the gateway anew if nobody serves.",
+            new.pid()
+        ));
+        return EX_SOFTWARE;
     }
     let limit = conf.grace_period_seconds.unwrap_or_default();
     let _ = writeln!(
@@ -98,16 +107,21 @@ fn signal(pid: u32, signal: Signal) -> Result<(), String> {
 
 /// The unit of the running gateway, where this command is outside of it.
 fn unit_of_another(pid: u32) -> Option<String> {
-    let group = |pid: &str| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
-    let (theirs, ours) = (group(&pid.to_string())?, group("self")?);
-    let unit = theirs.lines().last()?.rsplit('/').next()?;
-    (theirs != ours && unit.ends_with(".service")).then(|| unit.to_owned())
+    let unit = unit_of(&pid.to_string())?;
+    let is_ours = unit_of("self").as_ref() == Some(&unit);
+    (!is_ours).then(|| unit.rsplit('/').next().unwrap_or_default().to_owned())
 }
 
-/// What the running gateway has in its environment and this command has not: keys that a shell's user does not have at hand. A service
-/// manager gives its own environment, which is the whole of it.
+/// The control group of a process, where it is a service's.
+fn unit_of(pid: &str) -> Option<String> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    groups.lines().last().filter(|group| group.ends_with(".service")).map(str::to_owned)
+}
+
+/// What the running gateway has in its environment and this command has not: keys that a shell's user does not have at hand. systemd
+/// gives the whole environment to its `ExecReload=`, and says by `MAINPID` that it is the one who asks.
 fn missing_vars(pid: u32) -> Vec<(OsString, OsString)> {
-    if std::env::var_os("INVOCATION_ID").is_some() {
+    if std::env::var("MAINPID").is_ok_and(|main| main == pid.to_string()) {
         return Vec::new();
     }
     let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -116,7 +130,7 @@ fn missing_vars(pid: u32) -> Vec<(OsString, OsString)> {
         let (name, value) = pair.split_at_checked(at)?;
         Some((OsStr::from_bytes(name).to_owned(), OsString::from_vec(value.get(1..)?.to_vec())))
     });
-    pairs.filter(|(name, _)| std::env::var_os(name).is_none()).collect()
+    pairs.filter(|(name, _)| std::env::var_os(name).is_none_or(|value| value.is_empty())).collect()
 }
 
 /// Where the running gateway writes, so that its log goes on there. A journal's socket can't be opened again, but then this command

@@ -32,7 +32,7 @@ use crate::edge::gateway::{Gateway, Records};
 use crate::edge::replay::{ReplaySession, expects_continue};
 use crate::edge::respond;
 use crate::ops::clock;
-use crate::ops::drain::{Drain, PARTING};
+use crate::ops::drain::{Drain, Open, PARTING};
 
 /// A rest of a refused body up to this size is read to keep the connection; a larger one ends it.
 const SMALL_REST_BYTES: usize = 64 * 1024;
@@ -140,8 +140,9 @@ impl HttpServerApp for Door {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let limits = self.settings.load().limits;
-        let head = self.read_head(&mut session, &limits, shutdown).await;
-        let _open = self.drain.enter();
+        let mut parting = None;
+        let head = self.read_head(&mut session, &limits, shutdown, &mut parting).await;
+        let _open = parting.unwrap_or_else(|| self.drain.enter());
         match head {
             Head::Read => {}
             Head::Refused { refusal, was_read } => {
@@ -191,8 +192,15 @@ impl HttpServerApp for Door {
 }
 
 impl Door {
-    /// Reads the head within its total deadline.
-    async fn read_head(&self, session: &mut ServerSession, limits: &Limits, shutdown: &ShutdownWatch) -> Head {
+    /// Reads the head within its total deadline. While the process drains, a connection that may still send one counts as open:
+    /// `parting`.
+    async fn read_head(
+        &self,
+        session: &mut ServerSession,
+        limits: &Limits,
+        shutdown: &ShutdownWatch,
+        parting: &mut Option<Open>,
+    ) -> Head {
         if session.is_http2() {
             return Head::Read;
         }
@@ -203,6 +211,7 @@ impl Door {
         let mut stopping = shutdown.clone();
         let stopped = async {
             let _ = stopping.wait_for(|stop| *stop).await;
+            *parting = Some(self.drain.enter());
             tokio::time::sleep(PARTING).await;
         };
         let read = tokio::select! {

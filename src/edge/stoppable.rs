@@ -38,7 +38,7 @@ impl<A> Stoppable<A> {
         Self { service, stop, sockets, stands: Arc::default() }
     }
 
-    /// Turns true when the service listens on all its addresses; stays false when it could not.
+    /// Turns true when all its addresses are in the table of sockets, inherited or opened anew; stays false when one could not be.
     pub fn stands(&self) -> Arc<AtomicBool> {
         self.stands.clone()
     }

@@ -13,10 +13,12 @@ use std::process::{Child as Process, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How far the child is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Its configuration and its books are good; it waits for the listening sockets of the old process.
     Waits,
+    /// It has the sockets and is about to tell the old process to go: from here on that one may drain.
+    Takes,
     /// It listens on every address and its pid is in the pid file.
     Serves,
 }
@@ -28,6 +30,7 @@ impl Stage {
     const fn word(self) -> &'static str {
         match self {
             Self::Waits => "waits",
+            Self::Takes => "takes",
             Self::Serves => "serves",
         }
     }

@@ -6,11 +6,13 @@
 //!    │◄────────────── SIGQUIT (operator, `upgrade`) ──│ waits at upgrade_sock
 //!    │── listening sockets ──────────────────────────►│
 //!    │── Will: who rests, who is down ───────────────►│ starts to listen
-//!    │◄── Taken ──────────────────────────────────────│ pid file, ready
+//!    │◄── Taken ──────────────────────────────────────│
+//!    │── Going ──────────────────────────────────────►│ pid file
 //!    │ drains                                         │
 //! ```
 //!
-//! Until `Taken` has come, the old process serves as if nothing had happened: a new one that dies, or never was, costs nothing.
+//! Until `Taken` has come, the old process serves as if nothing had happened: a new one that dies, or never was, costs nothing. A new one
+//! that does not hear `Going` ends: the old one lost patience and serves on.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
@@ -50,6 +52,12 @@ pub struct Taken {
     pub pid: u32,
 }
 
+/// The old process drains from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Going {
+    going: bool,
+}
+
 /// Why a hand-over can't begin, or did not come to its end; says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -76,7 +84,7 @@ pub struct Heir {
 pub struct Awaiting {
     pid: u32,
     line: UnixStream,
-    _heir: Heir,
+    heir: Heir,
 }
 
 impl Heir {
@@ -121,7 +129,7 @@ impl Heir {
         };
         let (will, line) = timeout(PATIENCE, heard).await.map_err(|_| late())?.map_err(silent)?;
         let pid = will.pid;
-        Ok((will, Awaiting { pid, line, _heir: self }))
+        Ok((will, Awaiting { pid, line, heir: self }))
     }
 }
 
@@ -131,13 +139,16 @@ impl Awaiting {
         self.pid
     }
 
-    /// Tells the old process that it may go.
+    /// Tells the old process that it may go, and hears that it does. Gives back what keeps other upgrades from beginning.
     ///
     /// # Errors
     ///
-    /// When it is gone already.
-    pub async fn taken(mut self) -> io::Result<()> {
-        write(&mut self.line, &Taken { pid: std::process::id() }).await
+    /// When it is gone, or does not go.
+    pub async fn taken(mut self) -> io::Result<Heir> {
+        write(&mut self.line, &Taken { pid: std::process::id() }).await?;
+        let going = timeout(PATIENCE, read::<Going>(&mut self.line)).await;
+        going.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it did not answer"))??;
+        Ok(self.heir)
     }
 }
 
@@ -163,9 +174,12 @@ pub async fn bequeath(upgrade_sock: &Path, will: &Will) -> Result<Taken, Failure
             }
         };
         write(&mut line, will).await?;
-        read::<Taken>(&mut line).await
+        let taken = read::<Taken>(&mut line).await?;
+        // Within the same time: whoever is told that this one goes can rely on it.
+        write(&mut line, &Going { going: true }).await?;
+        Ok(taken)
     };
-    timeout(PATIENCE, said).await.map_err(|_| late())?.map_err(|error| Failure::Silent(error.to_string()))
+    timeout(PATIENCE, said).await.map_err(|_| late())?.map_err(|error: io::Error| Failure::Silent(error.to_string()))
 }
 
 /// Whether a path may carry the listening sockets: whoever listens there gets them.
@@ -245,7 +259,7 @@ mod tests {
         let heir = Heir::announce(&sock).unwrap();
         let taking = tokio::spawn(async move {
             let (heard, awaiting) = heir.hear().await.unwrap();
-            awaiting.taken().await.unwrap();
+            drop(awaiting.taken().await.unwrap());
             heard
         });
         assert_eq!(bequeath(&sock, &will()).await.unwrap(), Taken { pid: std::process::id() });

@@ -3,15 +3,21 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Writes this process's id; whoever reads meanwhile sees the old text or the new one. Makes the directory, for its user alone, where
-/// only that is missing.
+/// This process's id, written beside the file that it is for; dropped, it is gone.
+#[derive(Debug)]
+pub struct Prepared {
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+/// Writes this process's id where nobody looks yet. Makes the directory, for its user alone, where only that is missing.
 ///
 /// # Errors
 ///
 /// When the directory takes no file.
-pub fn write(path: &Path) -> io::Result<()> {
+pub fn prepare(path: &Path) -> io::Result<Prepared> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match fs::DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -19,10 +25,28 @@ pub fn write(path: &Path) -> io::Result<()> {
     }
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}", std::process::id()));
-    let written = fs::File::create(&temporary).and_then(|mut file| writeln!(file, "{}", std::process::id()));
-    written.and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
-        let _ = fs::remove_file(&temporary);
-    })
+    let prepared = Prepared { temporary: temporary.into(), path: path.to_owned() };
+    let mut file = fs::File::create(&prepared.temporary)?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(prepared)
+}
+
+impl Prepared {
+    /// Puts it into force; whoever reads meanwhile sees the old text or the new one.
+    ///
+    /// # Errors
+    ///
+    /// When the directory is gone meanwhile, or something that is no file is in the place.
+    pub fn publish(self) -> io::Result<()> {
+        fs::rename(&self.temporary, &self.path)
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // Not there any more once it was published.
+        let _ = fs::remove_file(&self.temporary);
+    }
 }
 
 /// The process that the file names; `None` where there is no file or no number in it.
@@ -57,13 +81,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/t.pid");
         assert_eq!(read(&path), None);
-        write(&path).unwrap();
+        drop(prepare(&path).unwrap());
+        assert_eq!(fs::read_dir(dir.path().join("run")).unwrap().count(), 0);
+        prepare(&path).unwrap().publish().unwrap();
         assert_eq!(read(&path), Some(std::process::id()));
         assert!(is_ours(std::process::id()));
         fs::write(&path, "1\n").unwrap();
         remove_if_ours(&path);
         assert_eq!(read(&path), Some(1));
-        write(&path).unwrap();
+        prepare(&path).unwrap().publish().unwrap();
         remove_if_ours(&path);
         assert!(!path.exists());
     }

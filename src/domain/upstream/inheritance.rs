@@ -20,8 +20,8 @@ pub struct RestingKey {
     pub upstream: Box<str>,
     pub id: Box<str>,
     pub hash: u64,
-    /// Milliseconds since the Unix epoch.
-    pub until_ms: u64,
+    /// From the moment of the document: the clocks of two processes may have been read off the wall at different times.
+    pub rests_ms: u64,
     /// One of [`crate::domain::upstream::standing::Cause`]'s labels.
     pub cause: Box<str>,
 }
@@ -31,6 +31,6 @@ pub struct DownProxy {
     pub upstream: Box<str>,
     pub id: Box<str>,
     pub hash: u64,
-    /// Milliseconds since the Unix epoch.
-    pub since_ms: u64,
+    /// Until the moment of the document.
+    pub down_ms: u64,
 }

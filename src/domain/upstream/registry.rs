@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::domain::moment::Moment;
 use crate::domain::secret::Secret;
@@ -57,20 +58,20 @@ impl Registry {
                 upstream: upstream.clone(),
                 id: id.clone(),
                 hash: *hash,
-                until_ms: until.millis(),
+                rests_ms: millis(now.until(until)),
                 cause: cause.label().into(),
             }),
             KeyState::Ready | KeyState::Dead { .. } => None,
         });
         let down = known.proxies.iter().filter_map(|((upstream, id, hash), proxy)| {
             let proxy = proxy.upgrade().filter(|proxy| !proxy.is_up())?;
-            Some(DownProxy { upstream: upstream.clone(), id: id.clone(), hash: *hash, since_ms: proxy.since().millis() })
+            Some(DownProxy { upstream: upstream.clone(), id: id.clone(), hash: *hash, down_ms: millis(proxy.since().until(now)) })
         });
         Inheritance { keys: resting.collect(), proxies: down.collect() }
     }
 
     /// Takes over what a predecessor knew of the keys and proxies that are named here too; returns how many of each there were.
-    pub fn inherit(&self, left: &Inheritance) -> (usize, usize) {
+    pub fn inherit(&self, left: &Inheritance, now: Moment) -> (usize, usize) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = left.keys.iter().filter(|left| {
             let identity = (left.upstream.clone(), left.id.clone(), left.hash);
@@ -78,12 +79,12 @@ impl Registry {
             else {
                 return false;
             };
-            key.cool(Moment::from_millis(left.until_ms), cause)
+            key.cool(now.after(Duration::from_millis(left.rests_ms)), cause)
         });
         let proxies = left.proxies.iter().filter(|left| {
             let identity = (left.upstream.clone(), left.id.clone(), left.hash);
             let Some(proxy) = known.proxies.get(&identity).and_then(Weak::upgrade) else { return false };
-            proxy.inherit_down(Moment::from_millis(left.since_ms));
+            proxy.inherit_down(Moment::from_millis(now.millis().saturating_sub(left.down_ms)));
             true
         });
         (keys.count(), proxies.count())
@@ -98,6 +99,10 @@ fn find_or_make<T: Default>(known: &mut HashMap<Identity, Weak<T>>, identity: Id
     let standing = Arc::new(T::default());
     known.insert(identity, Arc::downgrade(&standing));
     standing
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn hash_of(value: &impl Hash) -> u64 {
@@ -147,7 +152,7 @@ mod tests {
         let left: Inheritance = serde_json::from_str(&serde_json::to_string(&left).unwrap()).unwrap();
 
         let (k1, k2, k3, p1, p2) = names(&new);
-        assert_eq!(new.inherit(&left), (1, 1));
+        assert_eq!(new.inherit(&left, now), (1, 1));
         assert_eq!(k1.state(now), KeyState::Cooling { until: later, cause: Cause::Exhausted });
         assert_eq!((k2.state(now), k3.state(now)), (KeyState::Ready, KeyState::Ready));
         assert_eq!((p1.is_up(), p1.since(), p2.is_up()), (false, now, true));
@@ -160,7 +165,7 @@ mod tests {
         let before = old.key("troll", "k1", &secret("one"));
         before.cool(now.after(std::time::Duration::from_secs(60)), Cause::RateLimited);
         let after = new.key("troll", "k1", &secret("another"));
-        assert_eq!(new.inherit(&old.bequeath(now)), (0, 0));
+        assert_eq!(new.inherit(&old.bequeath(now), now), (0, 0));
         assert_eq!(after.state(now), KeyState::Ready);
     }
 

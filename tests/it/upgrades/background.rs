@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::process::{Command, ExitStatus, Stdio};
 
 use super::*;
-use crate::support::Gateway;
+use crate::support::{Gateway, process};
 
 /// Starts a gateway in the background where one has ended; its output goes on in a file.
 async fn run_daemon(gateway: &Gateway) -> (ExitStatus, String) {
@@ -39,6 +39,19 @@ async fn the_command_returns_once_the_gateway_serves() {
     let log = fs::read_to_string(gateway.dir().join("log")).unwrap();
     assert!(log.contains(&format!("process {} has taken over", gateway.pid())), "{log}");
     gateway.distrust().check("the log", log.as_bytes());
+}
+
+/// Keys in variables are with who started the gateway; who upgrades it has others, or none.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_from_another_shell_has_the_keys_of_the_running_process() {
+    let (setup, _main) = with_main().await;
+    let mut gateway = setup.start().await;
+    // A deploy agent that is a unit itself, and whose variable is empty.
+    let elsewhere = [("INVOCATION_ID", "0123456789abcdef0123456789abcdef"), ("MAIN_UPSTREAM_KEY", ""), ("MAINPID", "1")];
+    let args = ["upgrade", "--conf", "pingora.yaml", "--config", "config.json"];
+    process::run(gateway.dir(), &args, &elsewhere).await.expect(0);
+    gateway.adopt(pid_in(gateway.dir()));
+    gateway.send(ask_messages(false)).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use trollbridge::provider_mock::{After, How};
 
 use super::*;
 use crate::answers::{CHAT, RESPONSES};
 use crate::books;
+use crate::support::request::CLIENT_KEY;
 use crate::support::{Client, soon};
 
 /// What an error in a running stream looks like, by API.
@@ -100,6 +103,44 @@ async fn an_idle_gateway_is_gone_long_before_the_limit() {
     client.send(ask_messages(false)).await.expect(200);
     gateway.signal("TERM");
     assert_eq!(gateway.ended().await.code(), Some(0));
+}
+
+/// A kept connection may send one more request for a moment; one that comes just at the end of it is answered or never taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_of_a_drain_reaches_the_provider_and_is_dropped() {
+    let (setup, main) = with_main().await;
+    let mut gateway = setup.grace_seconds(60).start().await;
+    let body = json!({ "model": MAIN_MODEL, "max_tokens": 5, "messages": [] }).to_string();
+    let head = format!("POST {MESSAGES} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {CLIENT_KEY}\r\n");
+    let request = format!("{head}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let mut asking = tokio::task::JoinSet::new();
+    let mut kept = Vec::new();
+    for _ in 0..24 {
+        let mut tcp = TcpStream::connect(gateway.addr()).await.unwrap();
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 4096];
+        assert!(tcp.read(&mut answer).await.unwrap() > 0);
+        kept.push(tcp);
+    }
+    // Slower than the end of the process, where that does not wait.
+    main.always(Reply::usual().delayed(Duration::from_millis(300)));
+    gateway.signal("TERM");
+    for (nth, mut tcp) in kept.into_iter().enumerate() {
+        let request = request.clone();
+        asking.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(970 + 3 * nth as u64)).await;
+            let sent = tcp.write_all(request.as_bytes()).await;
+            let mut answer = Vec::new();
+            let read = tcp.read_to_end(&mut answer).await;
+            sent.is_ok() && read.is_ok() && answer.starts_with(b"HTTP/1.1 200 ")
+        });
+    }
+    let mut answered = 24;
+    while let Some(done) = asking.join_next().await {
+        answered += u64::from(done.unwrap());
+    }
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    assert_eq!(main.counts().requests, answered);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,7 +53,7 @@ async fn without_a_gateway_there_is_nothing_to_upgrade() {
     let gateway = setup.start().await;
     let pid_file = gateway.dir().join("pid");
     let pid = fs::read_to_string(&pid_file).unwrap();
-    for (text, word) in [(None, "there is no pid file"), (Some("999999999\n"), "gone"), (Some("1\n"), "gone or another program")]
+    for (text, word) in [(None, "there is no pid file"), (Some("999999999\n"), "has ended"), (Some("1\n"), "is another program")]
     {
         match text {
             None => fs::remove_file(&pid_file).unwrap(),
@@ -91,6 +91,30 @@ async fn a_new_process_that_dies_with_the_sockets_in_hand_is_not_missed() {
     serves(&gateway).await;
     // And a good one is taken afterwards.
     gateway.upgrade().await.expect(0);
+    serves(&gateway).await;
+}
+
+/// It has the sockets, and never hears what the old process leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_process_that_does_not_hear_the_old_one_takes_nothing_of_its_place() {
+    let (setup, _main) = with_main().await;
+    let gateway = setup.start().await;
+    let before = pid_in(gateway.dir());
+    let args = ["run", "--upgrade", "--conf", "pingora.yaml", "--config", "config.json"];
+    let heir = process::start(gateway.dir(), &args, &gateway.env());
+    let (socket, state) = (gateway.dir().join("upgrade.sock"), gateway.dir().join("upgrade.sock.state"));
+    let waits = async {
+        while !(socket.exists() && state.exists()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("the new process to wait", waits).await;
+    fs::remove_file(state).unwrap();
+    gateway.signal("QUIT");
+    let said = heir.ended().await.expect(75);
+    assert!(said.err.contains("did not hand over") && !said.err.contains("serving"), "{}", said.err);
+    gateway.wait_for_log(|line| line.contains("goes on serving")).await;
+    assert_eq!(pid_in(gateway.dir()), before);
     serves(&gateway).await;
 }
 
