@@ -11,6 +11,10 @@ use log::Record;
 use crate::domain::settings::Settings;
 use crate::ops::{clock, line};
 
+/// What Pingora says as an error and is none: each look for the old process at an upgrade, each kept connection that was asked for a
+/// moment too early. Failures of either are told by lines of ours.
+const NO_ERRORS: &str = "pingora_core::server::transfer_fd=off,pingora_core::connectors=off";
+
 /// Starts the log at the level that `RUST_LOG` says, else at `info`. Where a log was started already, that one stays.
 pub fn start() {
     start_at("info");
@@ -19,7 +23,7 @@ pub fn start() {
 /// Starts the log at the level that `RUST_LOG` says, else at `level`.
 pub fn start_at(level: &str) {
     // Fails only where a logger is there already.
-    let _ = Builder::from_env(Env::default().default_filter_or(level))
+    let _ = Builder::from_env(Env::default().default_filter_or(format!("{level},{NO_ERRORS}")))
         .format(|out, record| out.write_all(&record_line(clock::now_unix_ms(), record)))
         .try_init();
 }
