@@ -26,11 +26,11 @@ pub struct Books {
 /// Closes the database again: the process may fork after this.
 ///
 /// # Errors
-/// When another process writes there, or when files can't be used.
+/// When another process writes there, when the disk takes nothing, or when files can't be used.
 pub fn open(settings: &Settings, upgrade: bool) -> Result<Books, Obstacle> {
     let started = Ledger::start(&settings.state_dir, settings.ledger, upgrade, clock::now_unix_ms());
     let (ledger, _recovery) = started.map_err(|error| match error {
-        StartError::Busy { .. } => Obstacle::TryAgain(error.to_string()),
+        StartError::Busy { .. } | StartError::Full { .. } => Obstacle::TryAgain(error.to_string()),
         StartError::Unusable { .. } => Obstacle::Unusable(error.to_string()),
     })?;
     let store = Store::open(&settings.state_dir).map_err(Obstacle::of_store)?;

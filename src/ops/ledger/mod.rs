@@ -123,16 +123,24 @@ pub enum StartError {
     Busy { state_dir: PathBuf, pid: String },
     #[error("the ledger in {} can't be used: {error}; the directory must exist or be creatable, and be writable", .directory.display())]
     Unusable { directory: PathBuf, error: io::Error },
+    /// Exit code 75: there may be room soon.
+    #[error(
+        "the ledger in {} can't be written: the disk takes nothing ({error}). What can't be billed is not served; make room or mend the \
+         mount of state_dir, then start again",
+        .directory.display()
+    )]
+    Full { directory: PathBuf, error: io::Error },
 }
 
 impl Ledger {
-    /// Opens the ledger for writing: refuses a second process, closes what a killed one left open.
+    /// Opens the ledger for writing: refuses a second process, proves that the disk takes lines, closes what a killed one left open.
     ///
     /// `upgrade`: another process may write meanwhile, each to segments of its own.
     ///
     /// # Errors
     ///
-    /// [`StartError::Busy`] when another process writes already, else why the files can't be used.
+    /// [`StartError::Busy`] when another process writes already, [`StartError::Full`] when the disk takes nothing, else why the files
+    /// can't be used.
     pub fn start(
         state_dir: &Path,
         settings: LedgerSettings,
@@ -157,6 +165,9 @@ impl Ledger {
         let disk = Arc::new(Directory(directory.clone()));
         let writer = Writer::new(disk, name, settings.segment_bytes, settings.sync != LedgerSync::Process);
         let ledger = Self::with(directory.clone(), writer, settings.sync, Some(lock));
+        // Now, and not with the first request: a process that can't bill must not take the place of one that can.
+        let begun = ledger.shared.writer().begin_segment(now_unix_ms);
+        begun.map_err(|error| StartError::Full { directory: directory.clone(), error })?;
         let recovery = recover::recover(&ledger, &killed, now_unix_ms).map_err(unusable)?;
         Ok((ledger, recovery))
     }

@@ -248,7 +248,8 @@ impl Writer {
         Ok(current.number)
     }
 
-    fn begin_segment(&mut self, unix_ms: u64) -> io::Result<()> {
+    /// Begins the next segment with its header, which proves that the disk takes lines.
+    pub fn begin_segment(&mut self, unix_ms: u64) -> io::Result<()> {
         let number = self.next_number;
         let name = SegmentName { writer: self.name.clone(), number }.to_string();
         let file = self.disk.create(&name)?;
