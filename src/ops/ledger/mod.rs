@@ -47,7 +47,7 @@ use lock::{Life, WriterLock};
 pub use names::SegmentName;
 pub use recover::Recovery;
 pub use writer::Condition;
-use writer::{Placed, Writer};
+use writer::{Placed, Signs, Writer};
 
 thread_local! {
     static LINE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(2048));
@@ -71,6 +71,7 @@ pub struct Ledger {
 struct Shared {
     directory: PathBuf,
     writer: Arc<Mutex<Writer>>,
+    signs: Arc<Signs>,
     flusher: Arc<Flusher>,
     lock: Option<WriterLock>,
     company: OnceLock<Company>,
@@ -173,9 +174,10 @@ impl Ledger {
     }
 
     fn with(directory: PathBuf, writer: Writer, sync: LedgerSync, lock: Option<WriterLock>) -> Self {
+        let signs = writer.signs();
         let (writer, flusher) = (Arc::new(Mutex::new(writer)), Arc::new(Flusher::new(sync)));
         let (company, rescued) = (OnceLock::new(), Mutex::default());
-        Self { shared: Arc::new(Shared { directory, writer, flusher, lock, company, rescued }) }
+        Self { shared: Arc::new(Shared { directory, writer, signs, flusher, lock, company, rescued }) }
     }
 
     /// Writes that a request is about to be dispatched. Some microseconds; never waits for the disk.
@@ -199,8 +201,19 @@ impl Ledger {
         self.shared.writer().tend(now_unix_ms);
     }
 
+    /// Waits for the line that is written at this moment, so for the disk where it hangs.
     pub fn condition(&self) -> Condition {
         self.shared.writer().condition()
+    }
+
+    /// How many entries wait in memory for the disk; waits for nothing.
+    pub fn kept(&self) -> usize {
+        self.shared.signs.kept()
+    }
+
+    /// Whether the disk refused the last line; waits for nothing.
+    pub fn is_in_trouble(&self) -> bool {
+        self.shared.signs.is_in_trouble()
     }
 
     /// Adds what is written by now, of whichever process, to the roll-ups; the lag that [`Ledger::condition`] tells begins anew.
@@ -274,7 +287,7 @@ impl Shared {
     async fn written_soon(&self) -> bool {
         for _ in 0..WAIT_FOR_DISK.as_millis() / LOOK_AGAIN.as_millis() {
             tokio::time::sleep(LOOK_AGAIN).await;
-            if self.writer().condition().kept == 0 {
+            if self.signs.kept() == 0 {
                 return true;
             }
         }
