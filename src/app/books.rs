@@ -23,14 +23,12 @@ pub struct Books {
 /// Opens the ledger for writing, completes what a killed process left, and adds up what each client has spent so far and what another
 /// process has reserved.
 ///
-/// Closes the database again: the process may fork after this.
-///
 /// # Errors
-/// When another process writes there, or when files can't be used.
+/// When another process writes there, when the disk takes nothing, or when files can't be used.
 pub fn open(settings: &Settings, upgrade: bool) -> Result<Books, Obstacle> {
     let started = Ledger::start(&settings.state_dir, settings.ledger, upgrade, clock::now_unix_ms());
     let (ledger, _recovery) = started.map_err(|error| match error {
-        StartError::Busy { .. } => Obstacle::TryAgain(error.to_string()),
+        StartError::Busy { .. } | StartError::Full { .. } => Obstacle::TryAgain(error.to_string()),
         StartError::Unusable { .. } => Obstacle::Unusable(error.to_string()),
     })?;
     let store = Store::open(&settings.state_dir).map_err(Obstacle::of_store)?;
@@ -56,7 +54,7 @@ pub fn open(settings: &Settings, upgrade: bool) -> Result<Books, Obstacle> {
     Ok(Books { ledger, directory })
 }
 
-/// Begins to look after the ledger in the background; must be called behind a fork.
+/// Begins to look after the ledger in the background.
 pub fn keep(ledger: Ledger, state_dir: &Path, retention: Option<Duration>) -> Option<Keeper> {
     keep_folding(ledger, state_dir.to_owned(), retention)
         .inspect_err(|error| log::error!("ledger: no thread to keep the roll-ups, entries wait in their segments: {error}"))

@@ -58,6 +58,11 @@ pub fn refusal(path: &str, headers: &HeaderMap, token: Option<&Secret>) -> Optio
     if Page::of(path).is_some() { None } else { permit(headers, token).err() }
 }
 
+/// Whether a page says how the process fares and nothing else: it must not wait for a disk.
+pub fn is_health(path: &str) -> bool {
+    matches!(Page::of(path), Some(Page::Health | Page::Live | Page::Ready))
+}
+
 /// Answers one request that may see its page.
 pub fn answer(method: &str, path: &str, vitals: &Vitals<'_>) -> AdminAnswer {
     let Some(page) = Page::of(path) else { return answer_with_token(method, path, vitals) };

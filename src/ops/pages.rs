@@ -2,13 +2,17 @@
 //!
 //! Two ways lead here. On the admin listener everything but health and metrics needs the token (L5). The control socket is reached by the
 //! service's user and root only, so it asks for none.
+//!
+//! The health pages look at memory alone. The others look at the disk too, each on a thread that may wait for it: where one hangs, the
+//! process still says that it lives.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::request;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -20,12 +24,17 @@ use crate::ops::clients::{Directory, admin as clients};
 use crate::ops::clock;
 use crate::ops::counters::Counters;
 use crate::ops::health::{Readiness, Ready};
-use crate::ops::ledger::Ledger;
+use crate::ops::ledger::{Condition, Ledger};
 use crate::ops::reload::Reloader;
 use crate::ops::status::Place;
 
 /// The largest body that is read.
 pub const MAX_BODY_BYTES: usize = clients::MAX_BODY_BYTES;
+
+/// Pages that look at the disk at the same time; one that hangs must not take a thread for each scrape.
+static LOOKS: Semaphore = Semaphore::const_new(4);
+/// How long a page waits for one of them.
+const LOOK_WAIT: Duration = Duration::from_secs(2);
 
 /// What the pages look at, and what they can do.
 pub struct Pages {
@@ -53,7 +62,7 @@ pub enum Way {
 impl Pages {
     /// Answers one request. `body` is awaited only where the page takes one and the request may see it; its error is the answer.
     pub async fn answer(
-        &self,
+        self: &Arc<Self>,
         head: &request::Parts,
         way: Way,
         body: impl Future<Output = Result<Vec<u8>, AdminAnswer>>,
@@ -77,17 +86,28 @@ impl Pages {
         if path == "/reload" {
             return if method == "POST" { self.reload().await } else { AdminAnswer::other_method("POST") };
         }
-        self.page(method, path, &settings)
+        if admin::is_health(path) {
+            return self.page(method, path, &settings, &Condition::default());
+        }
+        let Ok(Ok(look)) = timeout(LOOK_WAIT, LOOKS.acquire()).await else {
+            return AdminAnswer::error(503, "the disk of state_dir does not answer");
+        };
+        let (pages, method, path) = (self.clone(), method.to_owned(), path.to_owned());
+        let looked = spawn_blocking(move || {
+            let _look = look;
+            pages.page(&method, &path, &settings, &pages.ledger.condition())
+        });
+        looked.await.unwrap_or_else(|_| AdminAnswer::error(500, "the page could not be made"))
     }
 
-    fn page(&self, method: &str, path: &str, settings: &Settings) -> AdminAnswer {
+    fn page(&self, method: &str, path: &str, settings: &Settings, ledger: &Condition) -> AdminAnswer {
         let routing = &settings.routing;
         let default_target = routing.default_target();
-        let (ledger, reload_words) = (self.ledger.condition(), self.reloader.words());
+        let reload_words = self.reloader.words();
         let vitals = Vitals {
             counters: &self.counters,
             ready: match self.readiness.now() {
-                Ready::Yes if ledger.trouble.is_some() => Ready::NoLedger,
+                Ready::Yes if self.ledger.is_in_trouble() => Ready::NoLedger,
                 ready => ready,
             },
             routing_enabled: routing.enabled(),
@@ -99,7 +119,7 @@ impl Pages {
             uptime: self.started.elapsed(),
             upstreams: &settings.upstreams,
             now: clock::now(),
-            ledger: &ledger,
+            ledger,
             clients: self.directory.len(),
             place: &self.place,
             reload_words: reload_words.as_ref().map(|words| words.as_str()),

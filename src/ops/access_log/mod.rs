@@ -69,8 +69,7 @@ enum Writer {
 impl AccessLog {
     /// Opens the log on a sink.
     ///
-    /// The thread starts with the first line, not here: a process that goes into the background forks after its parts were plugged
-    /// together, and a thread does not survive a fork.
+    /// Its thread starts with the first line.
     pub fn start(format: LogFormat, sink: impl Write + Send + 'static) -> Self {
         Self::with_bound(format, sink, MAX_WAITING_BYTES)
     }

@@ -34,8 +34,11 @@ type Snapshot = HashMap<KeyHash, Arc<Known>>;
 pub struct Directory {
     state_dir: PathBuf,
     snapshot: ArcSwap<Snapshot>,
+    /// Requests wait for it: never held while the database is read.
     book: Mutex<Book>,
-    /// For the admin listener's operations; opened at the first one, behind any fork.
+    /// One refresh at a time, so that no older reading follows a newer one.
+    refreshes: Mutex<()>,
+    /// For the admin listener's operations; opened at the first one.
     store: Mutex<Option<Arc<Store>>>,
 }
 
@@ -53,7 +56,7 @@ struct Entry {
 }
 
 impl Directory {
-    /// Reads all clients once, and closes the database again: the process may fork after this.
+    /// Reads all clients once, and closes the database again.
     ///
     /// `spent` is what the ledger's roll-ups hold at this moment for each client, by its name (`domain::credit`, step 1).
     ///
@@ -69,6 +72,7 @@ impl Directory {
             state_dir: state_dir.to_owned(),
             snapshot: ArcSwap::from_pointee(snapshot),
             book: Mutex::new(book),
+            refreshes: Mutex::default(),
             store: Mutex::new(None),
         })
     }
@@ -98,7 +102,7 @@ impl Directory {
         self.book().accounts.get(&name).map(|entry| entry.account.clone())
     }
 
-    /// Looks for changes on a thread of its own until the process ends; must be called behind a fork.
+    /// Looks for changes on a thread of its own until the process ends.
     pub fn watch(self: &Arc<Self>) {
         let directory = self.clone();
         let watching = move || {
@@ -119,11 +123,12 @@ impl Directory {
     ///
     /// What the database says; the old snapshot stays.
     pub fn refresh(&self, store: &Store) -> Result<bool, StoreError> {
-        let mut book = self.book();
-        if store.with(|conn| rows::version(conn))? == book.version {
+        let _refresh = self.refreshes.lock().unwrap_or_else(PoisonError::into_inner);
+        if store.with(|conn| rows::version(conn))? == self.book().version {
             return Ok(false);
         }
         let (version, clients) = read(store)?;
+        let mut book = self.book();
         let snapshot = book.take(clients, &HashMap::new());
         book.version = version;
         self.snapshot.store(Arc::new(snapshot));

@@ -24,7 +24,8 @@ use super::{Ledger, SegmentName, names, recover};
 const TURN: &str = "turn.lock";
 /// Held by whoever has the next turn: a process with many requests would take one turn after the other, and never leave one.
 const NEXT_TURN: &str = "next-turn.lock";
-/// A turn takes some microseconds. Whoever holds one longer is stopped, and must not stop the others.
+/// A turn takes some microseconds. Whoever holds one longer is stopped, and must not stop the others for longer than this; it is waited
+/// for on the request's own thread, and the process's other reservations wait with it.
 const LONGEST_TURN: Duration = Duration::from_millis(50);
 /// So long nobody is waited for once one was not given back in time.
 const IMPATIENT_FOR: Duration = Duration::from_secs(1);
@@ -83,7 +84,8 @@ impl Company {
         }
         let mut others = self.others();
         let looked = others.look();
-        self.looked_at.store(if changed.is_just_now || looked.is_err() { UNKNOWN } else { changed.at }, Ordering::Release);
+        // What can't be read does not bring the requests here again and again: the keeper comes back for it.
+        self.looked_at.store(if changed.is_just_now { UNKNOWN } else { changed.at }, Ordering::Release);
         self.is_alone.store(looked.is_ok() && !others.has_company(), Ordering::Release);
         looked
     }
@@ -93,7 +95,7 @@ impl Company {
         if is_alone() && self.was_asked_just_now() {
             return None;
         }
-        // What can't be read is said by the keeper, again and again; a request goes on with what is known.
+        // What can't be read is said by the keeper, and read by it when it can be; a request goes on with what is known.
         if Changed::of(&self.directory).is_ok_and(|changed| changed.at != self.looked_at.load(Ordering::Acquire)) {
             drop(self.look());
         }
@@ -164,7 +166,8 @@ impl Ledger {
 
     /// Waits until no other process reserves, and reads what they have reserved; to be held until the open is written.
     ///
-    /// `None`: this process is alone. Some microseconds; where the other process is stopped in its turn, some milliseconds.
+    /// `None`: this process is alone. Some microseconds, on the caller's thread. Where the other process is stopped in its turn, up to
+    /// 50 ms once a second, for the caller and for whoever reserves at the same time.
     pub fn turn(&self) -> Option<Turn<'_>> {
         self.shared.company.get()?.turn()
     }

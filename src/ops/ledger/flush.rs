@@ -9,8 +9,7 @@ use tokio::sync::watch;
 use super::writer::Writer;
 use crate::domain::settings::LedgerSync;
 
-/// Hands lines to the disk in a thread of its own, which starts with the first line: a thread does not survive the fork of a process that
-/// goes into the background.
+/// Hands lines to the disk in a thread of its own, which starts with the first line.
 pub struct Flusher {
     pub(super) sync: LedgerSync,
     asked: Mutex<Asked>,

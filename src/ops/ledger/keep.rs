@@ -30,7 +30,7 @@ struct Stop {
     wake: Condvar,
 }
 
-/// Starts the thread. Not before the process went into the background: a thread does not survive the fork.
+/// Starts the thread.
 ///
 /// # Errors
 ///

@@ -47,7 +47,7 @@ use lock::{Life, WriterLock};
 pub use names::SegmentName;
 pub use recover::Recovery;
 pub use writer::Condition;
-use writer::{Placed, Writer};
+use writer::{Placed, Signs, Writer};
 
 thread_local! {
     static LINE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(2048));
@@ -71,6 +71,7 @@ pub struct Ledger {
 struct Shared {
     directory: PathBuf,
     writer: Arc<Mutex<Writer>>,
+    signs: Arc<Signs>,
     flusher: Arc<Flusher>,
     lock: Option<WriterLock>,
     company: OnceLock<Company>,
@@ -123,16 +124,24 @@ pub enum StartError {
     Busy { state_dir: PathBuf, pid: String },
     #[error("the ledger in {} can't be used: {error}; the directory must exist or be creatable, and be writable", .directory.display())]
     Unusable { directory: PathBuf, error: io::Error },
+    /// Exit code 75: there may be room soon.
+    #[error(
+        "the ledger in {} can't be written: the disk takes nothing ({error}). What can't be billed is not served; make room or mend the \
+         mount of state_dir, then start again",
+        .directory.display()
+    )]
+    Full { directory: PathBuf, error: io::Error },
 }
 
 impl Ledger {
-    /// Opens the ledger for writing: refuses a second process, closes what a killed one left open.
+    /// Opens the ledger for writing: refuses a second process, proves that the disk takes lines, closes what a killed one left open.
     ///
     /// `upgrade`: another process may write meanwhile, each to segments of its own.
     ///
     /// # Errors
     ///
-    /// [`StartError::Busy`] when another process writes already, else why the files can't be used.
+    /// [`StartError::Busy`] when another process writes already, [`StartError::Full`] when the disk takes nothing, else why the files
+    /// can't be used.
     pub fn start(
         state_dir: &Path,
         settings: LedgerSettings,
@@ -157,14 +166,18 @@ impl Ledger {
         let disk = Arc::new(Directory(directory.clone()));
         let writer = Writer::new(disk, name, settings.segment_bytes, settings.sync != LedgerSync::Process);
         let ledger = Self::with(directory.clone(), writer, settings.sync, Some(lock));
+        // Now, and not with the first request: a process that can't bill must not take the place of one that can.
+        let begun = ledger.shared.writer().begin_segment(now_unix_ms);
+        begun.map_err(|error| StartError::Full { directory: directory.clone(), error })?;
         let recovery = recover::recover(&ledger, &killed, now_unix_ms).map_err(unusable)?;
         Ok((ledger, recovery))
     }
 
     fn with(directory: PathBuf, writer: Writer, sync: LedgerSync, lock: Option<WriterLock>) -> Self {
+        let signs = writer.signs();
         let (writer, flusher) = (Arc::new(Mutex::new(writer)), Arc::new(Flusher::new(sync)));
         let (company, rescued) = (OnceLock::new(), Mutex::default());
-        Self { shared: Arc::new(Shared { directory, writer, flusher, lock, company, rescued }) }
+        Self { shared: Arc::new(Shared { directory, writer, signs, flusher, lock, company, rescued }) }
     }
 
     /// Writes that a request is about to be dispatched. Some microseconds; never waits for the disk.
@@ -188,8 +201,19 @@ impl Ledger {
         self.shared.writer().tend(now_unix_ms);
     }
 
+    /// Waits for the line that is written at this moment, so for the disk where it hangs.
     pub fn condition(&self) -> Condition {
         self.shared.writer().condition()
+    }
+
+    /// How many entries wait in memory for the disk; waits for nothing.
+    pub fn kept(&self) -> usize {
+        self.shared.signs.kept()
+    }
+
+    /// Whether the disk refused the last line; waits for nothing.
+    pub fn is_in_trouble(&self) -> bool {
+        self.shared.signs.is_in_trouble()
     }
 
     /// Adds what is written by now, of whichever process, to the roll-ups; the lag that [`Ledger::condition`] tells begins anew.
@@ -263,7 +287,7 @@ impl Shared {
     async fn written_soon(&self) -> bool {
         for _ in 0..WAIT_FOR_DISK.as_millis() / LOOK_AGAIN.as_millis() {
             tokio::time::sleep(LOOK_AGAIN).await;
-            if self.writer().condition().kept == 0 {
+            if self.signs.kept() == 0 {
                 return true;
             }
         }

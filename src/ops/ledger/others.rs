@@ -92,22 +92,14 @@ impl Others {
     /// As [`Others::look`].
     pub fn catch_up(&mut self) -> io::Result<()> {
         let Self { directory, accounts, billed, followed, .. } = self;
+        let source = Source { directory, accounts, billed };
+        let mut unreadable = None;
         for (writer, followed) in followed {
-            let mut number = followed.read.last_key_value().map_or(0, |(number, _)| *number);
-            loop {
-                let name = |number| SegmentName { writer: writer.clone(), number };
-                // Asked before the reading: a writer that has gone on to the next segment adds nothing to this one.
-                let has_next = directory.join(name(number + 1).to_string()).exists();
-                if number > 0 {
-                    followed.read_on(&Source { directory, accounts, billed }, &name(number), !has_next)?;
-                }
-                if !has_next {
-                    break;
-                }
-                number += 1;
+            if let Err(error) = followed.catch_up(&source, writer) {
+                unreadable = Some(error);
             }
         }
-        Ok(())
+        unreadable.map_or(Ok(()), Err)
     }
 
     /// Whether somebody else writes, or was killed and left something to look after.
@@ -151,20 +143,37 @@ struct Source<'o> {
 }
 
 impl Followed {
+    fn catch_up(&mut self, source: &Source<'_>, writer: &str) -> io::Result<()> {
+        let mut number = self.read.last_key_value().map_or(0, |(number, _)| *number);
+        loop {
+            let name = |number| SegmentName { writer: writer.to_owned(), number };
+            // Asked before the reading: a writer that has gone on to the next segment adds nothing to this one.
+            let has_next = source.directory.join(name(number + 1).to_string()).exists();
+            if number > 0 {
+                self.read_on(source, &name(number), !has_next)?;
+            }
+            if !has_next {
+                return Ok(());
+            }
+            number += 1;
+        }
+    }
+
     fn read_on(&mut self, source: &Source<'_>, segment: &SegmentName, may_change: bool) -> io::Result<()> {
         let name = segment.to_string();
         let billed = source.billed.get(&name).copied().unwrap_or_default();
         let begin = if segment.number < self.first { billed } else { 0 };
         let read = self.read.entry(segment.number).or_insert(begin);
         let path = source.directory.join(name);
-        match fs::metadata(&path) {
+        let new = match fs::metadata(&path) {
             Ok(metadata) if metadata.len() <= *read => return Ok(()),
-            Ok(_) => {}
+            Ok(metadata) => metadata.len() - *read,
             // Retention has taken it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
-        }
-        let mut scan = Scan::open(&path, *read)?;
+        };
+        // Some lines mostly, and a request waits for them.
+        let mut scan = Scan::open_for(&path, *read, new)?;
         while let Some(raw) = scan.next_line()? {
             if raw.is_tail && may_change {
                 break;

@@ -14,6 +14,8 @@ use crate::domain::ledger::{self, Header, Line, LineFault, Record};
 
 /// No line of ours is longer; what is, is damage.
 const MAX_LINE: u64 = 64 * 1024;
+const USUAL_LINE: usize = 2_048;
+const MAX_BUFFER: usize = 256 * 1024;
 
 /// The segments as they stood when somebody looked, and who was alive then.
 pub struct Segments {
@@ -77,9 +79,15 @@ impl Segments {
 impl Scan {
     /// Reads on from a place between two lines.
     pub fn open(path: &Path, offset: u64) -> io::Result<Self> {
+        Self::open_for(path, offset, u64::MAX)
+    }
+
+    /// Reads on where some bytes are expected; there may be more.
+    pub fn open_for(path: &Path, offset: u64, expected: u64) -> io::Result<Self> {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(offset))?;
-        Ok(Self { file: BufReader::with_capacity(256 * 1024, file), offset, line: Vec::with_capacity(2048) })
+        let buffer = usize::try_from(expected).map_or(MAX_BUFFER, |expected| expected.clamp(1, MAX_BUFFER));
+        Ok(Self { file: BufReader::with_capacity(buffer, file), offset, line: Vec::with_capacity(buffer.min(USUAL_LINE)) })
     }
 
     /// The next line; `None` at the end of what is written so far.
@@ -144,7 +152,7 @@ pub fn first_open<'s>(directory: &Path, segments: &[&'s SegmentName]) -> io::Res
 
 /// Reads a segment's first line.
 pub fn header(path: &Path) -> io::Result<Result<Header<'static>, LineFault>> {
-    let mut scan = Scan::open(path, 0)?;
+    let mut scan = Scan::open_for(path, 0, 1_024)?;
     let Some(raw) = scan.next_line()? else { return Ok(Err(LineFault::Shape)) };
     Ok(match ledger::read(raw.bytes) {
         Ok(Line { record: Record::Segment(header), .. }) => Ok(Header { writer: header.writer.into_owned().into(), ..header }),

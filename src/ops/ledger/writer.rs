@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::disk::{Disk, Segment};
@@ -28,6 +29,7 @@ pub struct Writer {
     /// Closes that the disk did not take. Nothing is opened while there are any, so there are never more than requests were in flight.
     kept: VecDeque<Kept>,
     trouble: Option<Trouble>,
+    signs: Arc<Signs>,
     unsynced: Vec<Arc<dyn Segment>>,
     has_new_name: bool,
     /// All lines that were written, of all segments.
@@ -35,6 +37,23 @@ pub struct Writer {
     /// All bytes that were written, headers included.
     bytes: u64,
     folded: Folded,
+}
+
+/// What can be asked without the lock, which is held while a hung disk takes its time.
+#[derive(Debug, Default)]
+pub struct Signs {
+    kept: AtomicUsize,
+    is_in_trouble: AtomicBool,
+}
+
+impl Signs {
+    pub fn kept(&self) -> usize {
+        self.kept.load(Ordering::Acquire)
+    }
+
+    pub fn is_in_trouble(&self) -> bool {
+        self.is_in_trouble.load(Ordering::Acquire)
+    }
 }
 
 /// How much of what was written is in the roll-ups.
@@ -113,6 +132,7 @@ impl Writer {
             in_flight: BTreeMap::new(),
             kept: VecDeque::new(),
             trouble: None,
+            signs: Arc::default(),
             unsynced: Vec::new(),
             has_new_name: false,
             lines: 0,
@@ -123,6 +143,10 @@ impl Writer {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub fn signs(&self) -> Arc<Signs> {
+        self.signs.clone()
     }
 
     /// Writes an open; returns the segment that holds it. `line` is left as it came.
@@ -153,6 +177,7 @@ impl Writer {
             }
         }
         self.kept.push_back(Kept { line: line.clone(), unix_ms, opened_in });
+        self.show();
         Placed::Kept
     }
 
@@ -248,7 +273,8 @@ impl Writer {
         Ok(current.number)
     }
 
-    fn begin_segment(&mut self, unix_ms: u64) -> io::Result<()> {
+    /// Begins the next segment with its header, which proves that the disk takes lines.
+    pub fn begin_segment(&mut self, unix_ms: u64) -> io::Result<()> {
         let number = self.next_number;
         let name = SegmentName { writer: self.name.clone(), number }.to_string();
         let file = self.disk.create(&name)?;
@@ -290,6 +316,7 @@ impl Writer {
                 return Err(self.fail(&error));
             }
             self.settle(kept.opened_in);
+            self.show();
         }
         Ok(())
     }
@@ -309,13 +336,20 @@ impl Writer {
         if self.trouble.replace(Trouble { reason: reason.clone(), retry_at }).is_none() {
             log::error!("the ledger can't be written ({reason}): requests are refused with 503 until it can");
         }
+        self.show();
         reason
     }
 
     fn recovered(&mut self) {
         if self.kept.is_empty() && self.trouble.take().is_some() {
+            self.show();
             log::info!("the ledger can be written again");
         }
+    }
+
+    fn show(&self) {
+        self.signs.kept.store(self.kept.len(), Ordering::Release);
+        self.signs.is_in_trouble.store(self.trouble.is_some(), Ordering::Release);
     }
 }
 

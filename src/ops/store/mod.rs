@@ -2,8 +2,6 @@
 //!
 //! Several processes share it (the gateway, its successor during an upgrade, the commands); each waits for the others' writes up to
 //! [`BUSY`]. What was committed survives a power cut. No request waits for it: what requests need is held in memory.
-//!
-//! A connection must not be carried over a fork: open the store behind it.
 
 pub mod clients;
 pub mod usage;

@@ -98,6 +98,14 @@ fn small_disk() -> Option<&'static str> {
     })
 }
 
+/// What puts the gateway's state on a small disk, and does something to that before the gateway starts.
+fn on_small_disk(unshare: &str, before: &str) -> String {
+    format!(
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH; mkdir -p state; \
+         exec {unshare} /bin/sh -c 'mount -t tmpfs -o size=2m,mode=700 none state; {before}; exec \"$0\" \"$@\"' \"$0\" \"$@\""
+    )
+}
+
 /// What a command says that succeeds where the gateway's disk is.
 fn inside(gateway: &Gateway, unshare: &str, args: &[&str]) -> String {
     let mut enter = Command::new("nsenter");
@@ -125,11 +133,7 @@ async fn g3_a_disk_that_fills_up_stops_the_serving_until_there_is_space_again() 
         return say("skipped: no small disk can be mounted here");
     };
     let (setup, main) = main_that(Speaks::Http1).await;
-    let mount = format!(
-        "PATH=/usr/sbin:/usr/bin:/sbin:/bin; export PATH; mkdir -p state; \
-         exec {unshare} /bin/sh -c 'mount -t tmpfs -o size=2m,mode=700 none state; exec \"$0\" \"$@\"' \"$0\" \"$@\""
-    );
-    let gateway = setup.after_shell(&mount).start().await;
+    let gateway = setup.after_shell(&on_small_disk(unshare, "true")).start().await;
     // As the gateway sees it.
     let disk = PathBuf::from(format!("/proc/{}/root{}/state", gateway.pid(), gateway.dir().display()));
     gateway.send(ask_main(CHAT, false)).await.expect(200);
@@ -178,4 +182,17 @@ async fn g3_a_disk_that_fills_up_stops_the_serving_until_there_is_space_again() 
     assert!(verified.ends_with("the ledger is whole\n"), "{verified}");
     // All of it was on the small disk.
     assert_eq!(std::fs::read_dir(gateway.dir().join("state")).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g3_a_gateway_that_could_bill_nothing_does_not_start() {
+    let Some(unshare) = small_disk() else {
+        return say("skipped: no small disk can be mounted here");
+    };
+    let (setup, _main) = main_that(Speaks::Http1).await;
+    let (code, said) =
+        setup.after_shell(&on_small_disk(unshare, "cat /dev/zero > state/filler 2>/dev/null")).start_refused().await;
+    assert_eq!(code, 75, "{said}");
+    assert!(said.contains("No space left") && said.contains("state/ledger") && said.contains("make room"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
 }

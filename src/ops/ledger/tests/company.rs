@@ -243,6 +243,39 @@ fn g1_a_rescue_that_meets_a_full_disk_goes_on_where_it_stopped() {
     assert_eq!(till.shows(), (GRANTED, 0));
 }
 
+/// A file that can't be read is the keeper's: a request that listed the directory each time would pay for it.
+#[test]
+fn g4_a_segment_that_can_t_be_read_sends_no_request_through_the_directory_again() {
+    let state = tempfile::tempdir().unwrap();
+    let till = Till::open(&state, SETTINGS, NOW);
+    let broken = SegmentName { writer: names::writer(NOW - 1, 1), number: 1 }.to_string();
+    std::fs::create_dir(till.ledger.directory().join(&broken)).unwrap();
+    let listed = std::fs::File::open(till.ledger.directory()).unwrap();
+    let an_hour_ago = std::time::SystemTime::now() - Duration::from_secs(3_600);
+    listed.set_modified(an_hour_ago).unwrap();
+    assert!(till.ledger.look_around(NOW).is_err());
+
+    // A start that the directory's time does not tell of.
+    let other = Ledger::start(state.path(), SETTINGS, true, NOW + 1).unwrap().0;
+    let first = other.open(&opened(2)).unwrap();
+    listed.set_modified(an_hour_ago).unwrap();
+    assert!(till.ledger.turn().is_some());
+    assert_eq!(till.shows(), (GRANTED, 0), "a request has listed the directory");
+    assert!(till.ledger.look_around(NOW).is_err());
+    assert_eq!(till.shows(), (GRANTED, RESERVED), "the keeper has not");
+
+    let second = other.open(&opened(4)).unwrap();
+    assert!(till.ledger.turn().is_some());
+    assert_eq!(till.shows(), (GRANTED, 2 * RESERVED), "a broken file keeps a request from the others");
+    std::fs::remove_dir(till.ledger.directory().join(&broken)).unwrap();
+    till.look();
+    drop((first.close(&closed(2)), second.close(&closed(4))));
+    drop(other);
+    till.look();
+    assert_eq!(till.shows(), (GRANTED - cost_of([2, 4]), 0));
+    assert!(!till.ledger.has_company());
+}
+
 /// A process of another version died: it is left to its own version, and not asked for again and again.
 #[test]
 fn a_killed_writer_of_another_version_is_left_alone_and_is_no_company() {

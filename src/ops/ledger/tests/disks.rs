@@ -92,6 +92,7 @@ fn g3_a_full_disk_refuses_what_is_new_and_keeps_what_is_in_flight() {
     }
     assert!(ledger.open(&opened(101)).is_err());
     assert_eq!((ledger.condition().kept, ledger.condition().in_flight), (20, 20));
+    assert_eq!((ledger.kept(), ledger.is_in_trouble()), (20, true));
     assert!(records(&state).1.is_empty());
 
     failing.room.store(u64::MAX, Ordering::Relaxed);
@@ -100,6 +101,7 @@ fn g3_a_full_disk_refuses_what_is_new_and_keeps_what_is_in_flight() {
     let (opens, closes) = records(&state);
     assert_eq!((opens.len(), closes.len(), ledger.condition().kept), (21, 21, 0));
     assert!(closes.values().all(|ends| ends == &[End::Ok]));
+    assert_eq!((ledger.kept(), ledger.is_in_trouble()), (0, false));
     drop(ledger);
     assert_eq!(verify::verify(&directory(state.path()), None).unwrap().findings, []);
 }

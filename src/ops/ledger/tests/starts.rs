@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::ops::clock;
+use crate::ops::store::usage;
 
 #[test]
 fn g1_an_entry_is_in_the_file_when_close_returns() {
@@ -52,6 +54,27 @@ fn a_second_process_is_refused_and_an_upgrade_is_not() {
     assert!(Ledger::start(state.path(), SETTINGS, false, NOW).is_err(), "the upgraded one still runs");
     drop(second);
     start(&state);
+}
+
+#[test]
+fn g3_a_process_that_never_served_leaves_a_segment_that_disturbs_nobody() {
+    let state = tempfile::tempdir().unwrap();
+    entry(&start(&state), 1);
+    drop(start(&state));
+    kill(start(&state), Vec::new());
+    let (ledger, recovery) = Ledger::start(state.path(), SETTINGS, false, NOW).unwrap();
+    assert_eq!((recovery, files(&state).len()), (Recovery::default(), 4));
+    let store = Store::open(state.path()).unwrap();
+    assert_eq!(ledger.fold(&store).unwrap(), Folded { entries: 1, ..Folded::default() });
+    let (marks, totals) = store.with(|conn| usage::snapshot(conn)).unwrap();
+    let verdict = verify::verify(ledger.directory(), Some((&marks, totals))).unwrap();
+    assert_eq!((verdict.segments, verdict.missing, verdict.closes, verdict.findings), (4, 0, 1, vec![]));
+    // The one that is written to stays.
+    let long_after = clock::now_unix_ms() + 10 * 86_400_000;
+    assert_eq!(fold::remove_old(ledger.directory(), &store, Duration::from_secs(86_400), long_after).unwrap(), 3);
+    entry(&ledger, 2);
+    let verdict = verify::verify(ledger.directory(), None).unwrap();
+    assert_eq!((verdict.segments, verdict.findings), (1, vec![]));
 }
 
 #[test]
@@ -164,7 +187,7 @@ fn a_segment_of_another_version_is_refused_and_left_alone() {
     let (ledger, recovery) = Ledger::start(state.path(), SETTINGS, false, NOW).unwrap();
     assert_eq!(recovery.refused, [file.file_name().unwrap().to_str().unwrap()]);
     entry(&ledger, 2);
-    let store = crate::ops::store::Store::open(state.path()).unwrap();
+    let store = Store::open(state.path()).unwrap();
     let folded = fold::fold_once(ledger.directory(), &store).unwrap();
     assert_eq!((folded.entries, folded.refused.len()), (1, 1));
     let findings = verify::verify(ledger.directory(), None).unwrap().findings;
