@@ -158,7 +158,7 @@ impl Signals {
     /// Connections may send a last request for a moment, and entries that the disk has refused so far are bills.
     async fn nothing_is_open(&self) {
         sleep(PARTING).await;
-        let is_busy = || self.drain.open() > 0 || self.ledger.condition().kept > 0;
+        let is_busy = || self.drain.open() > 0 || self.ledger.kept() > 0;
         loop {
             while is_busy() {
                 sleep(LOOK_AGAIN).await;
