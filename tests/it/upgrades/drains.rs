@@ -114,6 +114,28 @@ async fn a_passing_body_that_is_half_sent_at_the_cut_is_answered_with_503() {
     assert_eq!((&line["end"], &line["refusal"]), (&json!("interrupted"), &json!("stopping")), "{line}");
 }
 
+/// A client that does not read its answer cannot be told. The request has its line and its entry all the same, and they agree.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_torn_off_by_the_end_has_its_access_line() {
+    let (setup, main) = with_main().await;
+    let mut gateway = setup.start().await;
+    main.push(Reply::endless());
+    let mut client = gateway.client().await;
+    let mut arriving = client.open(ask_messages(true)).await.unwrap();
+    arriving.until("data: ").await;
+    // Until the kernel takes no more for the client. Where that takes longer, the request is cut and not torn off: the line is the same.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    gateway.signal("INT");
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    let line = access_line(&gateway);
+    assert_eq!((&line["end"], &line["path"]), (&json!("interrupted"), &json!(MESSAGES)), "{line}");
+    let entries = books::entries(&gateway).await;
+    let [entry] = entries.as_slice() else { panic!("{entries:?}") };
+    for field in ["id", "end", "source", "output_tokens"] {
+        assert_eq!(entry[field], line[field], "{entry} {line}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_lets_what_is_open_end_and_takes_nothing_new() {
     let (setup, main) = with_main().await;
