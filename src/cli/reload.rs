@@ -4,17 +4,19 @@ use std::io::{self, Write};
 
 use http::Method;
 
-use crate::cli::running::{RunningArgs, give_up, unexpected};
+use crate::cli::running::{RELOADS_WITHIN, RunningArgs, give_up, unexpected};
 use crate::cli::{EX_OK, EX_USAGE};
 use crate::ops::reload::{Refused, Reloaded};
 
 /// Waits for the outcome; returns the exit code.
 pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
-    let (running, answer) =
-        match args.find().and_then(|running| running.ask(Method::POST, "/reload").map(|answer| (running, answer))) {
-            Ok(answered) => answered,
-            Err(missed) => return give_up(&missed),
-        };
+    let (running, answer) = match args
+        .find()
+        .and_then(|running| running.ask(Method::POST, "/reload", RELOADS_WITHIN).map(|answer| (running, answer)))
+    {
+        Ok(answered) => answered,
+        Err(missed) => return give_up(&missed),
+    };
     // A reader that left early has seen what it wanted; the exit code still tells.
     match answer.status {
         200 => match serde_json::from_slice(&answer.body) {

@@ -12,10 +12,13 @@ use serde_json::Value;
 use crate::cli::{CONF, CONFIG, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, server_conf};
 use crate::config;
 use crate::ops::control::client::{Answer, AskError, ask};
+use crate::ops::health::Ready;
 use crate::ops::{control, pid_file};
 
 /// A reload reads files, and may wait for another one's end.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+pub const RELOADS_WITHIN: Duration = Duration::from_secs(60);
+/// A page is there at once, or something is wrong.
+pub const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where the running gateway is looked for.
 #[derive(clap::Args)]
@@ -65,8 +68,8 @@ impl Running {
     /// # Errors
     ///
     /// No answer: 75, with what to do.
-    pub fn ask(&self, method: Method, page: &str) -> Result<Answer, Missed> {
-        ask(&self.socket, method, page, ANSWERS_WITHIN).map_err(|error| match &error {
+    pub fn ask(&self, method: Method, page: &str, within: Duration) -> Result<Answer, Missed> {
+        ask(&self.socket, method, page, within).map_err(|error| match &error {
             AskError::Forbidden { path } => forbidden(path),
             AskError::Unreachable { .. } => {
                 (EX_TEMPFAIL, format!("Process {} can't be asked: {error}. Its log says why; SIGHUP reloads it", self.pid))
@@ -78,9 +81,9 @@ impl Running {
     }
 }
 
-/// Prints the state of the running gateway; returns the exit code.
+/// Prints the state of the running gateway; returns the exit code: 0 from one that is ready, 75 from one that is not.
 pub fn status(args: &RunningArgs, json: bool, render: fn(&Value) -> String, out: &mut dyn Write) -> u8 {
-    let answer = match args.find().and_then(|running| running.ask(Method::GET, "/status.json")) {
+    let answer = match args.find().and_then(|running| running.ask(Method::GET, "/status.json", ANSWERS_WITHIN)) {
         Ok(answer) => answer,
         Err(missed) => return give_up(&missed),
     };
@@ -91,7 +94,8 @@ pub fn status(args: &RunningArgs, json: bool, render: fn(&Value) -> String, out:
     let text = if json { format!("{document:#}\n") } else { render(&document) };
     // A reader that left early has seen what it wanted.
     let _ = out.write_all(text.as_bytes());
-    EX_OK
+    let is_ready = document.get("state").and_then(Value::as_str) == Some(Ready::Yes.label());
+    if is_ready { EX_OK } else { EX_TEMPFAIL }
 }
 
 /// An answer that no gateway of this version gives.

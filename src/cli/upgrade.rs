@@ -12,11 +12,12 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use http::Method;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::run::{gave_up, refuse, say, start};
-use crate::cli::running::{RunningArgs, give_up};
-use crate::cli::{EX_OK, EX_SOFTWARE, RunArgs, server_conf};
+use crate::cli::running::{ANSWERS_WITHIN, Running, RunningArgs, give_up};
+use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, RunArgs, server_conf};
 use crate::config;
 use crate::domain::upstream::registry::Registry;
 use crate::ops::child::{Output, Stage};
@@ -41,10 +42,16 @@ pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
         Ok(conf) => conf,
         Err(why) => return refuse(&format!("{why}\n{unchanged}")),
     };
-    let old = match args.find() {
-        Ok(running) => running.pid,
+    let running = match args.find() {
+        Ok(running) => running,
         Err(missed) => return give_up(&missed),
     };
+    let old = running.pid;
+    let state = state_of(&running);
+    if state == State::Draining {
+        say(&format!("Process {old} drains and gives nothing away: start the gateway anew when it has ended."));
+        return EX_TEMPFAIL;
+    }
     if let Some(unit) = unit_of_another(old) {
         return refuse(&format!(
             "The running gateway (process {old}) belongs to the systemd unit {unit}, and a process that is started here would not. Use: \
@@ -59,7 +66,12 @@ pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
     };
     let _ = writeln!(out, "process {} starts; process {old} serves", new.pid());
     let serves_on = |code: u8| {
-        say(&format!("The upgrade failed. Process {old} serves as before."));
+        let how = match state_of(&running) {
+            State::Serves => "serves as before",
+            State::Draining => "drains, and takes no new connections",
+            State::Silent => "runs and does not answer its control socket: look at its log",
+        };
+        say(&format!("The upgrade failed. Process {old} {how}."));
         code
     };
     if let Err(missed) = new.reaches(Stage::Waits, MOST_START) {
@@ -98,6 +110,22 @@ pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
         new.pid()
     );
     EX_OK
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Serves,
+    Draining,
+    Silent,
+}
+
+/// How the running gateway is, by its own word.
+fn state_of(running: &Running) -> State {
+    match running.ask(Method::GET, "/health/ready", ANSWERS_WITHIN) {
+        Ok(answer) if String::from_utf8_lossy(&answer.body).contains("draining") => State::Draining,
+        Ok(_) => State::Serves,
+        Err(_) => State::Silent,
+    }
 }
 
 fn signal(pid: u32, signal: Signal) -> Result<(), String> {

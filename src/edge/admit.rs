@@ -74,7 +74,8 @@ pub fn arrive(gateway: &Gateway, session: &mut Session) -> Result<Arrival> {
     let exchange = std::mem::take(request.extensions_mut()).remove::<Arc<Exchange>>();
     let exchange =
         exchange.ok_or_else(|| Error::explain(pingora_core::ErrorType::InternalError, "a request without its front"))?;
-    let path = request.uri.path();
+    let (method, uri) = (request.method.clone(), request.uri.clone());
+    let path = uri.path();
     let api = Api::of(path);
     let unix_ms = clock::now_unix_ms();
     Ok(Arrival {
@@ -83,9 +84,12 @@ pub fn arrive(gateway: &Gateway, session: &mut Session) -> Result<Arrival> {
         unix_ms,
         api,
         dialect: Dialect::of(api, path, request.headers.contains_key("anthropic-version")),
+        method,
+        uri,
         settings: gateway.settings.load_full(),
         exchange,
         in_flight: gateway.records.counters.enter(),
+        access_log: gateway.records.access_log.clone(),
     })
 }
 

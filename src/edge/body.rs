@@ -13,6 +13,7 @@ use crate::domain::answer::Refusal;
 use crate::domain::json::peek::{PeekError, Peeked, Peeker};
 use crate::domain::settings::Limits;
 use crate::edge::context::Context;
+use crate::edge::replay::STOPPING;
 use crate::ops::body_budget::{BodyBudget, BodyPermit};
 
 /// Pieces smaller than this are joined: a body that is dripped byte by byte must not cost a hundred times its size.
@@ -153,8 +154,11 @@ impl Pieces {
     }
 }
 
-/// A body that Pingora could not read: the client's framing is wrong, or the client is gone.
+/// A body that was not read: the gateway stops, the client's framing is wrong, or the client is gone.
 fn unread(error: Box<Error>) -> Unread {
+    if *error.etype() == STOPPING {
+        return Unread::Refused(Refusal::Stopping);
+    }
     if matches!(error.etype(), ErrorType::InvalidHTTPHeader) || *error.etype() == INVALID_CHUNK {
         return Unread::Refused(Refusal::BadHead { reason: "The request's chunked body is malformed." });
     }

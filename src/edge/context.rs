@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::{Method, Uri};
+
 use crate::domain::answer::Refusal;
 use crate::domain::billing::bill::Bill;
 use crate::domain::client::Caller;
@@ -15,10 +17,11 @@ use crate::domain::settings::Settings;
 use crate::domain::upstream::first_event::FirstEvent;
 use crate::domain::upstream::passed::PassedOver;
 use crate::domain::upstream::pool::{Pick, Tried};
-use crate::edge::accounting::{self, OpenBooks};
+use crate::edge::accounting::OpenBooks;
 use crate::edge::deliver::Delivery;
 use crate::edge::exchange::Exchange;
 use crate::edge::finish;
+use crate::ops::access_log::AccessLog;
 use crate::ops::counters::InFlight;
 
 /// One request from its first byte to its access line.
@@ -42,6 +45,8 @@ pub struct Arrival {
     pub id: RequestId,
     pub at: Instant,
     pub unix_ms: u64,
+    pub method: Method,
+    pub uri: Uri,
     pub api: Api,
     pub dialect: Dialect,
     /// The settings this request lives under, whatever a reload does meanwhile.
@@ -49,6 +54,7 @@ pub struct Arrival {
     pub exchange: Arc<Exchange>,
     /// Counts the request as in flight until it is dropped.
     pub in_flight: InFlight,
+    pub access_log: Arc<AccessLog>,
 }
 
 /// Step 3: what the body asks for.
@@ -110,11 +116,10 @@ pub struct Booked {
     pub end: End,
 }
 
-/// A request that is dropped before its end (the process ends, a panic) is billed for what was seen of it.
+/// A request that is dropped before its end (the process ends, a panic) is billed for what was seen of it, and has its line.
 impl Drop for Context {
     fn drop(&mut self) {
-        accounting::close(self, End::Interrupted);
-        finish::count(self, End::Interrupted);
+        finish::end(self, End::Interrupted);
     }
 }
 
@@ -129,6 +134,6 @@ pub struct Outcome {
     pub booked: Option<Booked>,
     /// The client got the whole answer, whatever became of the upstream's connection.
     pub complete: bool,
-    /// It is in the counters of finished requests.
-    pub is_counted: bool,
+    /// It has its access line and is in the counters of finished requests.
+    pub is_recorded: bool,
 }

@@ -20,7 +20,7 @@ use crate::edge::rotation::{self, Because};
 /// Answers a request that never got an upstream; the connection stays usable where its framing is sure.
 pub async fn refuse(session: &mut Session, ctx: &mut Context, refusal: Refusal) -> Result<()> {
     let Some(arrival) = &ctx.arrival else { return Ok(()) };
-    if matches!(refusal, Refusal::BadHead { .. } | Refusal::BodyTooSlow { .. }) {
+    if matches!(refusal, Refusal::BadHead { .. } | Refusal::BodyTooSlow { .. } | Refusal::Stopping) {
         arrival.exchange.close_after_answer();
     }
     let answer = refusal.answer();

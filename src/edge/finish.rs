@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use pingora_core::Error;
 use pingora_http::RequestHeader;
-use pingora_proxy::Session;
 
 use crate::domain::answer::{Fault, Refusal};
 use crate::domain::billing::bill::Bill;
@@ -15,7 +14,7 @@ use crate::domain::ledger::End;
 use crate::domain::route::Route;
 use crate::domain::usage::{Report, Source};
 use crate::edge::accounting;
-use crate::edge::context::{Booked, Context};
+use crate::edge::context::{Arrival, Booked, Context};
 use crate::edge::gateway::Records;
 use crate::ops::access_log::AccessEntry;
 use crate::ops::clock;
@@ -44,21 +43,27 @@ pub fn end_by(refusal: &Refusal, ctx: &Context) -> End {
     }
 }
 
-/// Writes the access line and counts the request.
-pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: &mut Context) {
+/// Ends a request that Pingora is done with.
+pub fn finish(error: Option<&Error>, ctx: &mut Context) {
     let Some(arrival) = &ctx.arrival else { return };
     if ctx.delivery.must_have_events() && arrival.exchange.tail_taken() {
         ctx.outcome.refusal = Some(Refusal::Cut { detail: "a stream without an event".to_owned() });
     }
-    let end = end_of(ctx, error);
+    end(ctx, end_of(ctx, error));
+}
+
+/// Closes the books, writes the access line and counts the request, once.
+pub fn end(ctx: &mut Context, end: End) {
+    if std::mem::replace(&mut ctx.outcome.is_recorded, true) {
+        return;
+    }
     // Whatever has not seen its end by now has none: a client that left, an attempt that nobody could finish.
     accounting::close(ctx, end);
     // The line says what the books say: a client that drops its connection behind the last byte has its answer.
     let Booked { bill, end } = ctx.outcome.booked.unwrap_or(Booked { bill: Bill::NOTHING, end });
-    count(ctx, end);
     let Some(arrival) = &ctx.arrival else { return };
+    count(ctx, arrival, end);
     let end = end.label();
-    let request = session.req_header();
     let routed = ctx.routed.as_deref();
     let route = routed.map(|routed| &routed.route);
     let upstream = route.map(|route| &*route.upstream);
@@ -68,12 +73,12 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
     let proxy = asked.and_then(|upstream| upstream.proxy(ctx.attempt.pick));
     let refusal = ctx.outcome.refusal.as_ref().map(Refusal::label);
 
-    records.access_log.write(&AccessEntry {
+    arrival.access_log.write(&AccessEntry {
         id: &arrival.id,
         opened_at_unix_ms: arrival.unix_ms,
         client: ctx.client.as_ref().map(Caller::name),
-        method: request.method.as_str(),
-        path: request.uri.path(),
+        method: arrival.method.as_str(),
+        path: arrival.uri.path(),
         api: arrival.api,
         dialect: arrival.dialect,
         model: ctx.asked.model.as_deref(),
@@ -102,12 +107,7 @@ pub fn finish(records: &Records, session: &Session, error: Option<&Error>, ctx: 
     });
 }
 
-/// Counts a request that has ended, once.
-pub fn count(ctx: &mut Context, end: End) {
-    let Some(arrival) = &ctx.arrival else { return };
-    if std::mem::replace(&mut ctx.outcome.is_counted, true) {
-        return;
-    }
+fn count(ctx: &Context, arrival: &Arrival, end: End) {
     let (counters, status) = (arrival.in_flight.counters(), ctx.outcome.status);
     counters.finished(status, end.label());
     if let Some(refusal) = &ctx.outcome.refusal {

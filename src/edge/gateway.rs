@@ -162,8 +162,8 @@ impl ProxyHttp for Gateway {
     }
 
     /// 9 finish.
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        finish::finish(&self.records, session, error, ctx);
+    async fn logging(&self, _session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        finish::finish(error, ctx);
     }
 
     /// The access line and `fail` say what happened, with the request's id and without its query.

@@ -41,7 +41,7 @@ pub const UPSTREAM_TOO_LATE: ErrorType = ErrorType::Custom("UpstreamTooLate");
 /// The client did not keep the deadline of a body that passes through.
 pub const BODY_TOO_SLOW: ErrorType = ErrorType::Custom("BodyTooSlow");
 
-/// The drain limit is reached: the process ends, and the answer does with it.
+/// The drain's cut has come: the process ends, and the request does with it.
 pub const STOPPING: ErrorType = ErrorType::Custom("Stopping");
 
 pub struct ReplaySession {
@@ -57,7 +57,7 @@ pub struct ReplaySession {
     /// The wait was ended by an empty piece that is not the body's.
     woke: bool,
     drain: Arc<Drain>,
-    /// Wakes the wait at the drain limit; made with the first wait.
+    /// Wakes the wait at the drain's cut; made with the first wait.
     cut: Option<CutWatch>,
 }
 
@@ -143,7 +143,7 @@ impl ReplaySession {
         loop {
             let due = self.due().into_iter().chain(self.hold_due()).min();
             let Self { real: Some(real), timer, drain, cut, .. } = self else { return Ok(None) };
-            let is_cut = poll_fn(|context| drain.poll_cut(cut, context));
+            let read = unless_cut(drain, cut, real.read_body_or_idle(true));
             let timer = async {
                 match due {
                     Some(due) => armed(timer, due).await,
@@ -152,8 +152,7 @@ impl ReplaySession {
             };
             tokio::select! {
                 biased;
-                () = is_cut => return Err(Error::explain(STOPPING, "the gateway stops").into_in()),
-                read = real.read_body_or_idle(true) => return read,
+                read = read => return read,
                 () = timer => {}
             }
             // The timer may have been set for an earlier deadline: look again before giving up.
@@ -239,6 +238,15 @@ impl ReplaySession {
     }
 }
 
+/// Reads from the client until the drain's cut comes. What has arrived by then counts for nothing: its answer would be cut.
+async fn unless_cut<T>(drain: &Drain, cut: &mut Option<CutWatch>, read: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = poll_fn(|context| drain.poll_cut(cut, context)) => Err(Error::explain(STOPPING, "the gateway stops").into_in()),
+        read = read => read,
+    }
+}
+
 /// An interim answer (1xx) is the upstream's word to the gateway: what it tells of the upstream is not for clients, a client of
 /// HTTP/1.0 must not get one, and `Expect` was answered when the body was read.
 fn is_interim(task: &HttpTask) -> bool {
@@ -282,7 +290,8 @@ impl Session for ReplaySession {
             return Ok(self.next_kept());
         }
         self.invite_body().await?;
-        self.real_mut().read_request_body().await
+        let Self { real: Some(real), drain, cut, .. } = self else { return Ok(None) };
+        unless_cut(drain, cut, real.read_request_body()).await
     }
 
     async fn drain_request_body(&mut self) -> Result<()> {
@@ -402,10 +411,11 @@ impl Session for ReplaySession {
             return Ok(self.next_kept());
         }
         self.invite_body().await?;
-        let Some(due) = self.exchange.body_due() else {
-            return self.real_mut().read_body_or_idle(false).await;
-        };
-        match tokio::time::timeout_at(due.into(), self.real_mut().read_body_or_idle(false)).await {
+        let due = self.exchange.body_due();
+        let Self { real: Some(real), drain, cut, .. } = self else { return Ok(None) };
+        let read = unless_cut(drain, cut, real.read_body_or_idle(false));
+        let Some(due) = due else { return read.await };
+        match tokio::time::timeout_at(due.into(), read).await {
             Ok(read) => read,
             Err(_) => Err(Error::explain(BODY_TOO_SLOW, "a passing body did not arrive in time").into_down()),
         }

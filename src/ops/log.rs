@@ -43,9 +43,16 @@ fn record_line(unix_ms: u64, record: &Record<'_>) -> Vec<u8> {
     out.push(b' ');
     out.extend_from_slice(record.target().as_bytes());
     out.extend_from_slice(b": ");
-    line::message(&mut out, &record.args().to_string());
+    let message = record.args().to_string();
+    line::message(&mut out, without_quotes(record.target(), &message));
     out.push(b'\n');
     out
+}
+
+/// Pingora quotes a head that it could not read, raw and whole, with whatever credentials are in it.
+fn without_quotes<'m>(target: &str, message: &'m str) -> &'m str {
+    let quote = if target.starts_with("pingora") { message.find(" buf: ") } else { None };
+    quote.and_then(|at| message.get(..at)).unwrap_or(message)
 }
 
 #[cfg(test)]
@@ -53,6 +60,15 @@ mod tests {
     use log::Level;
 
     use super::*;
+
+    #[test]
+    fn a_head_that_pingora_could_not_read_is_not_quoted() {
+        let message = "HTTP server fails to read from downstream: InvalidHTTPHeader context: buf: \"GET / HTTP/1.1\\r\\nauthorization: Bearer canary\"";
+        let record =
+            Record::builder().level(Level::Error).target("pingora_core::apps::http_app").args(format_args!("{message}")).build();
+        let line = String::from_utf8(record_line(0, &record)).unwrap();
+        assert!(line.contains("InvalidHTTPHeader") && !line.contains("canary") && !line.contains("authorization"), "{line}");
+    }
 
     #[test]
     fn a_line_has_time_level_target_and_message_and_stays_one_line() {

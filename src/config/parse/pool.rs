@@ -41,8 +41,8 @@ pub fn keys(
     let mut keys: Vec<(&str, Option<Secret>)> = Vec::new();
     for (nth, written) in several.iter().enumerate() {
         let entry = list.item(nth);
-        if written.id.is_empty() {
-            cx.fault(&entry.key("id"), "a key's id must not be empty");
+        if is_unfit(&written.id) {
+            cx.fault(&entry.key("id"), "a key's id must not be empty, nor hold control characters");
         }
         if let Some(first) = ids.insert(&written.id, nth) {
             let first = cx.path(&list.item(first).key("id"));
@@ -105,8 +105,8 @@ pub fn pool(
     let mut proxies = Vec::new();
     for (nth, written) in raw.proxies.iter().enumerate() {
         let entry = list.item(nth);
-        if written.id.is_empty() {
-            cx.fault(&entry.key("id"), "a proxy's id must not be empty");
+        if is_unfit(&written.id) {
+            cx.fault(&entry.key("id"), "a proxy's id must not be empty, nor hold control characters");
         }
         if let Some(first) = ids.insert(&written.id, nth) {
             let first = cx.path(&list.item(first).key("id"));
@@ -269,4 +269,9 @@ fn fingerprint(definition: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     definition.hash(&mut hasher);
     hasher.finish()
+}
+
+/// Ids stand in logs, labels and reports.
+fn is_unfit(id: &str) -> bool {
+    id.is_empty() || id.chars().any(char::is_control)
 }

@@ -10,11 +10,17 @@ use super::*;
 use crate::answers::{CHAT, RESPONSES};
 use crate::books;
 use crate::support::request::CLIENT_KEY;
-use crate::support::{Client, soon};
+use crate::support::{Client, Gateway, soon};
 
 /// What an error in a running stream looks like, by API.
 const ERRORS: [(&str, &str); 3] =
     [(MESSAGES, "event: error\ndata: {"), (CHAT, "data: {\"error\":{"), (RESPONSES, "event: response.failed\n")];
+
+fn access_line(gateway: &Gateway) -> Value {
+    let lines = gateway.log_lines();
+    let line = lines.iter().find(|line| line.starts_with(r#"{"opened_at""#)).expect("an access line");
+    serde_json::from_str(line).unwrap()
+}
 
 /// Must show of the issue: a stream that is longer than the limit ends in an error event, and what it used is in the ledger. One stream
 /// speaks, the other says nothing any more.
@@ -36,9 +42,7 @@ async fn a_stream_beyond_the_drain_limit_ends_in_an_error_of_its_dialect_and_is_
             assert!(!answer.text().contains("[DONE]") && !answer.text().contains("message_stop"), "{path}");
             assert_eq!(gateway.ended().await.code(), Some(0));
 
-            let lines = gateway.log_lines();
-            let line = lines.iter().find(|line| line.starts_with(r#"{"opened_at""#)).expect("an access line");
-            let line: Value = serde_json::from_str(line).unwrap();
+            let line = access_line(&gateway);
             assert_eq!((&line["end"], &line["refusal"]), (&json!("interrupted"), &json!("stopping")), "{line}");
             let entries = books::entries(&gateway).await;
             let [entry] = entries.as_slice() else { panic!("{entries:?}") };
@@ -66,6 +70,75 @@ async fn a_request_that_still_waits_at_the_limit_is_answered_with_503() {
     }
 }
 
+/// And while the client still sends: no upstream hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_half_sent_at_the_cut_is_answered_with_503_and_the_connection_closed() {
+    for (signal, h2) in [("TERM", false), ("TERM", true), ("INT", false), ("INT", true)] {
+        let (setup, main) = with_main().await;
+        let mut gateway = setup.grace_seconds(0).start().await;
+        let mut client = if h2 { gateway.h2c_client().await } else { gateway.client().await };
+        let (request, pieces) = Request::post_bytes(MESSAGES, "").live();
+        pieces.send(r#"{"model":"#.into()).await.unwrap();
+        let asking = tokio::spawn(async move {
+            let answer = client.send(request).await;
+            (client, answer)
+        });
+        gateway.until_metric("requests_in_flight", |open| open == 1).await;
+        gateway.signal(signal);
+        let (mut client, answer) = asking.await.unwrap();
+        let answer = answer.expect(503);
+        assert_eq!((answer.header("retry-after"), &answer.json()["error"]["type"]), ("1", &json!("overloaded_error")));
+        soon("the connection to be closed", client.closed()).await;
+        assert_eq!(gateway.ended().await.code(), Some(0), "{signal} {h2}");
+        assert_eq!(main.counts().requests, 0);
+        let line = access_line(&gateway);
+        assert_eq!((&line["end"], &line["refusal"]), (&json!("refused"), &json!("stopping")), "{line}");
+    }
+}
+
+/// What is no JSON passes through to the upstream of its host as it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passing_body_that_is_half_sent_at_the_cut_is_answered_with_503() {
+    const HOST: &str = "files.internal.example.com";
+    let (setup, main) = with_main().await;
+    let mut gateway = setup.set("/host_routes", json!([{ "host": HOST, "upstream": "main" }])).start().await;
+    main.push(Reply::hang());
+    let mut client = gateway.client().await;
+    let request = Request::post_bytes("/v1/files", "").without("content-type").header("content-type", "application/octet-stream");
+    let (request, pieces) = request.header("host", HOST).live();
+    pieces.send("the first piece".into()).await.unwrap();
+    let asking = tokio::spawn(async move { client.send(request).await });
+    soon("the request", main.wait_until(|counts| counts.connections == 1)).await;
+    gateway.signal("INT");
+    let answer = asking.await.unwrap().expect(503);
+    assert_eq!(answer.header("retry-after"), "1");
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    let line = access_line(&gateway);
+    assert_eq!((&line["end"], &line["refusal"]), (&json!("interrupted"), &json!("stopping")), "{line}");
+}
+
+/// A client that does not read its answer cannot be told. The request has its line and its entry all the same, and they agree.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_torn_off_by_the_end_has_its_access_line() {
+    let (setup, main) = with_main().await;
+    let mut gateway = setup.start().await;
+    main.push(Reply::endless());
+    let mut client = gateway.client().await;
+    let mut arriving = client.open(ask_messages(true)).await.unwrap();
+    arriving.until("data: ").await;
+    // Until the kernel takes no more for the client. Where that takes longer, the request is cut and not torn off: the line is the same.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    gateway.signal("INT");
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    let line = access_line(&gateway);
+    assert_eq!((&line["end"], &line["path"]), (&json!("interrupted"), &json!(MESSAGES)), "{line}");
+    let entries = books::entries(&gateway).await;
+    let [entry] = entries.as_slice() else { panic!("{entries:?}") };
+    for field in ["id", "end", "source", "output_tokens"] {
+        assert_eq!(entry[field], line[field], "{entry} {line}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_lets_what_is_open_end_and_takes_nothing_new() {
     let (setup, main) = with_main().await;
@@ -86,6 +159,8 @@ async fn sigterm_lets_what_is_open_end_and_takes_nothing_new() {
     // Whoever watches it can still do so: load balancers, scrapes, people.
     gateway.admin("/readyz").await.expect(503);
     gateway.admin("/livez").await.expect(200);
+    let told = gateway.command("status").await.expect(75).out;
+    assert!(told.contains(", draining, pid "), "{told}");
     assert_eq!(gateway.metric("requests_in_flight").await, 1);
 
     let answer = arriving.finish().await;
