@@ -66,6 +66,8 @@ impl Others {
             by_writer.entry(&segment.writer).or_default().push(segment);
         }
         self.finished.retain(|writer| by_writer.contains_key(&**writer));
+        // One that left nothing at all is no company any more.
+        self.followed.retain(|writer, _| by_writer.contains_key(&**writer));
         let mut unreadable = None;
         for (writer, theirs) in by_writer {
             if writer == self.own || self.finished.contains(writer) {
