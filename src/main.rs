@@ -7,5 +7,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    trollbridge::cli::main()
+    let code = trollbridge::cli::main();
+    trollbridge::ops::log::finish();
+    code
 }

@@ -15,7 +15,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::app::takeover::Beginning;
 use crate::ops::access_log::AccessLog;
-use crate::ops::pid_file;
+use crate::ops::{log as program_log, pid_file};
 
 /// What Pingora may take beyond its own limit.
 const SLACK: Duration = Duration::from_millis(500);
@@ -53,6 +53,7 @@ pub fn watch(
         }
         pid_file::remove_if_ours(&pid_file);
         access_log.close();
+        program_log::finish();
         std::process::exit(if beginning.failed().is_some() { CAN_NOT_BEGIN } else { 0 });
     };
     if let Err(error) = thread::Builder::new().name("last-resort".to_owned()).spawn(watching) {

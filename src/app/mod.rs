@@ -9,7 +9,7 @@ mod shared;
 mod signals;
 mod takeover;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,9 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let upgrade_sock = PathBuf::from(&conf.upgrade_sock);
     let heir = if upgrade { Some(Heir::announce(&upgrade_sock).map_err(Obstacle::of_hand_over)?) } else { None };
     preflight::check(&settings, upgrade)?;
+    if !upgrade {
+        preflight::nobody_has(Path::new(&conf.pid_file))?;
+    }
     let books = books::open(&settings, upgrade)?;
     program_log::announce(&settings);
     let (state_dir, retention) = (settings.state_dir.clone(), settings.ledger.retention);
@@ -113,6 +116,7 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     drop(keeper);
     pid_file::remove_if_ours(&pid_path);
     shared.access_log.close();
+    program_log::finish();
     match beginning.failed() {
         Some(why) => Err(Obstacle::TryAgain(why.clone())),
         None => Ok(()),

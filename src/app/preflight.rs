@@ -2,12 +2,14 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use crate::domain::settings::Settings;
-use crate::ops::clock;
 use crate::ops::handover::Failure;
 use crate::ops::store::StoreError;
 use crate::ops::tls::{Material, Unfit};
+use crate::ops::{clock, control, pid_file};
 
 /// Why the gateway does not start; says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,21 @@ pub fn check(settings: &Settings, takes_over: bool) -> Result<(), Obstacle> {
         }
     }
     Ok(())
+}
+
+/// Proves that no gateway runs by this pid file: at its end this one would take it away.
+///
+/// # Errors
+///
+/// One answers at the socket beside it.
+pub fn nobody_has(pid_file: &Path) -> Result<(), Obstacle> {
+    match (UnixStream::connect(control::path(pid_file)), pid_file::read(pid_file)) {
+        (Ok(_), Some(pid)) => Err(Obstacle::TryAgain(format!(
+            "{} is that of a gateway that runs (process {pid}). Stop it, choose another pid_file, or take its place with `trollbridge upgrade`.",
+            pid_file.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Reads the files that the settings name, and warns of those that will not be good for long.

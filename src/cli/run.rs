@@ -161,6 +161,8 @@ pub fn refuse(why: &str) -> u8 {
 }
 
 pub fn say(text: &str) {
+    // Behind the lines of the log that lead to it.
+    program_log::finish();
     // Without a standard error there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -13,6 +13,7 @@ use serde_yaml::{Mapping, Value};
 use crate::app;
 use crate::cli::CONF;
 use crate::config::fault::did_you_mean;
+use crate::config::file;
 use crate::ops::control;
 
 /// Keys of Pingora that are not taken, and why.
@@ -52,7 +53,7 @@ pub fn load(path: &Path, state_dir: &Path) -> Result<ServerConf, String> {
         return Ok(defaults(state_dir));
     }
     let of_file = |why: String| format!("{}: {why}", path.display());
-    let text = fs::read_to_string(path).map_err(|error| of_file(format!("the file can't be read: {error}")))?;
+    let text = file::read_text(path).map_err(|error| of_file(format!("the file can't be read: {error}")))?;
     parse(&text, state_dir).map_err(of_file)
 }
 

@@ -7,12 +7,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use http::Method;
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cli::run::{gave_up, refuse, say, start};
@@ -47,6 +49,12 @@ pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
         Err(missed) => return give_up(&missed),
     };
     let old = running.pid;
+    if let Some(owner) = another_user(old) {
+        return refuse(&format!(
+            "Process {old} belongs to user {owner}. What a process of this user writes into its state that one could not read: do it as \
+             that user, for example with sudo -u '#{owner}'."
+        ));
+    }
     let state = state_of(&running);
     if state == State::Draining {
         say(&format!("Process {old} drains and gives nothing away: start the gateway anew when it has ended."));
@@ -133,6 +141,12 @@ fn signal(pid: u32, signal: Signal) -> Result<(), String> {
     kill_process(pid, signal).map_err(|error| error.to_string())
 }
 
+/// Whose the running gateway is, where it is not this command's user.
+fn another_user(pid: u32) -> Option<u32> {
+    let owner = fs::metadata(format!("/proc/{pid}")).ok()?.uid();
+    (owner != rustix::process::geteuid().as_raw()).then_some(owner)
+}
+
 /// The unit of the running gateway, where this command is outside of it.
 fn unit_of_another(pid: u32) -> Option<String> {
     let unit = unit_of(&pid.to_string())?;
@@ -164,9 +178,18 @@ fn missing_vars(pid: u32) -> Vec<(OsString, OsString)> {
 /// Where the running gateway writes, so that its log goes on there. A journal's socket can't be opened again, but then this command
 /// has one of its own.
 fn output_of(pid: u32) -> Output {
-    let same = |nth: u8| match File::options().append(true).open(format!("/proc/{pid}/fd/{nth}")) {
-        Ok(file) if std::env::var_os("JOURNAL_STREAM").is_none() => file.into(),
+    let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let same = |nth: u8| match open_again(&format!("/proc/{pid}/fd/{nth}")) {
+        Ok(file) if !is_journal => file.into(),
         _ => Stdio::inherit(),
     };
     Output { stdout: same(1), stderr: same(2) }
+}
+
+/// A named pipe that nobody reads would keep a plain open waiting for ever.
+fn open_again(path: &str) -> std::io::Result<File> {
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().append(true).custom_flags(nonblocking).open(path)?;
+    fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(file)
 }

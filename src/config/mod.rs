@@ -8,6 +8,7 @@
 //! valid; nobody checks it again. Nothing is logged here, and no fault or warning holds a secret's text.
 
 pub mod fault;
+pub mod file;
 mod parse;
 mod raw;
 mod shape;
@@ -38,7 +39,7 @@ pub struct Loaded {
 ///
 /// All faults of the file; the settings that serve at the moment stay as they are.
 pub fn load_from_machine(path: &Path, registry: &Registry) -> Result<Loaded, Faults> {
-    load_known(path, &|name| std::env::var(name).ok(), &|path| std::fs::read_to_string(path), registry)
+    load_known(path, &|name| std::env::var(name).ok(), &file::read_text, registry)
 }
 
 /// Loads a file, with `variable` as the environment and `read` for the file itself and for those that it names.
@@ -57,7 +58,7 @@ pub fn load(
 /// Where a file keeps the state, as far as it can be told of one that is at fault elsewhere: for finding a gateway that runs.
 pub fn state_dir_of(path: &Path) -> PathBuf {
     let variable = |name: &str| std::env::var(name).ok();
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = file::read_text(path).unwrap_or_default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let root = source::parse(text, &variable, &mut Report::new("", text));
     let written = match root.as_ref().and_then(|root| root.member("state_dir")).map(|node| &node.value) {

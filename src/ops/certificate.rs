@@ -9,6 +9,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
+use crate::config::file;
 use crate::domain::client::date_time;
 
 const DAY_S: i64 = 24 * 3_600;
@@ -24,7 +25,9 @@ const SOON_DAYS: i64 = 14;
 pub fn read(cert: &Path, key: &Path, now_unix_s: u64) -> Result<(Arc<CertifiedKey>, Option<String>), String> {
     let of_cert = |why: String| format!("tls.cert {}: {why}", cert.display());
     let chain = read_chain(cert).map_err(of_cert)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|why| format!("tls.key {}: {why}", key.display()))?;
+    let unfit = |why: String| format!("tls.key {}: {why}", key.display());
+    let text = file::read(key).map_err(|why| unfit(why.to_string()))?;
+    let private = PrivateKeyDer::from_pem_slice(&text).map_err(|why| unfit(why.to_string()))?;
     // The first one is the listener's own. What follows may be out of date and still lead clients to an authority that they trust.
     let own = chain.first().ok_or_else(|| of_cert("no certificate in the file".to_owned()))?;
     let doubt = in_time(validity(own).map_err(of_cert)?, now_unix_s).map_err(of_cert)?.map(of_cert);
@@ -35,7 +38,8 @@ pub fn read(cert: &Path, key: &Path, now_unix_s: u64) -> Result<(Arc<CertifiedKe
 
 /// Reads all certificates of a PEM file; at least one.
 pub fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|why| why.to_string())?.collect();
+    let text = file::read(path).map_err(|why| why.to_string())?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let chain = chain.map_err(|why| why.to_string())?;
     if chain.is_empty() {
         return Err("no certificate in the file".to_owned());

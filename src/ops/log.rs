@@ -1,11 +1,18 @@
 //! The program's own log: one line per event on the standard error, apart from the access log.
 //!
+//! A reader that has stalled must not stop a gateway: lines go to a thread of their own, and what its queue can't take is dropped and
+//! counted.
+//!
 //! Secrets cannot get here: their type prints `*****`. Texts from outside cannot start a line of their own: control characters are
 //! escaped on the way out.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use env_logger::{Builder, Env};
+use env_logger::{Builder, Env, Target};
 use log::Record;
 
 use crate::domain::settings::Settings;
@@ -15,15 +22,75 @@ use crate::ops::{clock, line};
 /// moment too early. Failures of either are told by lines of ours.
 const NO_ERRORS: &str = "pingora_core::server::transfer_fd=off,pingora_core::connectors=off";
 
+/// Lines that wait for a slow reader.
+const MOST_WAITING: usize = 4_096;
+/// How long the end of the process waits for the last lines to be read.
+const LAST_LINES: Duration = Duration::from_millis(300);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
 /// Starts the log at the level that `RUST_LOG` says, else at `info`. Where a log was started already, that one stays.
 pub fn start() {
     start_at("info");
 }
 
+/// Lets the last lines go out, for as long as somebody reads them.
+pub fn finish() {
+    let until = Instant::now() + LAST_LINES;
+    while WAITING.load(Ordering::Acquire) > 0 && Instant::now() < until {
+        thread::park_timeout(LOOK_AGAIN);
+    }
+}
+
+/// Where the lines go; env_logger gives one at a time.
+struct Queue(SyncSender<Vec<u8>>);
+
+impl Queue {
+    fn begin() -> io::Result<Self> {
+        let (queue, lines) = sync_channel(MOST_WAITING);
+        thread::Builder::new().name("log".to_owned()).spawn(move || write_out(&lines, &mut io::stderr()))?;
+        Ok(Self(queue))
+    }
+}
+
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        WAITING.fetch_add(1, Ordering::AcqRel);
+        if self.0.try_send(line.to_owned()).is_err() {
+            WAITING.fetch_sub(1, Ordering::AcqRel);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes until the process ends. Whoever reads again is told what is missing.
+fn write_out(lines: &Receiver<Vec<u8>>, to: &mut impl Write) {
+    for line in lines {
+        // Without a standard error there is nobody to tell.
+        let _ = to.write_all(&line);
+        match DROPPED.swap(0, Ordering::Relaxed) {
+            0 => {}
+            dropped => {
+                let _ = writeln!(to, "{dropped} lines of the log were dropped, as nobody read them");
+            }
+        }
+        WAITING.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Starts the log at the level that `RUST_LOG` says, else at `level`.
 pub fn start_at(level: &str) {
+    let target = Queue::begin().map_or(Target::Stderr, |queue| Target::Pipe(Box::new(queue)));
     // Fails only where a logger is there already.
     let _ = Builder::from_env(Env::default().default_filter_or(format!("{level},{NO_ERRORS}")))
+        .target(target)
         .format(|out, record| out.write_all(&record_line(clock::now_unix_ms(), record)))
         .try_init();
 }
@@ -60,6 +127,19 @@ mod tests {
     use log::Level;
 
     use super::*;
+
+    #[test]
+    fn a_reader_that_has_stalled_stops_nobody_and_is_told_what_it_missed() {
+        let (queue, lines) = sync_channel(2);
+        let mut queue = Queue(queue);
+        for nth in 0..5 {
+            assert!(queue.write_all(format!("{nth}\n").as_bytes()).is_ok());
+        }
+        drop(queue);
+        let mut read = Vec::new();
+        write_out(&lines, &mut read);
+        assert_eq!(String::from_utf8(read).unwrap(), "0\n3 lines of the log were dropped, as nobody read them\n1\n");
+    }
 
     #[test]
     fn a_head_that_pingora_could_not_read_is_not_quoted() {

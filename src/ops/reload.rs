@@ -104,10 +104,6 @@ impl Reloader {
 
     fn swap(&self, path: &Path) -> Result<Reloaded, Refused> {
         let file = path.display().to_string();
-        // A pipe would never end, and block every reload after this one.
-        if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-            return Err(Refused::because(file, "it is no regular file, and nothing else is read while the gateway serves"));
-        }
         let config::Loaded { settings, mut warnings, .. } = config::load_from_machine(path, &self.registry)?;
         let fault = |(path, message)| Fault { file: file.clone(), line: None, column: None, path, message };
         let read = Material::read(&settings, clock::now_unix_ms() / 1000);
@@ -216,11 +212,8 @@ impl Reloaded {
 
 impl Refused {
     fn without_file() -> Self {
-        Self::because("reload".to_owned(), "these settings came from no file, so nothing can be read again")
-    }
-
-    fn because(file: String, message: &str) -> Self {
-        let fault = Fault { file, line: None, column: None, path: String::new(), message: message.to_owned() };
+        let message = "these settings came from no file, so nothing can be read again".to_owned();
+        let fault = Fault { file: "reload".to_owned(), line: None, column: None, path: String::new(), message };
         Self { faults: vec![fault], warnings: Vec::new() }
     }
 }
