@@ -4,7 +4,6 @@
 //! effect. What the file leaves out takes our defaults, the same as without a file. Pingora's own for the pid file and the upgrade socket
 //! are in a directory that everybody can write; ours are in the state directory.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use pingora_core::server::configuration::ServerConf;
@@ -134,6 +133,8 @@ fn unknown(key: &Value, known: &Mapping) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn parse(text: &str) -> Result<ServerConf, String> {

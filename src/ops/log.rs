@@ -144,9 +144,15 @@ mod tests {
     #[test]
     fn a_head_that_pingora_could_not_read_is_not_quoted() {
         let message = "HTTP server fails to read from downstream: InvalidHTTPHeader context: buf: \"GET / HTTP/1.1\\r\\nauthorization: Bearer canary\"";
-        let record =
-            Record::builder().level(Level::Error).target("pingora_core::apps::http_app").args(format_args!("{message}")).build();
-        let line = String::from_utf8(record_line(0, &record)).unwrap();
+        let line = record_line(
+            0,
+            &Record::builder()
+                .level(Level::Error)
+                .target("pingora_core::apps::http_app")
+                .args(format_args!("{message}"))
+                .build(),
+        );
+        let line = String::from_utf8(line).unwrap();
         assert!(line.contains("InvalidHTTPHeader") && !line.contains("canary") && !line.contains("authorization"), "{line}");
     }
 
