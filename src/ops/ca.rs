@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use pingora_core::protocols::tls::CaType;
 
-use crate::config::file;
 use crate::domain::settings::Settings;
 
 /// By file.
@@ -40,7 +39,7 @@ pub fn read(path: &Path) -> Result<Arc<CaType>, String> {
 /// Reads one file of authorities; says what is wrong with it.
 #[cfg(not(feature = "rustls"))]
 pub fn read(path: &Path) -> Result<Arc<CaType>, String> {
-    let pem = file::read(path).map_err(|error| error.to_string())?;
+    let pem = crate::config::file::read(path).map_err(|error| error.to_string())?;
     let certificates = pingora_core::tls::x509::X509::stack_from_pem(&pem).map_err(|error| error.to_string())?;
     if certificates.is_empty() {
         return Err("no certificate in the file".to_owned());
