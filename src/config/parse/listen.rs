@@ -7,6 +7,10 @@ use crate::config::raw::{AuthMode, Config};
 use crate::config::source::At;
 use crate::domain::settings::{Admin, Auth, Listener, TlsFiles};
 
+/// As many sockets fit into the one message in which Pingora hands them over at an upgrade (`server/transfer_fd`, `MAX_FDS`), and their
+/// addresses into its 2048 bytes.
+const MOST_SOCKETS: usize = 32;
+
 /// The listeners in the file's order, each address once.
 pub fn listeners(raw: &Config, cx: &mut Context<'_, '_>) -> Vec<Listener> {
     let list = At::Root.key("listen");
@@ -46,6 +50,15 @@ pub fn admin(raw: &Config, listeners: &[Listener], cx: &mut Context<'_, '_>) -> 
         && listeners.iter().any(|listener| listener.addr == addr)
     {
         cx.fault(&at, format!("{addr} is already taken by a listener for clients"));
+    }
+    let sockets = raw.listen.len() + usize::from(raw.admin.addr.is_some());
+    if sockets > MOST_SOCKETS {
+        let with = if raw.admin.addr.is_some() { " with admin.addr" } else { "" };
+        let message = format!(
+            "makes {sockets} listening sockets{with}, and an upgrade can hand over {MOST_SOCKETS}; 0.0.0.0 and [::] listen on \
+             every address of the machine"
+        );
+        cx.fault(&At::Root.key("listen"), message);
     }
     let token = cx.secret(&admin.key("token"), raw.admin.token.as_ref());
     Admin { addr, token }

@@ -187,6 +187,19 @@ fn no_authentication_means_loopback_only() {
     }
 }
 
+/// Pingora's message takes no more, and without this every upgrade would fail.
+#[test]
+fn more_sockets_than_an_upgrade_can_hand_over_are_refused() {
+    let text = |count: u16, admin: &str| {
+        let listen: Vec<_> = (1..=count).map(|port| format!(r#"{{"addr": "127.0.0.1:{port}"}}"#)).collect();
+        format!(r#"{{"models": [], "admin": {admin}, "listen": [{}]}}"#, listen.join(","))
+    };
+    let fault = "config.json:1:39: listen: makes 33 listening sockets with admin.addr, and an upgrade can hand over 32; ";
+    assert!(faults(&text(32, "{}")).starts_with(fault), "{}", faults(&text(32, "{}")));
+    assert!(Machine::default().load(&text(31, "{}")).is_ok());
+    assert!(Machine::default().load(&text(32, r#"{"addr": null}"#)).is_ok());
+}
+
 #[test]
 fn a_tls_listener_needs_files_that_are_there_and_hold_pem() {
     let text = r#"{"models": [], "listen": [{"addr": "127.0.0.1:1", "tls": {"cert": "c.pem", "key": "k.pem"}}]}"#;
