@@ -16,7 +16,7 @@ use crate::config::fault::did_you_mean;
 use crate::ops::control;
 
 /// Keys of Pingora that are not taken, and why.
-const REFUSED: [(&str, &str); 16] = [
+const REFUSED: [(&str, &str); 17] = [
     ("max_retries", "the gateway sets it; how often a request is tried is `retry.max_attempts` in config.json"),
     ("upstream_debug_ssl_keylog", "it would write the keys of upstream connections to a file"),
     ("downstream_tls_offload_threadpools", OFFLOAD),
@@ -26,6 +26,7 @@ const REFUSED: [(&str, &str); 16] = [
     ("runtime_metrics_poll_time_histogram_scale", UNSTABLE),
     ("runtime_metrics_poll_time_histogram_resolution_micros", UNSTABLE),
     ("runtime_metrics_poll_time_histogram_buckets", UNSTABLE),
+    ("upgrade_sock_connect_accept_max_retries", UNREAD),
     ("s2n_config_cache_size", "this gateway's TLS is not s2n"),
     ("user", STAYS),
     ("group", STAYS),
@@ -35,6 +36,8 @@ const REFUSED: [(&str, &str); 16] = [
     ("daemon_notify_timeout_seconds", WAITS),
 ];
 const OFFLOAD: &str = "it has no effect: the listeners' handshakes run on the threads that serve";
+const UNREAD: &str =
+    "it has no effect: this version of Pingora does not read it, and the two processes of an upgrade wait for each other";
 const STAYS: &str = "the gateway stays who started it: say it by the unit's User= and Group=, or start it by `setpriv`";
 const WAITS: &str = "`run -d` returns once the gateway serves, or says why it does not";
 const UNSTABLE: &str = "it has no effect: it needs a build with --cfg tokio_unstable";
@@ -232,6 +235,7 @@ mod tests {
             ("max_retries: 3\n", "`retry.max_attempts` in config.json"),
             ("runtime_metrics_poll_time_histogram: true\n", "tokio_unstable"),
             ("downstream_tls_offload_threadpools: 1\n", "no effect"),
+            ("upgrade_sock_connect_accept_max_retries: 9\n", "no effect"),
         ] {
             let why = parse(text).unwrap_err();
             assert!(why.contains(part), "{text:?}: {why}");
