@@ -28,6 +28,7 @@ ENV STATE_DIRECTORY=/var/lib/trollbridge
 VOLUME ["/var/lib/trollbridge"]
 EXPOSE 8080
 STOPSIGNAL SIGTERM
+# Ends with 75, which is unhealthy, where the gateway is not ready: while it starts, drains, or its ledger can't be written.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
     CMD ["/usr/bin/trollbridge", "status", "--conf", "/etc/trollbridge/pingora.yaml", "--config", "/etc/trollbridge/config.json"]
 ENTRYPOINT ["/usr/bin/trollbridge"]

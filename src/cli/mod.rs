@@ -76,7 +76,7 @@ enum Command {
     Reload(running::RunningArgs),
     /// Replace the running gateway by this program and its configuration, without losing a connection
     Upgrade(running::RunningArgs),
-    /// Say how the running gateway is
+    /// Say how the running gateway is (exit 75 where it is not ready for requests, or none runs)
     Status {
         #[command(flatten)]
         running: running::RunningArgs,

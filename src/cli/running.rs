@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::cli::{CONF, CONFIG, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, server_conf};
 use crate::config;
 use crate::ops::control::client::{Answer, AskError, ask};
+use crate::ops::health::Ready;
 use crate::ops::{control, pid_file};
 
 /// A reload reads files, and may wait for another one's end.
@@ -78,7 +79,7 @@ impl Running {
     }
 }
 
-/// Prints the state of the running gateway; returns the exit code.
+/// Prints the state of the running gateway; returns the exit code: 0 from one that is ready, 75 from one that is not.
 pub fn status(args: &RunningArgs, json: bool, render: fn(&Value) -> String, out: &mut dyn Write) -> u8 {
     let answer = match args.find().and_then(|running| running.ask(Method::GET, "/status.json")) {
         Ok(answer) => answer,
@@ -91,7 +92,8 @@ pub fn status(args: &RunningArgs, json: bool, render: fn(&Value) -> String, out:
     let text = if json { format!("{document:#}\n") } else { render(&document) };
     // A reader that left early has seen what it wanted.
     let _ = out.write_all(text.as_bytes());
-    EX_OK
+    let is_ready = document.get("state").and_then(Value::as_str) == Some(Ready::Yes.label());
+    if is_ready { EX_OK } else { EX_TEMPFAIL }
 }
 
 /// An answer that no gateway of this version gives.

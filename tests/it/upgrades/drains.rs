@@ -156,6 +156,8 @@ async fn sigterm_lets_what_is_open_end_and_takes_nothing_new() {
     // Whoever watches it can still do so: load balancers, scrapes, people.
     gateway.admin("/readyz").await.expect(503);
     gateway.admin("/livez").await.expect(200);
+    let told = gateway.command("status").await.expect(75).out;
+    assert!(told.contains(", draining, pid "), "{told}");
     assert_eq!(gateway.metric("requests_in_flight").await, 1);
 
     let answer = arriving.finish().await;
