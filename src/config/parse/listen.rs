@@ -53,8 +53,9 @@ pub fn admin(raw: &Config, listeners: &[Listener], cx: &mut Context<'_, '_>) -> 
     }
     let sockets = raw.listen.len() + usize::from(raw.admin.addr.is_some());
     if sockets > MOST_SOCKETS {
+        let with = if raw.admin.addr.is_some() { " with admin.addr" } else { "" };
         let message = format!(
-            "makes {sockets} listening sockets with admin.addr, and an upgrade can hand over {MOST_SOCKETS}; 0.0.0.0 and [::] listen on \
+            "makes {sockets} listening sockets{with}, and an upgrade can hand over {MOST_SOCKETS}; 0.0.0.0 and [::] listen on \
              every address of the machine"
         );
         cx.fault(&At::Root.key("listen"), message);

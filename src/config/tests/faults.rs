@@ -194,7 +194,7 @@ fn more_sockets_than_an_upgrade_can_hand_over_are_refused() {
         let listen: Vec<_> = (1..=count).map(|port| format!(r#"{{"addr": "127.0.0.1:{port}"}}"#)).collect();
         format!(r#"{{"models": [], "admin": {admin}, "listen": [{}]}}"#, listen.join(","))
     };
-    let fault = "config.json:1:40: listen: makes 33 listening sockets with admin.addr, and an upgrade can hand over 32; ";
+    let fault = "config.json:1:39: listen: makes 33 listening sockets with admin.addr, and an upgrade can hand over 32; ";
     assert!(faults(&text(32, "{}")).starts_with(fault), "{}", faults(&text(32, "{}")));
     assert!(Machine::default().load(&text(31, "{}")).is_ok());
     assert!(Machine::default().load(&text(32, r#"{"addr": null}"#)).is_ok());
