@@ -66,7 +66,7 @@ fn g3_a_process_that_never_served_leaves_a_segment_that_disturbs_nobody() {
     assert_eq!((recovery, files(&state).len()), (Recovery::default(), 4));
     let store = Store::open(state.path()).unwrap();
     assert_eq!(ledger.fold(&store).unwrap(), Folded { entries: 1, ..Folded::default() });
-    let (marks, totals) = store.with(|conn| usage::snapshot(conn)).unwrap();
+    let (marks, totals) = store.with(usage::snapshot).unwrap();
     let verdict = verify::verify(ledger.directory(), Some((&marks, totals))).unwrap();
     assert_eq!((verdict.segments, verdict.missing, verdict.closes, verdict.findings), (4, 0, 1, vec![]));
     // The one that is written to stays.
