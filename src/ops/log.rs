@@ -146,11 +146,7 @@ mod tests {
         let message = "HTTP server fails to read from downstream: InvalidHTTPHeader context: buf: \"GET / HTTP/1.1\\r\\nauthorization: Bearer canary\"";
         let line = record_line(
             0,
-            &Record::builder()
-                .level(Level::Error)
-                .target("pingora_core::apps::http_app")
-                .args(format_args!("{message}"))
-                .build(),
+            &Record::builder().level(Level::Error).target("pingora_core::apps::http_app").args(format_args!("{message}")).build(),
         );
         let line = String::from_utf8(line).unwrap();
         assert!(line.contains("InvalidHTTPHeader") && !line.contains("canary") && !line.contains("authorization"), "{line}");
