@@ -18,9 +18,9 @@ use log::Record;
 use crate::domain::settings::Settings;
 use crate::ops::{clock, line};
 
-/// What Pingora says as an error and is none: each look for the old process at an upgrade, each kept connection that was asked for a
-/// moment too early. Failures of either are told by lines of ours.
-const NO_ERRORS: &str = "pingora_core::server::transfer_fd=off,pingora_core::connectors=off";
+/// Of Pingora its warnings, and not what it says as an error and is none: each look for the old process at an upgrade, each kept
+/// connection that was asked for a moment too early. Failures of either are told by lines of ours.
+const OF_PINGORA: &str = "pingora_core=warn,pingora_core::server::transfer_fd=off,pingora_core::connectors=off";
 
 /// Lines that wait for a slow reader.
 const MOST_WAITING: usize = 4_096;
@@ -89,7 +89,7 @@ fn write_out(lines: &Receiver<Vec<u8>>, to: &mut impl Write) {
 pub fn start_at(level: &str) {
     let target = Queue::begin().map_or(Target::Stderr, |queue| Target::Pipe(Box::new(queue)));
     // Fails only where a logger is there already.
-    let _ = Builder::from_env(Env::default().default_filter_or(format!("{level},{NO_ERRORS}")))
+    let _ = Builder::from_env(Env::default().default_filter_or(format!("{level},{OF_PINGORA}")))
         .target(target)
         .format(|out, record| out.write_all(&record_line(clock::now_unix_ms(), record)))
         .try_init();
