@@ -76,8 +76,15 @@ impl Stop {
 /// What a request is told that nobody can carry.
 fn beforehand(upstream: &Upstream, out: Out) -> Refusal {
     let Out::Until(back_at) = out else { return Refusal::KeyRefused { status: 401 } };
-    let wait = Duration::from_secs(whole_seconds(clock::now(), back_at));
+    let now = clock::now();
+    let wait = Duration::from_secs(whole_seconds(now, back_at));
+    let rests_for = |cause| {
+        let mut states = upstream.credentials.iter().map(|credential| credential.standing.state(now));
+        states.any(|state| matches!(state, KeyState::Cooling { cause: found, .. } if found == cause))
+    };
     match upstream.hides_limits {
+        // Our money, and no limit that a client could keep (O4).
+        false if rests_for(Cause::Exhausted) && !rests_for(Cause::RateLimited) => Refusal::KeyRefused { status: 402 },
         true => Refusal::PoolOut { upstream: upstream.name.to_string(), wait },
         // As the last key's own answer was (O5).
         false => Refusal::UpstreamStatus { status: 429, message: None, retry_after: Some(wait) },

@@ -6,7 +6,7 @@ use serde_json::json;
 use trollbridge::provider_mock::{Mock, Reply};
 
 use crate::support::request::CLIENT_KEY;
-use crate::support::setup::TROLL_MODEL;
+use crate::support::setup::{MAIN_MODEL, TROLL_MODEL};
 use crate::support::{Gateway, Request, Setup};
 
 async fn two_keys() -> (Gateway, Mock) {
@@ -52,4 +52,23 @@ async fn a_request_that_breaks_late_is_not_sent_again() {
     troll.push(Reply::close().delayed(Duration::from_millis(1500)));
     gateway.send(Request::post("/v1/messages", &body())).await.expect(502);
     assert_eq!(troll.counts().requests, 2);
+}
+
+/// O4: an account of ours without money is nothing that a client could wait for, not even an hour.
+#[tokio::test(flavor = "multi_thread")]
+async fn o4_keys_without_money_are_a_502_beforehand_too() {
+    let main = Mock::http().await.unwrap();
+    let setup = Setup::new()
+        .set("/upstreams/main/base_url", json!(main.base_url()))
+        .secret_env("FIRST", "main-first-key-0001")
+        .secret_env("SECOND", "main-second-key-0002")
+        .set("/upstreams/main/keys", json!([{ "id": "k1", "key": "${FIRST}" }, { "id": "k2", "key": "${SECOND}" }]));
+    let gateway = setup.start().await;
+    main.always(Reply::status(402));
+    let body = json!({ "model": MAIN_MODEL, "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
+    for asked in [2, 2] {
+        let answer = gateway.send(Request::post("/v1/messages", &body)).await.expect(502);
+        assert_eq!(answer.json()["error"]["type"], "api_error");
+        assert_eq!(main.counts().requests, asked, "the second request is refused before anybody is asked");
+    }
 }
