@@ -49,22 +49,21 @@ pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
         Err(missed) => return give_up(&missed),
     };
     let old = running.pid;
+    if let Some(unit) = unit_of_another(old) {
+        return refuse(&format!(
+            "The running gateway (process {old}) belongs to the systemd unit {unit}, and a process that is started here would not. Use: \
+             systemctl reload {unit}"
+        ));
+    }
     if let Some(owner) = another_user(old) {
         return refuse(&format!(
             "Process {old} belongs to user {owner}. What a process of this user writes into its state that one could not read: do it as \
              that user, for example with sudo -u '#{owner}'."
         ));
     }
-    let state = state_of(&running);
-    if state == State::Draining {
+    if state_of(&running) == State::Draining {
         say(&format!("Process {old} drains and gives nothing away: start the gateway anew when it has ended."));
         return EX_TEMPFAIL;
-    }
-    if let Some(unit) = unit_of_another(old) {
-        return refuse(&format!(
-            "The running gateway (process {old}) belongs to the systemd unit {unit}, and a process that is started here would not. Use: \
-             systemctl reload {unit}"
-        ));
     }
     let (conf_path, config_path) = (args.conf.clone(), args.config.clone());
     let args = RunArgs { conf: conf_path, config: config_path, upgrade: true, daemon: false, test: false, reports: false };
