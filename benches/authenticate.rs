@@ -12,8 +12,8 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use trollbridge::domain::billing::NanoUsd;
 use trollbridge::domain::client::{Client, ClientKey, ClientName, Models};
 use trollbridge::domain::credit::Account;
-use trollbridge::ops::clients::Directory;
-use trollbridge::ops::store::{Store, clients as rows};
+use trollbridge::ops::books::clients::Directory;
+use trollbridge::ops::books::store::{Store, clients as rows};
 
 fn key(nth: u64) -> ClientKey {
     let mut random = [7; 32];

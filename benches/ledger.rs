@@ -13,7 +13,7 @@ use trollbridge::domain::billing::{Decimal, NanoUsd};
 use trollbridge::domain::ledger::{Close, Dispatch, End, Open, read, seal, write_close, write_open};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Source, Usage};
-use trollbridge::ops::ledger::Ledger;
+use trollbridge::ops::books::ledger::Ledger;
 
 const NOW: u64 = 1_767_225_600_000;
 

@@ -13,7 +13,7 @@ use trollbridge::domain::billing::NanoUsd;
 use trollbridge::domain::ledger::End;
 use trollbridge::domain::route::table::NamePattern;
 use trollbridge::domain::usage::{Source, Usage};
-use trollbridge::ops::counters::{Counters, Phase, Went};
+use trollbridge::ops::watch::counters::{Counters, Phase, Went};
 
 fn count(counters: &Arc<Counters>, upstream: &str, model: &Option<NamePattern>) {
     let request = counters.enter();

@@ -8,6 +8,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let code = trollbridge::cli::main();
-    trollbridge::ops::log::finish();
+    trollbridge::ops::watch::log::finish();
     code
 }

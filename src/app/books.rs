@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::app::Obstacle;
 use crate::domain::settings::Settings;
-use crate::ops::clients::Directory;
-use crate::ops::clock;
-use crate::ops::ledger::fold::FoldError;
-use crate::ops::ledger::keep::{Keeper, keep as keep_folding};
-use crate::ops::ledger::{Ledger, StartError};
-use crate::ops::store::{Store, usage};
+use crate::ops::books::clients::Directory;
+use crate::ops::books::ledger::fold::FoldError;
+use crate::ops::books::ledger::keep::{Keeper, keep as keep_folding};
+use crate::ops::books::ledger::{Ledger, StartError};
+use crate::ops::books::store::{Store, usage};
+use crate::ops::host::clock;
 
 /// The books at the start.
 pub struct Books {

@@ -14,8 +14,9 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::app::takeover::Beginning;
-use crate::ops::access_log::AccessLog;
-use crate::ops::{log as program_log, pid_file};
+use crate::ops::host::pid_file;
+use crate::ops::watch::access_log::AccessLog;
+use crate::ops::watch::log as program_log;
 
 /// What Pingora may take beyond its own limit.
 const SLACK: Duration = Duration::from_millis(500);

@@ -18,10 +18,11 @@ use pingora_core::server::{RunArgs, Server};
 
 use crate::domain::settings::Settings;
 use crate::domain::upstream::registry::Registry;
-use crate::ops::child::{Parent, Stage};
-use crate::ops::handover::Heir;
-use crate::ops::reload::Elsewhere;
-use crate::ops::{log as program_log, pid_file};
+use crate::ops::admin::reload::Elsewhere;
+use crate::ops::host::child::{Parent, Stage};
+use crate::ops::host::handover::Heir;
+use crate::ops::host::pid_file;
+use crate::ops::watch::log as program_log;
 
 pub use preflight::{Obstacle, check as preflight, look_at_files};
 use services::Origin;

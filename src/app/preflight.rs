@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use crate::domain::settings::Settings;
-use crate::ops::handover::Failure;
-use crate::ops::store::StoreError;
-use crate::ops::tls::{Material, Unfit};
-use crate::ops::{clock, control, pid_file};
+use crate::ops::admin::control;
+use crate::ops::books::store::StoreError;
+use crate::ops::host::handover::Failure;
+use crate::ops::host::tls::{Material, Unfit};
+use crate::ops::host::{clock, pid_file};
 
 /// Why the gateway does not start; says what to do.
 #[derive(Debug, thiserror::Error)]

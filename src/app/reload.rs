@@ -9,8 +9,8 @@ use pingora_core::services::background::BackgroundService;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
 
-use crate::ops::reload::Reloader;
-use crate::ops::signals;
+use crate::ops::admin::reload::Reloader;
+use crate::ops::host::signals;
 
 /// Waits for SIGHUP.
 pub struct OnHangup {

@@ -20,8 +20,8 @@ use crate::edge::admin::Admin;
 use crate::edge::checks::HealthChecks;
 use crate::edge::stoppable::{Sockets, Stoppable};
 use crate::edge::{Gateway, listen};
-use crate::ops::child::Parent;
-use crate::ops::handover::Heir;
+use crate::ops::host::child::Parent;
+use crate::ops::host::handover::Heir;
 
 /// Where the process comes from, and who is to hear that it serves.
 pub struct Origin {

@@ -26,11 +26,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::app::takeover::Beginning;
 use crate::domain::upstream::registry::Registry;
 use crate::edge::stoppable::Sockets;
-use crate::ops::clock;
-use crate::ops::drain::{Drain, PARTING};
-use crate::ops::handover::{self, Failure, Taken, Will};
-use crate::ops::health::Readiness;
-use crate::ops::ledger::Ledger;
+use crate::ops::books::ledger::Ledger;
+use crate::ops::host::clock;
+use crate::ops::host::drain::{Drain, PARTING};
+use crate::ops::host::handover::{self, Failure, Taken, Will};
+use crate::ops::watch::health::Readiness;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// For the last bytes of HTTP/2 connections, which are written behind a request's end.

@@ -14,12 +14,13 @@ use tokio::sync::Notify;
 
 use crate::app::preflight;
 use crate::domain::upstream::registry::Registry;
-use crate::ops::child::{Parent, Stage};
-use crate::ops::handover::{Awaiting, Heir};
-use crate::ops::health::Readiness;
-use crate::ops::pages::Pages;
-use crate::ops::pid_file::Prepared;
-use crate::ops::{clock, control, pid_file};
+use crate::ops::admin::control;
+use crate::ops::admin::pages::Pages;
+use crate::ops::host::child::{Parent, Stage};
+use crate::ops::host::handover::{Awaiting, Heir};
+use crate::ops::host::pid_file::Prepared;
+use crate::ops::host::{clock, pid_file};
+use crate::ops::watch::health::Readiness;
 
 /// What the two steps share.
 #[derive(Default)]

@@ -9,10 +9,10 @@ use crate::cli::state::StateArgs;
 use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE};
 use crate::domain::billing::signed_usd;
 use crate::domain::client::{Client, date_time};
-use crate::ops::clients::operations::{self, NewClient, OperationError};
-use crate::ops::ledger::directory;
-use crate::ops::ledger::fold::{FoldError, fold_once};
-use crate::ops::store::{Store, StoreError, clients as rows, usage};
+use crate::ops::books::clients::operations::{self, NewClient, OperationError};
+use crate::ops::books::ledger::directory;
+use crate::ops::books::ledger::fold::{FoldError, fold_once};
+use crate::ops::books::store::{Store, StoreError, clients as rows, usage};
 
 #[derive(Args)]
 pub struct ClientArgs {

@@ -14,7 +14,7 @@ use crate::app::{self, Obstacle, Plan};
 use crate::cli::{EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, run};
 use crate::config;
 use crate::domain::upstream::registry::Registry;
-use crate::ops::log as program_log;
+use crate::ops::watch::log as program_log;
 use crate::provider_mock::{Mock, Options};
 
 /// The client key of the demo; it opens nothing but the scripted provider.

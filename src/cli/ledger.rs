@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use crate::cli::state::StateArgs;
 use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, span};
 use crate::domain::ledger::write_entry;
-use crate::ops::clock;
-use crate::ops::ledger::directory;
-use crate::ops::ledger::export::{self, Missed};
-use crate::ops::ledger::verify::{self, Verdict};
-use crate::ops::store::{Store, StoreError, usage};
+use crate::ops::books::ledger::directory;
+use crate::ops::books::ledger::export::{self, Missed};
+use crate::ops::books::ledger::verify::{self, Verdict};
+use crate::ops::books::store::{Store, StoreError, usage};
+use crate::ops::host::clock;
 
 #[derive(clap::Args)]
 pub struct Args {

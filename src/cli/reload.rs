@@ -6,7 +6,7 @@ use http::Method;
 
 use crate::cli::running::{RELOADS_WITHIN, RunningArgs, give_up, unexpected};
 use crate::cli::{EX_OK, EX_USAGE};
-use crate::ops::reload::{Refused, Reloaded};
+use crate::ops::admin::reload::{Refused, Reloaded};
 
 /// Waits for the outcome; returns the exit code.
 pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {

@@ -13,8 +13,8 @@ use crate::app::{self, Obstacle, Plan};
 use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, RunArgs, check, server_conf};
 use crate::config;
 use crate::domain::upstream::registry::Registry;
-use crate::ops::child::{Child, Missed, Output, Parent, Stage};
-use crate::ops::log as program_log;
+use crate::ops::host::child::{Child, Missed, Output, Parent, Stage};
+use crate::ops::watch::log as program_log;
 
 /// How long a start may take. A ledger of millions of entries that were never summed up is read first.
 const MOST_START: Duration = Duration::from_secs(600);

@@ -11,9 +11,10 @@ use serde_json::Value;
 
 use crate::cli::{CONF, CONFIG, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, server_conf};
 use crate::config;
-use crate::ops::control::client::{Answer, AskError, ask};
-use crate::ops::health::Ready;
-use crate::ops::{control, pid_file};
+use crate::ops::admin::control;
+use crate::ops::admin::control::client::{Answer, AskError, ask};
+use crate::ops::host::pid_file;
+use crate::ops::watch::health::Ready;
 
 /// A reload reads files, and may wait for another one's end.
 pub const RELOADS_WITHIN: Duration = Duration::from_secs(60);

@@ -13,7 +13,7 @@ use crate::app;
 use crate::cli::CONF;
 use crate::config::fault::did_you_mean;
 use crate::config::file;
-use crate::ops::control;
+use crate::ops::admin::control;
 
 /// Keys of Pingora that are not taken, and why.
 const REFUSED: [(&str, &str); 17] = [

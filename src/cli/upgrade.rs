@@ -22,8 +22,9 @@ use crate::cli::running::{ANSWERS_WITHIN, Running, RunningArgs, give_up};
 use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, RunArgs, server_conf};
 use crate::config;
 use crate::domain::upstream::registry::Registry;
-use crate::ops::child::{Output, Stage};
-use crate::ops::{handover, log as program_log, pid_file};
+use crate::ops::host::child::{Output, Stage};
+use crate::ops::host::{handover, pid_file};
+use crate::ops::watch::log as program_log;
 
 /// Reading the configuration and the books of the new process.
 const MOST_START: Duration = Duration::from_secs(600);

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use crate::cli::state::StateArgs;
 use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, span};
 use crate::domain::ledger::{Sums, time};
-use crate::ops::ledger::{directory, fold};
-use crate::ops::store::usage::{self as rows, By, MS_PER_HOUR};
-use crate::ops::store::{Store, StoreError};
-use crate::ops::{clock, line};
+use crate::ops::books::ledger::{directory, fold};
+use crate::ops::books::store::usage::{self as rows, By, MS_PER_HOUR};
+use crate::ops::books::store::{Store, StoreError};
+use crate::ops::host::clock;
+use crate::ops::watch::line;
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -22,7 +22,7 @@
 //! # Two processes
 //!
 //! During an upgrade both reserve. While another process writes, a reservation is made in turns: this process reads what the other one
-//! has written, reserves, and writes its open, and only then the other one may (`ops::ledger::company`). So the two together never reserve
+//! has written, reserves, and writes its open, and only then the other one may (`ops::books::ledger::company`). So the two together never reserve
 //! more than there is, and a balance falls below zero only as it does with one. Where a process is stopped in the middle of its turn the
 //! other one does not wait for it: what the stopped one has reserved in that moment comes on top. A close that is not read yet, or that a
 //! full disk keeps in memory, leaves its reservation held: too little is free then, never too much.

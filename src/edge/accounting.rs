@@ -15,8 +15,8 @@ use crate::domain::credit::Reservation;
 use crate::domain::ledger::{Close, Dispatch, End, Open};
 use crate::edge::context::{Arrival, Booked, Context, Routed};
 use crate::edge::gateway::Gateway;
-use crate::ops::clock;
-use crate::ops::ledger::{Closed, Ticket};
+use crate::ops::books::ledger::{Closed, Ticket};
+use crate::ops::host::clock;
 
 /// What is to be closed.
 pub struct OpenBooks {
@@ -46,7 +46,7 @@ pub fn open(gateway: &Gateway, ctx: &mut Context) -> Result<(), Refusal> {
         dispatch: dispatch(ctx, arrival, routed, client_key.as_deref()),
         reservation: reservation.as_ref().map(Reservation::amount).unwrap_or_default(),
     };
-    let unwritable = |error: crate::ops::ledger::Unwritable| Refusal::LedgerUnwritable { detail: error.to_string() };
+    let unwritable = |error: crate::ops::books::ledger::Unwritable| Refusal::LedgerUnwritable { detail: error.to_string() };
     let ticket = gateway.ledger.open(&open).map_err(unwritable)?;
     ctx.books = Some(Box::new(OpenBooks { ticket, reservation }));
     Ok(())

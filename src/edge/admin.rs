@@ -1,4 +1,4 @@
-//! The admin listener: binds the pages of `ops::pages` to Pingora.
+//! The admin listener: binds the pages of `ops::admin::pages` to Pingora.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use http::Response;
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 
-use crate::ops::admin::AdminAnswer;
-use crate::ops::pages::{MAX_BODY_BYTES, Pages, Way};
+use crate::ops::admin::answer::AdminAnswer;
+use crate::ops::admin::pages::{MAX_BODY_BYTES, Pages, Way};
 
 /// The pages as an application of Pingora.
 pub struct Admin(pub Arc<Pages>);

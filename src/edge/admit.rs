@@ -27,8 +27,8 @@ use crate::edge::exchange::Exchange;
 use crate::edge::gateway::Gateway;
 use crate::edge::respond;
 use crate::edge::rotation;
-use crate::ops::clock;
-use crate::ops::counters::Phase;
+use crate::ops::host::clock;
+use crate::ops::watch::counters::Phase;
 
 /// What becomes of a request.
 pub enum Admission {

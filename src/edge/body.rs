@@ -14,7 +14,7 @@ use crate::domain::json::peek::{PeekError, Peeked, Peeker};
 use crate::domain::settings::Limits;
 use crate::edge::context::Context;
 use crate::edge::replay::STOPPING;
-use crate::ops::body_budget::{BodyBudget, BodyPermit};
+use crate::ops::host::body_budget::{BodyBudget, BodyPermit};
 
 /// Pieces smaller than this are joined: a body that is dripped byte by byte must not cost a hundred times its size.
 const SMALL_PIECE_BYTES: usize = 8 * 1024;

@@ -36,9 +36,9 @@ use crate::domain::upstream::pool::{Pick, Pool};
 use crate::domain::upstream::proxy::Proxy;
 use crate::edge::peer;
 use crate::edge::tunnel::{Tunnel, TunnelFailure};
-use crate::ops::ca::CaStore;
-use crate::ops::clock;
-use crate::ops::resolver::Resolver;
+use crate::ops::host::ca::CaStore;
+use crate::ops::host::clock;
+use crate::ops::host::resolver::Resolver;
 
 /// Checks the proxies of the settings in force, and begins anew when these change.
 pub struct HealthChecks {

@@ -18,8 +18,8 @@ use crate::edge::gateway::Gateway;
 use crate::edge::peer;
 use crate::edge::rotation::{self, Because};
 use crate::edge::tunnel::TunnelFailure;
-use crate::ops::counters::Phase;
-use crate::ops::resolver::Resolver;
+use crate::ops::host::resolver::Resolver;
+use crate::ops::watch::counters::Phase;
 
 /// A body up to this size never blocks on Pingora's pipe to the upstream: it holds four pieces.
 const PIPE_BYTES: usize = 8 * 1024;

@@ -21,8 +21,8 @@ use crate::edge::accounting::OpenBooks;
 use crate::edge::deliver::Delivery;
 use crate::edge::exchange::Exchange;
 use crate::edge::finish;
-use crate::ops::access_log::AccessLog;
-use crate::ops::counters::InFlight;
+use crate::ops::watch::access_log::AccessLog;
+use crate::ops::watch::counters::InFlight;
 
 /// One request from its first byte to its access line.
 #[derive(Default)]

@@ -26,7 +26,7 @@ use crate::domain::usage::whole::WholeEvents;
 use crate::domain::usage::{Framing, Meter, Report, Shape};
 use crate::edge::accounting;
 use crate::edge::context::{Arrival, Context, Routed};
-use crate::ops::counters::OpenStream;
+use crate::ops::watch::counters::OpenStream;
 
 /// An answer ended before it was complete, in a way that Pingora can't see.
 pub const UPSTREAM_CUT: ErrorType = ErrorType::Custom("UpstreamCut");

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 
-use crate::ops::body_budget::BodyPermit;
-use crate::ops::ledger::Closed;
+use crate::ops::books::ledger::Closed;
+use crate::ops::host::body_budget::BodyPermit;
 
 /// One request's shared state.
 #[derive(Default)]

@@ -16,9 +16,9 @@ use crate::domain::usage::{Report, Source};
 use crate::edge::accounting;
 use crate::edge::context::{Arrival, Booked, Context};
 use crate::edge::gateway::Records;
-use crate::ops::access_log::AccessEntry;
-use crate::ops::clock;
-use crate::ops::counters::Went;
+use crate::ops::host::clock;
+use crate::ops::watch::access_log::AccessEntry;
+use crate::ops::watch::counters::Went;
 
 /// How a request ended (U7).
 fn end_of(ctx: &Context, error: Option<&Error>) -> End {

@@ -31,8 +31,8 @@ use crate::edge::finish;
 use crate::edge::gateway::{Gateway, Records};
 use crate::edge::replay::{ReplaySession, expects_continue};
 use crate::edge::respond;
-use crate::ops::clock;
-use crate::ops::drain::{Drain, Open, PARTING};
+use crate::ops::host::clock;
+use crate::ops::host::drain::{Drain, Open, PARTING};
 
 /// A rest of a refused body up to this size is read to keep the connection; a larger one ends it.
 const SMALL_REST_BYTES: usize = 64 * 1024;

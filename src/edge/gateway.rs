@@ -16,13 +16,13 @@ use crate::domain::settings::Settings;
 use crate::edge::admit::{self, Admission};
 use crate::edge::context::Context;
 use crate::edge::{body, connect, deliver, fail, finish, hold, inject, judge};
-use crate::ops::access_log::AccessLog;
-use crate::ops::body_budget::BodyBudget;
-use crate::ops::ca::CaStore;
-use crate::ops::clients::Directory;
-use crate::ops::counters::Counters;
-use crate::ops::ledger::Ledger;
-use crate::ops::resolver::Resolver;
+use crate::ops::books::clients::Directory;
+use crate::ops::books::ledger::Ledger;
+use crate::ops::host::body_budget::BodyBudget;
+use crate::ops::host::ca::CaStore;
+use crate::ops::host::resolver::Resolver;
+use crate::ops::watch::access_log::AccessLog;
+use crate::ops::watch::counters::Counters;
 
 /// The gateway: what every request shares.
 pub struct Gateway {

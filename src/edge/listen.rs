@@ -17,8 +17,8 @@ use crate::domain::settings::{Listener, Settings, TlsFiles};
 use crate::edge::admin::Admin;
 use crate::edge::front::Front;
 use crate::edge::gateway::Gateway;
-use crate::ops::drain::Drain;
-use crate::ops::tls::{Certificates, Served};
+use crate::ops::host::drain::Drain;
+use crate::ops::host::tls::{Certificates, Served};
 
 /// A plain connection reads heads and bodies in few large pieces as it is; a smaller buffer costs nothing and saves memory for
 /// every open stream. TLS keeps Pingora's size: its records are read through it.

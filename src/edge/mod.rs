@@ -42,6 +42,6 @@ mod rotation;
 pub mod stoppable;
 pub mod tunnel;
 
-pub use crate::ops::ca::CaStore;
+pub use crate::ops::host::ca::CaStore;
 pub use front::Front;
 pub use gateway::{Gateway, Parts};

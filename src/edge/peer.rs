@@ -20,7 +20,7 @@ use pingora_core::{Error, ErrorType, Result};
 use crate::domain::upstream::proxy::{Proxy, ProxyKind};
 use crate::domain::upstream::{Endpoint, Upstream};
 use crate::edge::tunnel::Tunnel;
-use crate::ops::ca::CaStore;
+use crate::ops::host::ca::CaStore;
 
 /// Streams that share one HTTP/2 connection; Pingora's own default of 1 would make HTTP/2 a slower HTTP/1.
 const H2_STREAMS_PER_CONNECTION: usize = 100;

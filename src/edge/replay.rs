@@ -33,7 +33,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::Sleep;
 
 use crate::edge::exchange::{Exchange, Watch};
-use crate::ops::drain::{CutWatch, Drain};
+use crate::ops::host::drain::{CutWatch, Drain};
 
 /// The upstream did not keep a deadline of [`Watch`].
 pub const UPSTREAM_TOO_LATE: ErrorType = ErrorType::Custom("UpstreamTooLate");

@@ -24,7 +24,7 @@ use crate::domain::upstream::standing::{Cause, KeyState};
 use crate::domain::upstream::status::whole_seconds;
 use crate::edge::checks;
 use crate::edge::context::{Arrival, Context, Rotation};
-use crate::ops::clock;
+use crate::ops::host::clock;
 
 /// Why an attempt is followed by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

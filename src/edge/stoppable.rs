@@ -1,7 +1,7 @@
 //! A listening service whose end is ours to choose.
 //!
 //! Pingora ends all services at one moment, and only then sleeps for its grace period, whether or not anything is open (pingora-core
-//! `server/mod.rs`, `run`). Here each listening service follows a watch of [`crate::ops::drain::Drain`] instead, and Pingora's own end begins when the
+//! `server/mod.rs`, `run`). Here each listening service follows a watch of [`crate::ops::host::drain::Drain`] instead, and Pingora's own end begins when the
 //! drain is over.
 //!
 //! It also learns what Pingora keeps to itself: the table of listening sockets, which an upgrade hands over, and whether every address

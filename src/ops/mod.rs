@@ -1,30 +1,18 @@
-//! Touches the machine: clock, names of hosts, the database and the clients in it, logs, counters, the memory budget for bodies. One job per file.
+//! Touches the machine: what this process is made of and runs on, its books, what is seen of it, and the operator's doors. One job per file.
 //!
-//! May use `domain`, `config` and tokio; never the proxy engine. Nothing here decides about a request.
+//! ```text
+//! admin/   the operator's doors: pages, control socket, reload     asks books, watch and host
+//!   │
+//! watch/   what is counted and written down: metrics, logs, health     shows books and host
+//!   │
+//! books/   who may spend what, and what was spent                      stands on host
+//!   │
+//! host/    clock, names, memory, certificates, signals, other processes   knows none of the others
+//! ```
+//!
+//! An arrow goes down only. May use `domain`, `config` and tokio; never the proxy engine. Nothing here decides about a request.
 
-pub mod access_log;
 pub mod admin;
-pub mod body_budget;
-pub mod ca;
-pub mod certificate;
-pub mod child;
-pub mod clients;
-pub mod clock;
-pub mod control;
-pub mod counters;
-pub mod drain;
-pub mod handover;
-pub mod health;
-pub mod ledger;
-pub mod line;
-pub mod log;
-pub mod machine;
-pub mod metrics;
-pub mod pages;
-pub mod pid_file;
-pub mod reload;
-pub mod resolver;
-pub mod signals;
-pub mod status;
-pub mod store;
-pub mod tls;
+pub mod books;
+pub mod host;
+pub mod watch;

@@ -331,7 +331,7 @@ async fn a_state_directory_that_can_t_be_used_stops_the_start() {
 
     let setup = Setup::new().main(&main);
     let state = setup.file("placeholder", "").with_file_name("newer");
-    let store = trollbridge::ops::store::Store::open(&state).unwrap();
+    let store = trollbridge::ops::books::store::Store::open(&state).unwrap();
     store.with(|conn| conn.pragma_update(None, "user_version", 1_000)).unwrap();
     drop(store);
     let (code, said) = setup.set("/state_dir", json!(state)).start_refused().await;

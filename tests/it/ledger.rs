@@ -9,7 +9,7 @@ use trollbridge::domain::billing::{Decimal, NanoUsd};
 use trollbridge::domain::ledger::{Close, Dispatch, End, Open};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Source, Usage};
-use trollbridge::ops::ledger::Ledger;
+use trollbridge::ops::books::ledger::Ledger;
 
 use crate::support::process::{self, Ended};
 
@@ -43,7 +43,7 @@ fn dispatch(nth: u64) -> Dispatch<'static> {
     }
 }
 
-fn open(ledger: &Ledger, nth: u64) -> trollbridge::ops::ledger::Ticket {
+fn open(ledger: &Ledger, nth: u64) -> trollbridge::ops::books::ledger::Ticket {
     ledger.open(&Open { dispatch: dispatch(nth), reservation: NanoUsd::ZERO }).unwrap()
 }
 

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trollbridge::domain::secret::Secret;
 use trollbridge::domain::upstream::forward::{ForwardKind, Login, Target};
 use trollbridge::edge::tunnel::{PROXY_AUTH_REFUSED, Tunnel, TunnelFailure};
-use trollbridge::ops::ca;
+use trollbridge::ops::host::ca;
 use trollbridge::provider_mock::Mock;
 
 use crate::support::{Act, Authority, ScriptedProxy, soon};

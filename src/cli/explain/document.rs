@@ -16,7 +16,7 @@ use crate::domain::route::Route;
 use crate::domain::route::considered::{Considered, Fate};
 use crate::domain::route::join::join;
 use crate::domain::settings::Settings;
-use crate::ops::clients::operations;
+use crate::ops::books::clients::operations;
 
 /// Tells all that is known; what the request did not come to is left out.
 pub fn document(question: &Question<'_>, way: &Way) -> Value {

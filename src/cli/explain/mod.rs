@@ -21,7 +21,7 @@ use crate::domain::client::Caller;
 use crate::domain::json::peek::PeekError;
 use crate::domain::settings::{Auth, Settings};
 use crate::domain::upstream::registry::Registry;
-use crate::ops::clients::operations;
+use crate::ops::books::clients::operations;
 
 /// The request in question.
 #[derive(clap::Args)]

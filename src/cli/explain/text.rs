@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value};
 
-use crate::ops::line;
+use crate::ops::watch::line;
 
 /// The names in the order in which a reader asks for them.
 const ORDER: [&str; 22] = [

@@ -10,7 +10,7 @@ use crate::domain::settings::Settings;
 use crate::domain::upstream::Upstream;
 use crate::domain::upstream::pool::{Pick, Tried};
 use crate::domain::upstream::proxy::ProxyKind;
-use crate::ops::clock;
+use crate::ops::host::clock;
 
 /// Says which state the candidates are told in.
 const STANDS: &str = "as configured, with every key ready, every proxy up and the first one's turn; not as it stands now";

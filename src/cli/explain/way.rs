@@ -11,7 +11,7 @@ use crate::domain::json::peek::{AskedOutput, PeekError, Peeked, peek};
 use crate::domain::json::splice::splice;
 use crate::domain::route::Route;
 use crate::domain::route::considered::{Asked, Considered};
-use crate::ops::clock;
+use crate::ops::host::clock;
 
 /// What the steps said, as far as the request came.
 pub struct Way {

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::render;
-use crate::ops::admin::Vitals;
-use crate::ops::counters::Counters;
-use crate::ops::status::StatusDocument;
+use crate::ops::admin::answer::Vitals;
+use crate::ops::watch::counters::Counters;
+use crate::ops::watch::status::StatusDocument;
 
 fn well() -> Value {
     json!({

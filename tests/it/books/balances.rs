@@ -7,7 +7,7 @@ use trollbridge::domain::billing::{Decimal, NanoUsd};
 use trollbridge::domain::ledger::{Close, Dispatch, End, Open};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Source, Usage};
-use trollbridge::ops::ledger::Ledger;
+use trollbridge::ops::books::ledger::Ledger;
 use trollbridge::provider_mock::{Mock, Reply};
 
 use super::{add_client, balance, command, entries, expect_whole, nano_usd, sum};

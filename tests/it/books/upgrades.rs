@@ -8,7 +8,7 @@ use trollbridge::domain::billing::{Decimal, NanoUsd};
 use trollbridge::domain::ledger::{Close, Dispatch, End, Open};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Source, Usage};
-use trollbridge::ops::ledger::{Ledger, Ticket};
+use trollbridge::ops::books::ledger::{Ledger, Ticket};
 use trollbridge::provider_mock::{Gate, Mock, Reply};
 
 use super::{LOOK_AGAIN, add_client, balance, entries, expect_whole, nano_usd, sum, until_entries};

@@ -9,7 +9,7 @@ use trollbridge::domain::billing::{NanoUsd, Price};
 use trollbridge::domain::ledger::{Close, Dispatch, End, Open};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Meter, Source, Usage};
-use trollbridge::ops::ledger::Ledger;
+use trollbridge::ops::books::ledger::Ledger;
 
 use super::bill::price;
 use super::random::Random;

@@ -1,0 +1,163 @@
+//! The admin's pages, whichever way they are asked for: gathers what a page shows, and does what it asks for.
+//!
+//! Two ways lead here. On the admin listener everything but health and metrics needs the token (L5). The control socket is reached by the
+//! service's user and root only, so it asks for none.
+//!
+//! The health pages look at memory alone. The others look at the disk too, each on a thread that may wait for it: where one hangs, the
+//! process still says that it lives.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use http::request;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::domain::settings::Settings;
+use crate::ops::admin::answer::{self, AdminAnswer, Vitals};
+use crate::ops::admin::clients;
+use crate::ops::admin::reload::Reloader;
+use crate::ops::books::clients::Directory;
+use crate::ops::books::ledger::{Condition, Ledger};
+use crate::ops::host::body_budget::BodyBudget;
+use crate::ops::host::clock;
+use crate::ops::watch::access_log::AccessLog;
+use crate::ops::watch::counters::Counters;
+use crate::ops::watch::health::{Readiness, Ready};
+use crate::ops::watch::status::Place;
+
+/// The largest body that is read.
+pub const MAX_BODY_BYTES: usize = clients::MAX_BODY_BYTES;
+
+/// Pages that look at the disk at the same time; one that hangs must not take a thread for each scrape.
+static LOOKS: Semaphore = Semaphore::const_new(4);
+/// How long a page waits for one of them.
+const LOOK_WAIT: Duration = Duration::from_secs(2);
+
+/// What the pages look at, and what they can do.
+pub struct Pages {
+    pub settings: Arc<ArcSwap<Settings>>,
+    pub counters: Arc<Counters>,
+    pub budget: BodyBudget,
+    pub access_log: Arc<AccessLog>,
+    pub readiness: Arc<Readiness>,
+    pub directory: Arc<Directory>,
+    pub ledger: Ledger,
+    pub reloader: Arc<Reloader>,
+    pub started: Instant,
+    pub place: Place,
+}
+
+/// The way a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Whoever reaches the listener: the token proves the operator.
+    AdminListener,
+    /// Whoever reaches the socket is the operator.
+    ControlSocket,
+}
+
+impl Pages {
+    /// Answers one request. `body` is awaited only where the page takes one and the request may see it; its error is the answer.
+    pub async fn answer(
+        self: &Arc<Self>,
+        head: &request::Parts,
+        way: Way,
+        body: impl Future<Output = Result<Vec<u8>, AdminAnswer>>,
+    ) -> AdminAnswer {
+        let settings = self.settings.load_full();
+        let (method, path) = (head.method.as_str(), head.uri.path());
+        let refusal = match way {
+            Way::AdminListener => answer::refusal(path, &head.headers, settings.admin.token.as_ref()),
+            Way::ControlSocket => None,
+        };
+        if let Some(refusal) = refusal {
+            return refusal;
+        }
+        if clients::is_here(path) {
+            return match timeout(settings.limits.body_read, body).await {
+                Ok(Ok(body)) => self.clients(method.to_owned(), path.to_owned(), body).await,
+                Ok(Err(refused)) => refused,
+                Err(_) => AdminAnswer::error(408, "the body did not arrive in time"),
+            };
+        }
+        if path == "/reload" {
+            return if method == "POST" { self.reload().await } else { AdminAnswer::other_method("POST") };
+        }
+        if answer::is_health(path) {
+            return self.page(method, path, &settings, &Condition::default());
+        }
+        let Ok(Ok(look)) = timeout(LOOK_WAIT, LOOKS.acquire()).await else {
+            return AdminAnswer::error(503, "the disk of state_dir does not answer");
+        };
+        let (pages, method, path) = (self.clone(), method.to_owned(), path.to_owned());
+        let looked = spawn_blocking(move || {
+            let _look = look;
+            pages.page(&method, &path, &settings, &pages.ledger.condition())
+        });
+        looked.await.unwrap_or_else(|_| AdminAnswer::error(500, "the page could not be made"))
+    }
+
+    fn page(&self, method: &str, path: &str, settings: &Settings, ledger: &Condition) -> AdminAnswer {
+        let routing = &settings.routing;
+        let default_target = routing.default_target();
+        let reload_words = self.reloader.words();
+        let vitals = Vitals {
+            counters: &self.counters,
+            ready: match self.readiness.now() {
+                Ready::Yes if self.ledger.is_in_trouble() => Ready::NoLedger,
+                ready => ready,
+            },
+            routing_enabled: routing.enabled(),
+            models_configured: routing.models_configured(),
+            default_target: default_target.as_deref(),
+            body_budget: &self.budget,
+            access_lines_dropped: self.access_log.dropped(),
+            version: env!("CARGO_PKG_VERSION"),
+            uptime: self.started.elapsed(),
+            upstreams: &settings.upstreams,
+            now: clock::now(),
+            ledger,
+            clients: self.directory.len(),
+            place: &self.place,
+            reload_words: reload_words.as_ref().map(|words| words.as_str()),
+        };
+        answer::answer(method, path, &vitals)
+    }
+
+    /// Lets a thread that may wait do it.
+    async fn clients(&self, method: String, path: String, body: Vec<u8>) -> AdminAnswer {
+        let directory = self.directory.clone();
+        let answered = spawn_blocking(move || clients::answer(&directory, &method, &path, &body)).await;
+        answered.unwrap_or_else(|_| AdminAnswer::error(500, "the operation failed"))
+    }
+
+    /// Goes on to its end when the caller is gone meanwhile: the log says how it ended.
+    async fn reload(&self) -> AdminAnswer {
+        let reloader = self.reloader.clone();
+        let outcome = spawn_blocking(move || reloader.reload()).await;
+        let (status, document) = match outcome {
+            Ok(Ok(reloaded)) => (
+                200,
+                json!({ "reloaded": true, "file": reloaded.file, "warnings": reloaded.warnings,
+                                              "needs_upgrade": reloaded.needs_upgrade }),
+            ),
+            Ok(Err(refused)) => (422, json!({ "reloaded": false, "faults": refused.faults, "warnings": refused.warnings })),
+            Err(_) => return AdminAnswer::error(500, "the reload failed"),
+        };
+        AdminAnswer::json(status, format!("{document}\n"))
+    }
+}
+
+impl AdminAnswer {
+    pub fn body_too_large() -> Self {
+        Self::error(413, &format!("the body is larger than {MAX_BODY_BYTES} bytes"))
+    }
+
+    pub fn body_unreadable() -> Self {
+        Self::error(400, "the body could not be read")
+    }
+}
