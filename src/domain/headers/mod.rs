@@ -7,6 +7,7 @@
 //! Nothing here touches a request: the edge takes out and puts in what is said here.
 
 pub mod credential;
+pub mod framing;
 pub mod own;
 pub mod request;
 pub mod response;
