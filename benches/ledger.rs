@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use trollbridge::domain::billing::{Decimal, NanoUsd};
-use trollbridge::domain::ledger::{Close, Dispatch, End, Open, read, seal, write_close, write_open};
+use trollbridge::domain::end::End;
+use trollbridge::domain::ledger::{Close, Dispatch, Open, read, seal, write_close, write_open};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Source, Usage};
 use trollbridge::ops::books::ledger::Ledger;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use trollbridge::domain::billing::NanoUsd;
-use trollbridge::domain::ledger::End;
+use trollbridge::domain::end::End;
 use trollbridge::domain::route::table::NamePattern;
 use trollbridge::domain::usage::{Source, Usage};
 use trollbridge::ops::watch::counters::{Counters, Phase, Went};

@@ -10,9 +10,9 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde::Deserialize;
-use trollbridge::domain::json::peek::{Peeked, Peeker};
 use trollbridge::domain::json::rename::{ModelRename, RenamePath, model_span};
 use trollbridge::domain::json::splice::splice;
+use trollbridge::domain::json::{Peeked, Peeker};
 
 const CHUNK: usize = 16 * 1024;
 const PLAIN: &str = "The quick brown fox jumps over the lazy dog, again and again. ";

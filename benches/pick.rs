@@ -11,9 +11,8 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use serde_json::json;
 use trollbridge::config;
 use trollbridge::domain::moment::Moment;
-use trollbridge::domain::upstream::Upstream;
-use trollbridge::domain::upstream::pool::Tried;
 use trollbridge::domain::upstream::standing::Cause;
+use trollbridge::domain::upstream::{Tried, Upstream};
 
 const NOW: Moment = Moment::from_millis(1_800_000_000_000);
 

@@ -30,9 +30,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::domain::billing::{NanoUsd, Price};
+use crate::domain::billing::{MostTokens, NanoUsd, Price};
 use crate::domain::dialect::Api;
-use crate::domain::json::peek::AskedOutput;
+use crate::domain::json::AskedOutput;
 
 /// Bytes of a request's body per token, for the estimate before the provider counts.
 ///
@@ -60,14 +60,6 @@ pub struct Short {
 pub struct Reservation {
     account: Arc<Account>,
     amount_nano_usd: i64,
-}
-
-/// The most tokens that a reservation counts with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MostTokens {
-    pub input: u64,
-    /// Of one answer; also the estimate of a request that sets no maximum itself.
-    pub output: u64,
 }
 
 impl Account {

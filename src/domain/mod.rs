@@ -7,6 +7,7 @@ pub mod client;
 pub mod credit;
 pub mod dialect;
 pub mod digits;
+pub mod end;
 pub mod guard;
 pub mod headers;
 pub mod id;

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::billing::{NanoUsd, Price};
-use crate::domain::credit::{MostTokens, estimate};
+use crate::domain::billing::{Billing, MostTokens, NanoUsd, Price};
+use crate::domain::credit::estimate;
 use crate::domain::dialect::Api;
-use crate::domain::json::peek::AskedOutput;
+use crate::domain::json::AskedOutput;
 use crate::domain::route::{Route, RoutingTable};
 use crate::domain::secret::Secret;
 use crate::domain::upstream::Upstream;
@@ -81,31 +81,6 @@ pub struct Retry {
     pub max_share_percent: u32,
     /// How long an event stream's beginning is kept from the client while another key could still answer; zero: not at all.
     pub hold_first_event: Duration,
-}
-
-/// What is billed where the usage did not arrive (U7), and the price of models that have none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Billing {
-    pub on_client_gone: OnLoss,
-    pub on_upstream_cut: OnLoss,
-    pub default_price: Price,
-    /// A model without a price of its own is refused.
-    pub require_price: bool,
-    /// A caller without a balance is refused.
-    pub require_credits: bool,
-    /// What a reservation counts with at most, where the model does not say.
-    pub most_tokens: MostTokens,
-}
-
-/// Which usage counts for an answer that did not come to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnLoss {
-    /// What was seen, and an estimate of the rest, marked as such.
-    Estimate,
-    /// What was seen.
-    Observed,
-    /// Nothing.
-    Free,
 }
 
 /// How the ledger's files are written and kept.

@@ -13,12 +13,13 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use crate::domain::admission::{self, Head, Rewrite, Way};
+use crate::domain::answer::models::ListedModel;
 use crate::domain::answer::{Refusal, models};
 use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::headers;
 use crate::domain::json::splice::splice;
-use crate::domain::route::{ListedModel, Model};
+use crate::domain::route::Model;
 use crate::domain::settings::Auth;
 use crate::edge::accounting;
 use crate::edge::body::{self, Body, Unread};

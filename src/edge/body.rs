@@ -10,7 +10,7 @@ use pingora_proxy::Session;
 use tokio::time::timeout;
 
 use crate::domain::answer::Refusal;
-use crate::domain::json::peek::{PeekError, Peeked, Peeker};
+use crate::domain::json::{PeekError, Peeked, Peeker};
 use crate::domain::settings::Limits;
 use crate::edge::context::Context;
 use crate::edge::replay::STOPPING;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Pingora's balancer has the schedule and the members. Whether a proxy is up is kept beside the proxy itself, because connections
-//! of requests count as well, and who is picked is decided in [`crate::domain::upstream::pool`]: Pingora tells its backends apart by
+//! of requests count as well, and who is picked is decided in `domain/upstream/pick.rs`: Pingora tells its backends apart by
 //! address alone, and two proxies may share one (one gateway, several logins).
 
 use std::collections::{BTreeSet, HashMap};
@@ -30,10 +30,10 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::domain::settings::Settings;
-use crate::domain::upstream::Upstream;
 use crate::domain::upstream::health::{Flip, HealthRequest};
-use crate::domain::upstream::pool::{Pick, Pool};
+use crate::domain::upstream::pool::Pool;
 use crate::domain::upstream::proxy::Proxy;
+use crate::domain::upstream::{Pick, Upstream};
 use crate::edge::peer;
 use crate::edge::tunnel::{Tunnel, TunnelFailure};
 use crate::ops::host::ca::CaStore;

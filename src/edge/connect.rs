@@ -8,8 +8,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use crate::domain::answer::Refusal;
-use crate::domain::upstream::Upstream;
-use crate::domain::upstream::pool::Pick;
+use crate::domain::upstream::{Pick, Upstream};
 use crate::edge::checks;
 use crate::edge::context::{Attempt, Context};
 use crate::edge::exchange::Watch;

@@ -17,9 +17,10 @@ use pingora_http::ResponseHeader;
 
 use crate::domain::answer::{Answer, Refusal, body::error_body, body::error_event};
 use crate::domain::dialect::Api;
-use crate::domain::guard::{GuardScan, GuardStream, MASK};
+use crate::domain::end::End;
+use crate::domain::guard::mask::MASK;
+use crate::domain::guard::{GuardScan, GuardStream};
 use crate::domain::json::rename::{ModelRename, RenamePath};
-use crate::domain::ledger::End;
 use crate::domain::usage::decode::Decoder;
 use crate::domain::usage::rewrite::SseRewrite;
 use crate::domain::usage::whole::WholeEvents;

@@ -7,7 +7,7 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
 use crate::domain::answer::{Fault, Refusal, body::error_body, body::error_event};
-use crate::domain::ledger::End;
+use crate::domain::end::End;
 use crate::edge::accounting;
 use crate::edge::context::Context;
 use crate::edge::deliver::Delivery;

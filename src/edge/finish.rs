@@ -9,8 +9,8 @@ use crate::domain::answer::{Fault, Refusal};
 use crate::domain::billing::bill::Bill;
 use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
+use crate::domain::end::End;
 use crate::domain::id::RequestId;
-use crate::domain::ledger::End;
 use crate::domain::route::Route;
 use crate::domain::usage::{Report, Source};
 use crate::edge::accounting;
@@ -68,7 +68,7 @@ pub fn end(ctx: &mut Context, end: End) {
     let route = routed.map(|routed| &routed.route);
     let upstream = route.map(|route| &*route.upstream);
     let asked = upstream.filter(|_| ctx.attempt.number > 0);
-    let skipped = upstream.and_then(|upstream| ctx.rotation.passed.text(upstream));
+    let skipped = upstream.and_then(|upstream| ctx.rotation.passed.text(&upstream.credentials, upstream.proxies()));
     let credential = asked.and_then(|upstream| upstream.credential(ctx.attempt.pick));
     let proxy = asked.and_then(|upstream| upstream.proxy(ctx.attempt.pick));
     let refusal = ctx.outcome.refusal.as_ref().map(Refusal::label);

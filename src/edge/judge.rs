@@ -9,8 +9,8 @@ use pingora_http::ResponseHeader;
 
 use crate::domain::answer::Refusal;
 use crate::domain::answer::body::error_body;
+use crate::domain::end::End;
 use crate::domain::headers;
-use crate::domain::ledger::End;
 use crate::domain::upstream::advice::retry_after;
 use crate::domain::upstream::proxy::Proxy;
 use crate::domain::upstream::standing::Cause;

@@ -17,11 +17,10 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 
 use crate::domain::answer::Refusal;
-use crate::domain::upstream::Upstream;
 use crate::domain::upstream::passed::PassedOver;
-use crate::domain::upstream::pool::{Out, Pick};
 use crate::domain::upstream::standing::{Cause, KeyState};
 use crate::domain::upstream::status::whole_seconds;
+use crate::domain::upstream::{Out, Pick, Upstream};
 use crate::edge::checks;
 use crate::edge::context::{Arrival, Context, Rotation};
 use crate::ops::host::clock;

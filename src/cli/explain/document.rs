@@ -11,7 +11,7 @@ use crate::domain::client::Caller;
 use crate::domain::dialect::Api;
 use crate::domain::guard::mask::mask_identifiers;
 use crate::domain::headers::request::KeptBack;
-use crate::domain::json::peek::{IncludeUsage, Peeked};
+use crate::domain::json::{IncludeUsage, Peeked};
 use crate::domain::route::Route;
 use crate::domain::route::considered::{Considered, Fate};
 use crate::domain::route::join::join;

@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use crate::cli::{EX_OK, EX_USAGE};
 use crate::config;
 use crate::domain::client::Caller;
-use crate::domain::json::peek::PeekError;
+use crate::domain::json::PeekError;
 use crate::domain::settings::{Auth, Settings};
 use crate::domain::upstream::registry::Registry;
 use crate::ops::books::clients::operations;

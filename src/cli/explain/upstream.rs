@@ -7,9 +7,8 @@ use crate::domain::guard::mask::mask_identifiers;
 use crate::domain::headers::own::{masked, own_headers};
 use crate::domain::headers::request::{KeptBack, kept_back, names_to_remove};
 use crate::domain::settings::Settings;
-use crate::domain::upstream::Upstream;
-use crate::domain::upstream::pool::{Pick, Tried};
 use crate::domain::upstream::proxy::ProxyKind;
+use crate::domain::upstream::{Pick, Tried, Upstream};
 use crate::ops::host::clock;
 
 /// Says which state the candidates are told in.

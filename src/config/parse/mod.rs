@@ -20,9 +20,9 @@ pub use context::Context;
 
 use crate::config::raw::{self, Config};
 use crate::config::source::At;
-use crate::domain::credit::MostTokens;
+use crate::domain::billing::{Billing, MostTokens, OnLoss};
 use crate::domain::route::RoutingTable;
-use crate::domain::settings::{Billing, Limits, LogFormat, OnLoss, Retry, Settings};
+use crate::domain::settings::{Limits, LogFormat, Retry, Settings};
 
 /// Makes settings of a file, and runs its tests. The second value counts the tests. `None` where no routes could be made.
 pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usize)> {

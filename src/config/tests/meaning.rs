@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::faults::sample_machine;
 use super::*;
+use crate::domain::billing::OnLoss;
 use crate::domain::route::Rule;
-use crate::domain::settings::{LedgerSettings, LedgerSync, LogFormat, OnLoss};
+use crate::domain::settings::{LedgerSettings, LedgerSync, LogFormat};
 use crate::domain::upstream::AuthHeader;
 
 /// Every key of the documented file is accepted now; those without effect yet say so.
@@ -224,7 +225,7 @@ fn u1_a_required_price_that_a_listed_model_lacks_is_a_fault() {
 #[test]
 fn g4_what_a_reservation_counts_with_has_defaults_and_settings() {
     use crate::domain::dialect::Api;
-    use crate::domain::json::peek::AskedOutput;
+    use crate::domain::json::AskedOutput;
     let reserved = |text: &str, bytes| {
         let settings = loaded(text).settings;
         let route = settings.routing.by_model(Some("a")).unwrap();

@@ -10,7 +10,7 @@ pub mod models;
 use std::time::Duration;
 
 use crate::domain::billing::NanoUsd;
-use crate::domain::json::peek::PeekError;
+use crate::domain::json::PeekError;
 
 /// Why a request gets an answer of ours. Never holds a secret, an upstream's host or an account's text in its public half.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,14 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use crate::domain::dialect::Dialect;
-use crate::domain::route::ListedModel;
+
+/// A model as the gateway's own list shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedModel<'a> {
+    pub id: &'a str,
+    /// The name of its upstream.
+    pub upstream: &'a str,
+}
 
 /// The whole list, in the configuration's order.
 pub fn list<'a>(dialect: Dialect, models: impl Iterator<Item = ListedModel<'a>>) -> String {

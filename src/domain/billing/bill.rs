@@ -13,10 +13,9 @@
 //! takes what was observed, and puts in place of what is missing a token for every four bytes of the request's body and of the text that
 //! passed, at most `billing.max_input_tokens` of input: an image in a body is no text. It is never lower than what was observed.
 
-use crate::domain::billing::{NanoUsd, Price};
+use crate::domain::billing::{Billing, NanoUsd, OnLoss, Price};
 use crate::domain::dialect::Api;
-use crate::domain::ledger::End;
-use crate::domain::settings::{Billing, OnLoss};
+use crate::domain::end::End;
 use crate::domain::usage::{Report, Source, Usage};
 
 /// Four characters of English text a token, as OpenAI has it: <https://help.openai.com/en/articles/4936856>. Unlike a reservation an
@@ -99,8 +98,7 @@ fn estimate(seen: &Seen, observed: Option<(Usage, Source)>, most_input: u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::billing::{Decimal, Rates};
-    use crate::domain::credit::MostTokens;
+    use crate::domain::billing::{Decimal, MostTokens, Rates};
 
     fn price() -> Price {
         let (input, output) = (Decimal::parse("3").unwrap(), Decimal::parse("15").unwrap());

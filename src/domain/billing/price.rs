@@ -3,17 +3,13 @@
 //! ```text
 //! cost = (input·p_in + cache_write·p_cw + cache_write_1h·p_cw1h + cache_read·p_cr + output·p_out) / 10⁶ × multiplier
 //! ```
-//! Prices and multipliers are exact decimals with at most nine places, read from their JSON text and never through a float. The
-//! cost is computed in 128 bits and rounded once, half up.
+//! Prices and multipliers are exact decimals. The cost is computed in 128 bits and rounded once, half up.
 
 use std::fmt;
 
-use crate::domain::billing::NanoUsd;
+use crate::domain::billing::decimal::{Decimal, NANOS_OF_ONE};
+use crate::domain::billing::money::NanoUsd;
 use crate::domain::usage::Usage;
-
-/// An exact decimal ≥ 0 with at most nine places, held in billionths.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Decimal(u64);
 
 /// What a model costs: US dollars per million tokens of each class, times a multiplier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,85 +37,6 @@ pub struct Line {
     pub tokens: u64,
     /// US dollars per million tokens.
     pub rate: Decimal,
-}
-
-/// Why a number's text is no price.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecimalError {
-    #[error("must not be negative")]
-    Negative,
-    #[error("has more than nine decimal places")]
-    TooFine,
-    #[error("is larger than 1000000")]
-    TooLarge,
-    #[error("must be a plain decimal number such as 0.25, without an exponent")]
-    NotPlain,
-}
-
-const PLACES: usize = 9;
-const ONE: u64 = 1_000_000_000;
-const LARGEST: u64 = 1_000_000 * ONE;
-
-impl Decimal {
-    pub const ONE: Self = Self(ONE);
-
-    /// Reads the text of a JSON number: `3`, `3.75`, `0.30`.
-    ///
-    /// # Errors
-    ///
-    /// Refuses a negative number, more than nine places, an exponent, and more than 1 000 000 (surely a slip).
-    pub fn parse(text: &str) -> Result<Self, DecimalError> {
-        if text.starts_with('-') {
-            return Err(DecimalError::Negative);
-        }
-        let (whole, fraction) = match text.split_once('.') {
-            Some((_, "")) => return Err(DecimalError::NotPlain),
-            Some((whole, fraction)) => (whole, fraction.trim_end_matches('0')),
-            None => (text, ""),
-        };
-        if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
-            return Err(DecimalError::NotPlain);
-        }
-        if fraction.len() > PLACES {
-            return Err(DecimalError::TooFine);
-        }
-        let padding = std::iter::repeat_n(b'0', PLACES - fraction.len());
-        whole
-            .bytes()
-            .chain(fraction.bytes())
-            .chain(padding)
-            .try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
-            .filter(|nanos| *nanos <= LARGEST)
-            .map(Self)
-            .ok_or(DecimalError::TooLarge)
-    }
-
-    pub fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
-    }
-
-    /// This many billionths.
-    pub fn nanos(self) -> u64 {
-        self.0
-    }
-
-    /// Multiplies by a whole number of hundredths; a tenth place is rounded half up.
-    fn percent(self, percent: u64) -> Self {
-        let nanos = (u128::from(self.0) * u128::from(percent) + 50) / 100;
-        Self(u64::try_from(nanos).unwrap_or(u64::MAX))
-    }
-}
-
-/// Prints the shortest exact decimal.
-impl fmt::Display for Decimal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, fraction) = (self.0 / ONE, self.0 % ONE);
-        if fraction == 0 {
-            return write!(f, "{whole}");
-        }
-        let fraction = format!("{fraction:0PLACES$}");
-        write!(f, "{whole}.{}", fraction.trim_end_matches('0'))
-    }
 }
 
 impl Rates {
@@ -181,9 +98,9 @@ impl Price {
             .lines(usage)
             .iter()
             .try_fold(0u128, |sum, line| sum.checked_add(line.exact()))
-            .and_then(|sum| sum.checked_mul(u128::from(self.multiplier.0)));
+            .and_then(|sum| sum.checked_mul(u128::from(self.multiplier.nanos())));
         // Billionths per million tokens, times billionths of the multiplier.
-        const SCALE: u128 = 1_000_000 * ONE as u128;
+        const SCALE: u128 = 1_000_000 * NANOS_OF_ONE as u128;
         let rounded = exact.and_then(|exact| exact.checked_add(SCALE / 2)).map(|exact| exact / SCALE);
         rounded.and_then(|nanos| u64::try_from(nanos).ok()).map_or(NanoUsd::MAX, NanoUsd::from_nanos)
     }
@@ -192,7 +109,7 @@ impl Price {
 impl Line {
     /// US dollars in 10⁻¹⁵, exact: the tokens times billionths per million.
     pub fn exact(&self) -> u128 {
-        u128::from(self.tokens) * u128::from(self.rate.0)
+        u128::from(self.tokens) * u128::from(self.rate.nanos())
     }
 }
 
@@ -276,46 +193,18 @@ mod tests {
         assert_eq!(exact_usd(u128::from(u64::MAX) * u128::from(u64::MAX)).split_once('.').unwrap().1.len(), 15);
     }
 
-    #[test]
-    fn reads_exact_decimals_only() {
-        for (text, nanos) in
-            [("0", 0), ("3", 3 * ONE), ("3.75", 3_750_000_000), ("0.30", 300_000_000), ("0.000000001", 1), ("1.0000000000", ONE)]
-        {
-            assert_eq!(Decimal::parse(text), Ok(Decimal(nanos)), "{text}");
-        }
-        for (text, error) in [
-            ("-1", DecimalError::Negative),
-            ("-0.0", DecimalError::Negative),
-            ("0.0000000001", DecimalError::TooFine),
-            ("1000001", DecimalError::TooLarge),
-            ("99999999999999999999", DecimalError::TooLarge),
-            ("1e3", DecimalError::NotPlain),
-            ("1.", DecimalError::NotPlain),
-            (".5", DecimalError::NotPlain),
-            ("", DecimalError::NotPlain),
-            ("+1", DecimalError::NotPlain),
-        ] {
-            assert_eq!(Decimal::parse(text), Err(error), "{text}");
-        }
-    }
-
     proptest! {
-        #[test]
-        fn a_printed_decimal_reads_back(nanos in 0..=LARGEST) {
-            prop_assert_eq!(Decimal::parse(&Decimal(nanos).to_string()), Ok(Decimal(nanos)));
-        }
-
         /// U2: the rounded cost is within half a nano-dollar of the exact fraction.
         #[test]
         fn the_cost_is_the_nearest_nano(
             tokens in proptest::array::uniform5(0u64..10_000_000),
-            rates in proptest::array::uniform5(0u64..1_000 * ONE),
-            multiplier in 0u64..10 * ONE,
+            rates in proptest::array::uniform5(0u64..1_000 * NANOS_OF_ONE),
+            multiplier in 0u64..10 * NANOS_OF_ONE,
         ) {
             let [input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens] = tokens;
             let usage = Usage { input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens };
-            let [input, cache_write, cache_write_1h, cache_read, output] = rates.map(Decimal);
-            let price = Price::new(Rates { input, output, cache_write, cache_write_1h, cache_read }, Decimal(multiplier));
+            let [input, cache_write, cache_write_1h, cache_read, output] = rates.map(Decimal::from_nanos);
+            let price = Price::new(Rates { input, output, cache_write, cache_write_1h, cache_read }, Decimal::from_nanos(multiplier));
             let exact: u128 = tokens.iter().zip(rates).map(|(t, r)| u128::from(*t) * u128::from(r)).sum::<u128>() * u128::from(multiplier);
             let scale = 10u128.pow(15);
             let billed = u128::from(price.cost(&usage).nanos()) * scale;

@@ -6,8 +6,10 @@
 //! names and paths into the request stay; `host.rs` tells them from hosts. Meant for short texts: it allocates and takes no care
 //! to be fast.
 
-use super::MASK;
 use super::host::{is_host, is_ipv6};
+
+/// What stands in place of a masked text.
+pub const MASK: &str = "*****";
 
 /// Prefixes of secrets; four more characters make one.
 const KEY_PREFIXES: [&str; 12] = ["sk-", "sk_", "pk-", "pk_", "rk_", "AIza", "AKIA", "ya29.", "eyJ", "xai-", "gsk_", "hf_"];

@@ -16,10 +16,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use memchr::memmem::Finder;
 
+use crate::domain::guard::mask::{MASK, mask_identifiers};
 use crate::domain::secret::Secret;
-
-/// What stands in place of a masked text.
-pub const MASK: &str = "*****";
 
 /// Shorter secrets are not looked for: they would stop answers that contain them by chance.
 pub const MIN_KEY_BYTES: usize = 6;
@@ -111,7 +109,7 @@ impl KeyGuard {
     /// Replaces keys, and what looks like a key, an account or a place, in a provider's error text; see
     /// [`mask::mask_identifiers`].
     pub fn mask_provider_text(&self, text: &str) -> String {
-        mask::mask_identifiers(&self.mask(text))
+        mask_identifiers(&self.mask(text))
     }
 }
 

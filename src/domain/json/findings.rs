@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::escape;
 use super::fault::{MAX_MODEL_BYTES, PeekError};
-use super::peek::{AskedOutput, IncludeUsage, ModelName, Peeked, Room, UsageSite};
+use super::peeked::{AskedOutput, IncludeUsage, ModelName, Peeked, Room, UsageSite};
 use super::scan::{Interest, Listener, Raw, Token};
 
 /// The keys that the gateway acts on.

@@ -11,7 +11,8 @@
 mod escape;
 mod fault;
 mod findings;
-pub mod peek;
+mod peek;
+mod peeked;
 pub mod prompts;
 pub mod rename;
 pub(super) mod scan;
@@ -21,3 +22,7 @@ pub mod splice;
 mod properties;
 #[cfg(test)]
 mod samples;
+
+pub use fault::PeekError;
+pub use peek::{Peeker, peek};
+pub use peeked::{AskedOutput, IncludeUsage, ModelName, Peeked};

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::peek::{AskedOutput, IncludeUsage, MAX_MODEL_BYTES, PeekError, Peeked, Peeker, peek};
+use super::fault::MAX_MODEL_BYTES;
 use super::rename::{ModelRename, RenamePath, model_span, model_value};
 use super::samples::{cut, cuts, document, members, span, wounded};
 use super::splice::{Edit, splice};
+use super::{AskedOutput, IncludeUsage, PeekError, Peeked, Peeker, peek};
 
 const LIMITS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
 const COUNTS: [&str; 2] = ["n", "best_of"];

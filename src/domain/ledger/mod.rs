@@ -22,6 +22,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::domain::billing::{Decimal, NanoUsd};
+use crate::domain::end::End;
 use crate::domain::usage::{Source, Usage};
 
 pub use line::{MAX_TEXT, VERSION, seal, write_close, write_entry, write_open, write_segment};
@@ -107,43 +108,10 @@ pub struct Line<'a> {
     pub record: Record<'a>,
 }
 
-/// How a request ended (U7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum End {
-    Ok,
-    ClientGone,
-    UpstreamCut,
-    UpstreamError,
-    Refused,
-    /// The gateway itself was killed meanwhile; found at the next start.
-    Interrupted,
-}
-
 impl Close<'_> {
     /// As [`Dispatch::into_owned`].
     pub fn into_owned(self) -> Close<'static> {
         Close { dispatch: self.dispatch.into_owned(), ..self }
-    }
-}
-
-impl End {
-    pub const ALL: [Self; 6] =
-        [Self::Ok, Self::ClientGone, Self::UpstreamCut, Self::UpstreamError, Self::Refused, Self::Interrupted];
-
-    /// The word in ledger entries, access lines and metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::ClientGone => "client_gone",
-            Self::UpstreamCut => "upstream_cut",
-            Self::UpstreamError => "upstream_error",
-            Self::Refused => "refused",
-            Self::Interrupted => "interrupted",
-        }
-    }
-
-    fn from_label(label: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|end| end.label() == label)
     }
 }
 

@@ -37,14 +37,6 @@ impl Model {
     }
 }
 
-/// A model as the gateway's own list shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListedModel<'a> {
-    pub id: &'a str,
-    /// The name of its upstream.
-    pub upstream: &'a str,
-}
-
 /// Where a request goes and by which rule.
 #[derive(Clone, Debug)]
 pub struct Route {

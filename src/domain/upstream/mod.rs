@@ -1,12 +1,15 @@
 //! Upstreams: named places that answer for models, their endpoints and the credentials we send there.
 
 pub mod advice;
-pub mod endpoint;
+mod carrier;
+mod credential;
+mod endpoint;
 pub mod first_event;
 pub mod forward;
 pub mod health;
 pub mod inheritance;
 pub mod passed;
+mod pick;
 pub mod pool;
 pub mod proxy;
 pub mod registry;
@@ -21,15 +24,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
-
 use crate::domain::guard::KeyGuard;
-use crate::domain::secret::Secret;
 use crate::domain::upstream::advice::Cooldowns;
 use crate::domain::upstream::pool::Pool;
+use crate::domain::upstream::proxy::Proxy;
 use crate::domain::upstream::retry_budget::RetryBudget;
-use crate::domain::upstream::standing::KeyStanding;
 
+pub use carrier::{Out, Pick, Tried};
+pub use credential::{AuthHeader, Credential};
 pub use endpoint::{Endpoint, Scheme};
 
 /// A named place that requests are sent to. Only the configuration makes one; nothing in a request can.
@@ -72,6 +74,11 @@ impl Upstream {
             Some(_) => None,
         }
     }
+
+    /// The pool's proxies; none where connections are direct.
+    pub fn proxies(&self) -> &[Proxy] {
+        self.pool.as_ref().map_or(&[], |pool| &pool.proxies)
+    }
 }
 
 /// Prints the start-up line's half: `configured, https://api.openai.com/v1, 1 key`. Never a key.
@@ -92,46 +99,12 @@ impl fmt::Display for Upstream {
             1 => f.write_str(", 1 key"),
             several => write!(f, ", {several} keys"),
         }?;
-        match self.pool.as_ref().map_or(0, |pool| pool.proxies.len()) {
+        match self.proxies().len() {
             0 => Ok(()),
             1 => f.write_str(", 1 proxy"),
             several => write!(f, ", {several} proxies"),
         }
     }
-}
-
-/// A secret we send upstream, with the id that logs and metrics name it by.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    pub id: Arc<str>,
-    pub key: Secret,
-    /// `Bearer KEY`, made once; marked sensitive, so that no dump of headers shows it.
-    pub bearer: HeaderValue,
-    /// The key alone, for `x-api-key`.
-    pub plain: HeaderValue,
-    pub standing: Arc<KeyStanding>,
-}
-
-impl Credential {
-    /// `None` when no header can carry the key (control characters).
-    pub fn new(id: &str, key: Secret, standing: Arc<KeyStanding>) -> Option<Self> {
-        let sensitive = |text: String| {
-            let mut value = HeaderValue::try_from(text).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        };
-        let bearer = sensitive(format!("Bearer {}", key.expose()))?;
-        let plain = sensitive(key.expose().to_owned())?;
-        Some(Self { id: id.into(), key, bearer, plain, standing })
-    }
-}
-
-/// Which header carries the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthHeader {
-    Authorization,
-    XApiKey,
-    Both,
 }
 
 /// Deadlines of one attempt. None of them bounds a stream's total length.

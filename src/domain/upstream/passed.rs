@@ -8,8 +8,9 @@
 
 use std::fmt::Write;
 
-use crate::domain::upstream::Upstream;
-use crate::domain::upstream::pool::Pick;
+use crate::domain::upstream::carrier::Pick;
+use crate::domain::upstream::credential::Credential;
+use crate::domain::upstream::proxy::Proxy;
 use crate::domain::upstream::standing::KeyState;
 
 /// The most candidates that are named; `+more` stands for the rest.
@@ -59,15 +60,13 @@ impl PassedOver {
         self.is_cut |= later.is_cut;
     }
 
-    /// `None`: nobody was passed over.
-    pub fn text(&self, upstream: &Upstream) -> Option<String> {
+    /// The line's text, with the ids of the upstream's keys and proxies; `None`: nobody was passed over.
+    pub fn text(&self, keys: &[Credential], proxies: &[Proxy]) -> Option<String> {
         let mut text = String::new();
         for (candidate, why) in &self.noted {
             let id = match candidate {
-                Candidate::Key(place) => upstream.credentials.get(*place).map(|credential| &*credential.id),
-                Candidate::Proxy(place) => {
-                    upstream.pool.as_ref().and_then(|pool| pool.proxies.get(*place)).map(|proxy| &*proxy.id)
-                }
+                Candidate::Key(place) => keys.get(*place).map(|key| &*key.id),
+                Candidate::Proxy(place) => proxies.get(*place).map(|proxy| &*proxy.id),
             };
             let comma = if text.is_empty() { "" } else { "," };
             // Writing to a string can't fail.

@@ -3,10 +3,8 @@
 //! Counts are merged *before* they become classes: OpenAI's `prompt_tokens` includes the cached ones, so the larger of two
 //! derived classes could count a token twice. Nothing here fails; what can't be true is clamped and counted.
 
-use super::{Shape, Usage};
-
-/// The largest count that is believed; beyond it a count is clamped. No request of any model comes near it.
-pub const MAX_COUNT: u64 = 1_000_000_000_000;
+use super::shape::Shape;
+use super::tokens::{MAX_COUNT, Usage};
 
 /// A count that providers report, under whichever name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@
 //!
 //! Memory: at most [`MAX_PATTERN_BYTES`] and [`MAX_GAPS`] gaps for a stream. What fills a text's gap is not kept.
 
-use super::Shape;
 use super::json::{Event, Inside, Scanner};
+use super::shape::Shape;
 use crate::domain::json::scan::closing::{after_string, text_run};
 
 /// An event with more than this around its text is left to the scanner.

@@ -6,8 +6,7 @@ use std::io;
 
 use pingora_core::{Error, ErrorType};
 
-use crate::domain::guard::MASK;
-use crate::domain::guard::mask::mask_identifiers;
+use crate::domain::guard::mask::{MASK, mask_identifiers};
 
 /// How much of a proxy's own words is kept.
 const SAID_CHARS: usize = 120;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use trollbridge::domain::billing::{Decimal, NanoUsd};
-use trollbridge::domain::ledger::{Close, Dispatch, End, Open};
+use trollbridge::domain::end::End;
+use trollbridge::domain::ledger::{Close, Dispatch, Open};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Source, Usage};
 use trollbridge::ops::books::ledger::Ledger;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use serde_json::{Value, json};
-use trollbridge::domain::ledger::End;
+use trollbridge::domain::end::End;
 use trollbridge::provider_mock::{After, Gate, How, Reply};
 
 use super::{entries, expect_whole, until_entries};

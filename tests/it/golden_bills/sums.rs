@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use trollbridge::domain::billing::{NanoUsd, Price};
-use trollbridge::domain::ledger::{Close, Dispatch, End, Open};
+use trollbridge::domain::end::End;
+use trollbridge::domain::ledger::{Close, Dispatch, Open};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Meter, Source, Usage};
 use trollbridge::ops::books::ledger::Ledger;

@@ -8,6 +8,7 @@
 mod block;
 pub(in crate::domain) mod closing;
 mod number;
+mod spill;
 mod text;
 mod token;
 mod utf8;
@@ -16,12 +17,9 @@ mod whole;
 use std::ops::Range;
 
 use self::number::Number;
-use self::token::Spill;
+use self::spill::Spill;
 use self::utf8::{Admitted, Utf8};
 use super::fault::{MAX_DEPTH, PeekError};
-
-/// The longest raw text that is handed over; longer ones are told as `None`. A name of 512 bytes has at most 6 raw bytes for each.
-pub(super) const MAX_TEXT: usize = 6 * super::fault::MAX_MODEL_BYTES;
 
 /// What the listener wants to know of the value that belongs to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Strings, numbers and literals: how each goes on, ends, and is told.
 
 use super::text;
-use super::{Listener, Literal, MAX_TEXT, Number, Raw, Scanner, State, Token};
+use super::{Listener, Literal, Number, Raw, Scanner, State, Token};
 use crate::domain::json::fault::PeekError;
 
 impl Scanner {
@@ -163,35 +163,4 @@ pub(super) fn skip_with_unicode(bytes: &[u8]) -> &[u8] {
 /// What `token` has before `rest`, its end.
 fn before<'a>(token: &'a [u8], rest: &[u8]) -> &'a [u8] {
     token.len().checked_sub(rest.len()).and_then(|len| token.get(..len)).unwrap_or_default()
-}
-
-/// Holds what earlier windows had of a key or value that is asked for.
-#[derive(Debug, Default)]
-pub(super) struct Spill {
-    bytes: Vec<u8>,
-    is_too_long: bool,
-}
-
-impl Spill {
-    /// Keeps the part of a token that its window holds.
-    pub(super) fn add(&mut self, part: &[u8]) {
-        self.is_too_long |= self.bytes.len() + part.len() > MAX_TEXT;
-        if !self.is_too_long {
-            self.bytes.extend_from_slice(part);
-        }
-    }
-
-    /// The whole token, in place where one window has all of it; `None` if it is longer than [`MAX_TEXT`].
-    fn join<'a>(&'a mut self, last: &'a [u8]) -> Option<&'a [u8]> {
-        if self.bytes.is_empty() && !self.is_too_long {
-            return (last.len() <= MAX_TEXT).then_some(last);
-        }
-        self.add(last);
-        (!self.is_too_long).then_some(&self.bytes)
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.is_too_long = false;
-    }
 }

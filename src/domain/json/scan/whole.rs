@@ -4,9 +4,10 @@
 //! fault. The states in [`super`] and [`super::token`] take that one on, so each rule and each fault has its words in one place.
 
 use super::number::Number;
+use super::spill::MAX_TEXT;
 use super::text;
 use super::token::skip_with_unicode;
-use super::{Interest, Listener, MAX_TEXT, Raw, Scanner, State, skip_space};
+use super::{Interest, Listener, Raw, Scanner, State, skip_space};
 use crate::domain::json::fault::{MAX_DEPTH, PeekError};
 
 /// What stands next. The states that may end a container are left at once: what follows a bracket is looked at with it.

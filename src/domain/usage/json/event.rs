@@ -4,35 +4,35 @@ use super::super::counts::Counts;
 
 /// What one event, or one JSON body, said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in super::super) struct Event {
-    pub(in super::super) kind: EventKind,
+pub(in crate::domain::usage) struct Event {
+    pub(in crate::domain::usage) kind: EventKind,
     /// A top-level `error` that is an object or a text.
-    pub(in super::super) has_error: bool,
+    pub(in crate::domain::usage) has_error: bool,
     /// A top-level `response` object.
-    pub(in super::super) has_response: bool,
+    pub(in crate::domain::usage) has_response: bool,
     /// `choices` is an empty array.
-    pub(in super::super) empty_choices: bool,
+    pub(in crate::domain::usage) empty_choices: bool,
     /// A complete `usage` object at the top level.
-    pub(in super::super) has_usage: bool,
+    pub(in crate::domain::usage) has_usage: bool,
     /// That object counts output.
-    pub(in super::super) has_output: bool,
+    pub(in crate::domain::usage) has_output: bool,
     /// The data is `[DONE]` and nothing else.
-    pub(in super::super) done: bool,
-    pub(in super::super) counts: Counts,
-    pub(in super::super) clamped: u32,
-    pub(in super::super) text_bytes: u64,
+    pub(in crate::domain::usage) done: bool,
+    pub(in crate::domain::usage) counts: Counts,
+    pub(in crate::domain::usage) clamped: u32,
+    pub(in crate::domain::usage) text_bytes: u64,
 }
 
 impl Event {
     /// Whether text, if any, is all that it said.
-    pub(in super::super) fn is_text_only(&self) -> bool {
+    pub(in crate::domain::usage) fn is_text_only(&self) -> bool {
         Self { text_bytes: 0, ..*self } == Self::default()
     }
 }
 
 /// The words of a top-level `type` that matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in super::super) enum EventKind {
+pub(in crate::domain::usage) enum EventKind {
     #[default]
     Other,
     MessageStop,

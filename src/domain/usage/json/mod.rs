@@ -18,8 +18,8 @@ mod event;
 mod place;
 mod word;
 
-use super::Shape;
 use super::counts::{Counts, Field, read_count};
+use super::shape::Shape;
 use crate::domain::json::scan::closing::{Open, after_string, text_run};
 pub(super) use event::{Event, EventKind};
 use place::{Place, Target};

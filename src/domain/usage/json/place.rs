@@ -1,7 +1,7 @@
 //! The tree of watched keys: where a scanner can stand, and what a key means there.
 
-use super::super::Shape;
 use super::super::counts::Field;
+use super::super::shape::Shape;
 
 /// A container that the scanner reads key by key; all others are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,8 @@ use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
 
 use super::json::{Event, Scanner};
-use super::{Shape, USAGE, has_value};
+use super::key::{USAGE, has_value};
+use super::shape::Shape;
 use crate::domain::json::rename::{RenamePath, model_span, model_value};
 use event::{Boundary, DataLines, EventEnd};
 

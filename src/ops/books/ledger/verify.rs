@@ -11,7 +11,8 @@ use std::path::Path;
 use super::SegmentName;
 use super::lock::Life;
 use super::read::{Scan, Segments, header};
-use crate::domain::ledger::{Close, End, Line, LineFault, Record, Sums};
+use crate::domain::end::End;
+use crate::domain::ledger::{Close, Line, LineFault, Record, Sums};
 use crate::ops::books::store::usage::{Progress, Totals};
 
 /// What the files show.

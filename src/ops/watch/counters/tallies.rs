@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::ENDS;
 use super::shards::{Grown, Histogram, Seen, Sharded, add};
 use crate::domain::billing::NanoUsd;
-use crate::domain::ledger::End;
+use crate::domain::end::End;
 use crate::domain::route::table::NamePattern;
 use crate::domain::usage::Usage;
 

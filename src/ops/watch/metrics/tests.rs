@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::billing::NanoUsd;
-use crate::domain::ledger::End;
+use crate::domain::end::End;
 use crate::domain::route::table::NamePattern;
 use crate::domain::usage::{Source, Usage};
 use crate::ops::watch::counters::{Counters, Phase, Went};

@@ -17,7 +17,8 @@ use tempfile::TempDir;
 use super::read::Scan;
 use super::*;
 use crate::domain::billing::{Decimal, NanoUsd};
-use crate::domain::ledger::{Dispatch, End, Record};
+use crate::domain::end::End;
+use crate::domain::ledger::{Dispatch, Record};
 use crate::domain::usage::{Source, Usage};
 
 /// 2026-01-01T00:00:00Z

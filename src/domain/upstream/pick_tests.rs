@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::guard::KeyGuard;
 use crate::domain::secret::Secret;
-use crate::domain::upstream::health::Health;
+use crate::domain::upstream::health::{Health, HealthCheck};
 use crate::domain::upstream::proxy::ProxyKind;
 use crate::domain::upstream::standing::Cause;
 use crate::domain::upstream::{AuthHeader, Endpoint, Timeouts};
@@ -213,7 +213,7 @@ fn the_last_one_of_a_thousand_is_found_by_everybody_at_once() {
 fn passed_by(upstream: &Upstream, tried: &Tried) -> Option<String> {
     let mut passed = PassedOver::default();
     let _ = upstream.pick_and_note(tried, NOW, &mut passed);
-    passed.text(upstream)
+    passed.text(&upstream.credentials, upstream.proxies())
 }
 
 /// L1: who is out of the running is named by id, with a word for why.
@@ -251,7 +251,7 @@ fn the_list_of_who_was_passed_over_is_short_and_names_nobody_twice() {
     passed.left_key(Pick { proxy: Some(0), credential: Some(3) }, "rate_limited");
     passed.note(Candidate::Key(3), "cooling");
     passed.left_proxy(Pick::default(), "unreachable");
-    assert_eq!(passed.text(&many).as_deref(), Some("k3:rate_limited"));
+    assert_eq!(passed.text(&many.credentials, many.proxies()).as_deref(), Some("k3:rate_limited"));
 }
 
 #[derive(Clone, Debug)]

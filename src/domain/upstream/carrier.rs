@@ -1,0 +1,42 @@
+//! Who carries an attempt: places in an upstream's lists of proxies and keys, who was tried, and why nobody is left.
+
+use crate::domain::moment::Moment;
+
+/// Places in the upstream's lists of who carries an attempt. No proxy: the connection is direct. No credential: none is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pick {
+    pub proxy: Option<usize>,
+    pub credential: Option<usize>,
+}
+
+/// What a request learned from the attempts before: nobody is asked twice.
+#[derive(Clone, Debug, Default)]
+pub struct Tried {
+    pub(super) keys: Vec<usize>,
+    pub(super) proxies: Vec<usize>,
+    /// The proxy whose next key is to be tried first.
+    pub(super) stay: Option<usize>,
+}
+
+/// Why nobody can carry the attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// Somebody will be back: the first one then.
+    Until(Moment),
+    /// The provider refused every key for good; only a reload helps.
+    KeysDead,
+}
+
+impl Tried {
+    /// The answer was about the key: the same proxy's next key is tried before another proxy.
+    pub fn key(&mut self, pick: Pick) {
+        self.keys.extend(pick.credential);
+        self.stay = pick.proxy;
+    }
+
+    /// The proxy could not be used.
+    pub fn proxy(&mut self, pick: Pick) {
+        self.proxies.extend(pick.proxy);
+        self.stay = None;
+    }
+}
