@@ -24,3 +24,4 @@ pub mod domain;
 pub mod edge;
 pub mod ops;
 pub mod provider_mock;
+pub mod relay;

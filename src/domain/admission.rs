@@ -7,6 +7,8 @@
 //! ```
 //! The edge and `trollbridge explain` both ask here, in this order, so that what is explained is what happens.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method, header};
 
 use crate::domain::answer::{NotConfigured, Refusal};
@@ -16,7 +18,7 @@ use crate::domain::json::splice::Edit;
 use crate::domain::json::{AskedOutput, PeekError, Peeked, prompts};
 use crate::domain::route::{Route, RoutingTable, join};
 use crate::domain::settings::Settings;
-use crate::domain::upstream::Upstream;
+use crate::domain::upstream::{Endpoint, Upstream};
 
 /// The head of a request, as far as it decides.
 #[derive(Clone, Copy, Debug)]
@@ -134,17 +136,19 @@ pub fn rewrite(settings: &Settings, api: Api, peeked: &Peeked, route: &Route) ->
     rewrite
 }
 
-/// An upstream that exists by name only is known before any network is touched; asked last, so that the access line names it.
-pub fn configured(upstream: &Upstream) -> Result<(), Refusal> {
-    if upstream.missing().is_none() {
-        return Ok(());
+/// Proves that an upstream can be asked: an endpoint, and a key where it needs one. What exists by name only is known before any network
+/// is touched; asked last, so that the access line names it.
+pub fn configured(upstream: &Upstream) -> Result<Arc<Endpoint>, Refusal> {
+    match &upstream.endpoint {
+        Some(endpoint) if upstream.missing().is_none() => Ok(endpoint.clone()),
+        _ => Err(Refusal::NotConfigured {
+            upstream: match &*upstream.name {
+                "main" => NotConfigured::Main,
+                "ohmygpt" => NotConfigured::OhmyGpt,
+                other => NotConfigured::Other(other.to_owned()),
+            },
+        }),
     }
-    let upstream = match &*upstream.name {
-        "main" => NotConfigured::Main,
-        "ohmygpt" => NotConfigured::OhmyGpt,
-        other => NotConfigured::Other(other.to_owned()),
-    };
-    Err(Refusal::NotConfigured { upstream })
 }
 
 /// Whether a stream of this API has its usage only when it is asked for.

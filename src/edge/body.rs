@@ -4,17 +4,18 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use tokio::time::timeout;
 
 use crate::domain::answer::Refusal;
-use crate::domain::json::{PeekError, Peeked, Peeker};
+use crate::domain::headers::framing::declared_length;
+use crate::domain::json::{PeekError, Peeker};
 use crate::domain::settings::Limits;
 use crate::edge::context::Context;
 use crate::edge::replay::STOPPING;
 use crate::ops::host::body_budget::{BodyBudget, BodyPermit};
+use crate::relay::admit::ReadBody;
 
 /// Pieces smaller than this are joined: a body that is dripped byte by byte must not cost a hundred times its size.
 const SMALL_PIECE_BYTES: usize = 8 * 1024;
@@ -24,10 +25,7 @@ const JOINED_BYTES: usize = 64 * 1024;
 
 /// A body that was read to its end.
 pub struct Body {
-    pub chunks: Vec<Bytes>,
-    pub peeked: Result<Peeked, PeekError>,
-    /// The scanner's own time, without the wait for the network.
-    pub took: Duration,
+    pub read: ReadBody,
     pub permit: BodyPermit,
 }
 
@@ -56,19 +54,9 @@ pub async fn read(session: &mut Session, limits: &Limits, budget: &BodyBudget) -
 
 /// Holds a body that passes through unread to the limit of those that are read.
 pub fn count_passing(chunk: Option<&Bytes>, ctx: &mut Context) -> Result<()> {
-    let passes_unread = ctx.routed.as_deref().is_some_and(|routed| routed.length.is_none());
-    let (Some(chunk), true) = (chunk, passes_unread) else { return Ok(()) };
-    ctx.asked.body_bytes += chunk.len();
-    let Some(limit_bytes) = ctx.arrival.as_ref().map(|arrival| arrival.settings.limits.max_body_bytes) else { return Ok(()) };
-    if ctx.asked.body_bytes <= limit_bytes {
-        return Ok(());
-    }
-    ctx.outcome.refusal = Some(Refusal::BodyTooLarge { limit_bytes });
-    Err(Error::explain(ErrorType::HTTPStatus(413), "a passing body beyond the limit").into_down())
-}
-
-pub fn declared_length(headers: &http::HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+    let (_, walk) = ctx.walk("request_body_filter")?;
+    let counted = walk.count_passing(chunk.map_or(0, Bytes::len));
+    counted.map_err(|_| Error::explain(ErrorType::HTTPStatus(413), "a passing body beyond the limit").into_down())
 }
 
 struct Reading {
@@ -114,7 +102,8 @@ impl Reading {
     fn finish(self) -> Body {
         let began = Instant::now();
         let peeked = self.peeker.and_then(Peeker::finish);
-        Body { chunks: self.pieces.finish(), peeked, took: self.took + began.elapsed(), permit: self.permit }
+        let took = self.took + began.elapsed();
+        Body { read: ReadBody { chunks: self.pieces.finish(), peeked, took }, permit: self.permit }
     }
 }
 

@@ -33,12 +33,14 @@ use crate::domain::settings::Settings;
 use crate::domain::upstream::health::{Flip, HealthRequest};
 use crate::domain::upstream::pool::Pool;
 use crate::domain::upstream::proxy::Proxy;
-use crate::domain::upstream::{Pick, Upstream};
+use crate::domain::upstream::{Endpoint, Upstream};
 use crate::edge::peer;
+use crate::edge::tell::tell;
 use crate::edge::tunnel::{Tunnel, TunnelFailure};
 use crate::ops::host::ca::CaStore;
 use crate::ops::host::clock;
 use crate::ops::host::resolver::Resolver;
+use crate::relay::blame;
 
 /// Checks the proxies of the settings in force, and begins anew when these change.
 pub struct HealthChecks {
@@ -135,8 +137,10 @@ impl HealthCheck for Check {
             }
             Err(error) => {
                 let is_certain = matches!(TunnelFailure::of(error), Some(TunnelFailure::AuthRefused(_)));
-                let flip = proxy.health.check_failed(is_certain, &pool.check, clock::now());
-                tell(&self.upstream, proxy, flip, is_certain, &self.upstream.guard.mask(&error.to_string()));
+                let now = clock::now();
+                let flip = proxy.health.check_failed(is_certain, &pool.check, now);
+                let detail = self.upstream.guard.mask(&error.to_string());
+                tell(blame::told(&self.upstream, proxy, flip, is_certain, &detail, now));
             }
         }
         result
@@ -149,6 +153,11 @@ impl HealthCheck for Check {
 }
 
 impl Check {
+    fn endpoint(&self) -> Result<&Endpoint> {
+        let unset = || Error::explain(ErrorType::InternalError, "the upstream has no endpoint");
+        self.upstream.endpoint.as_deref().ok_or_else(unset)
+    }
+
     async fn probe(&self, pool: &Pool, proxy: &Proxy) -> Result<()> {
         let unresolved = |error| Error::because(ErrorType::ConnectError, "no address", error);
         let address = self.resolver.pick(&proxy.host, proxy.port).await.map_err(unresolved)?;
@@ -167,7 +176,7 @@ impl Check {
 
     /// Opens a connection with TLS, its certificate checked.
     async fn shake_hands(&self, proxy: &Proxy, address: SocketAddr) -> Result<()> {
-        let Some(endpoint) = &self.upstream.endpoint else { return Ok(()) };
+        let endpoint = self.endpoint()?;
         let peer = peer::peer(&self.upstream, endpoint, Some(proxy), address, &self.cas.load())?;
         let (mut session, _) = self.connector.get_http_session(&peer).await?;
         session.shutdown().await;
@@ -176,7 +185,7 @@ impl Check {
 
     /// Sends a request without credentials through the proxy to the upstream.
     async fn ask(&self, request: &HealthRequest, proxy: &Proxy, address: SocketAddr) -> Result<()> {
-        let Some(endpoint) = &self.upstream.endpoint else { return Ok(()) };
+        let endpoint = self.endpoint()?;
         let mut peer = peer::peer(&self.upstream, endpoint, Some(proxy), address, &self.cas.load())?;
         // A connection of its own: a kept one proves nothing about the proxy.
         peer.options.idle_timeout = Some(std::time::Duration::ZERO);
@@ -192,32 +201,5 @@ impl Check {
             return Ok(());
         }
         Error::e_explain(ErrorType::HTTPStatus(status), format!("the check expects status {}", request.expected_status))
-    }
-}
-
-/// Counts a connection that a request did not get, against its proxy and never against its key (T10).
-pub fn connection_failed(upstream: &Upstream, pick: Pick, is_certain: bool, detail: &str) {
-    if let Some(proxy) = upstream.proxy(pick) {
-        proxy.health.count_connect_failure();
-    }
-    request_lost(upstream, pick, is_certain, detail);
-}
-
-/// Counts a request that a proxy took and lost.
-pub fn request_lost(upstream: &Upstream, pick: Pick, is_certain: bool, detail: &str) {
-    let (Some(pool), Some(proxy)) = (&upstream.pool, upstream.proxy(pick)) else { return };
-    let flip = proxy.health.request_failed(is_certain, &pool.check, clock::now());
-    tell(upstream, proxy, flip, is_certain, detail);
-}
-
-/// A line in the log where a failure takes the proxy down, and once a minute where only the operator can help.
-fn tell(upstream: &Upstream, proxy: &Proxy, flip: Option<Flip>, is_certain: bool, detail: &str) {
-    let (id, name) = (&proxy.id, &upstream.name);
-    if is_certain {
-        if proxy.health.may_tell(clock::now()) {
-            log::error!("proxy {id} of {name} refuses our login, so it is not used: {detail}");
-        }
-    } else if flip == Some(Flip::WentDown) {
-        log::warn!("proxy {id} of {name} is down: {detail}");
     }
 }

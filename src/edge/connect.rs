@@ -7,18 +7,19 @@ use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
-use crate::domain::answer::Refusal;
-use crate::domain::upstream::{Pick, Upstream};
-use crate::edge::checks;
-use crate::edge::context::{Attempt, Context};
-use crate::edge::exchange::Watch;
-use crate::edge::fail;
-use crate::edge::gateway::Gateway;
+use crate::domain::upstream::{Endpoint, Pick, Upstream};
+use crate::edge::context::Context;
+use crate::edge::failure::cause;
+use crate::edge::parts::Gateway;
 use crate::edge::peer;
-use crate::edge::rotation::{self, Because};
+use crate::edge::tell::tell;
 use crate::edge::tunnel::TunnelFailure;
+use crate::edge::wire::Watch;
+use crate::ops::host::clock;
 use crate::ops::host::resolver::Resolver;
-use crate::ops::watch::counters::Phase;
+use crate::relay::dispatch::Retry;
+use crate::relay::failure::{Failure, Reached};
+use crate::relay::stage::Admitted;
 
 /// A body up to this size never blocks on Pingora's pipe to the upstream: it holds four pieces.
 const PIPE_BYTES: usize = 8 * 1024;
@@ -27,125 +28,87 @@ const PIPE_BYTES: usize = 8 * 1024;
 pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
     look_for_client(session, ctx).await?;
     loop {
-        begin(ctx);
-        let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else {
-            return Err(Error::explain(ErrorType::InternalError, "no route"));
-        };
-        arrival.exchange.watch(Watch::Off);
-        let upstream = routed.route.upstream.clone();
-        let Some(endpoint) = &upstream.endpoint else {
-            return Err(Error::explain(ErrorType::InternalError, "no endpoint"));
-        };
-        let address = match address(&gateway.resolver, &upstream, ctx.attempt.pick).await {
-            Ok(address) => address,
-            Err(detail) if upstream.proxy(ctx.attempt.pick).is_some() => {
-                checks::connection_failed(&upstream, ctx.attempt.pick, false, &detail);
-                if take_next(ctx, Refusal::UpstreamFailed { detail }) {
-                    continue;
-                }
-                return Err(Error::explain(ErrorType::ConnectError, "the proxy's name has no address").into_up());
+        let (wire, dispatch) = ctx.ready("upstream_peer")?;
+        wire.watch(Watch::Off);
+        let pick = dispatch.begin(clock::step()).pick;
+        let Admitted { way, .. } = dispatch.walk().admitted();
+        let (upstream, endpoint) = (&*way.route.upstream, &*way.endpoint);
+        let proxy = upstream.proxy(pick);
+        let detail = match address(&gateway.resolver, upstream, endpoint, pick).await {
+            Ok(address) => {
+                let mut peer = peer::peer(upstream, endpoint, proxy, address, &gateway.cas.load())?;
+                // The replayed session keeps the deadlines of head and body; a timer for every read as well would cost more than the
+                // read. What it can't see is an upstream that takes no more of a body that does not fit into Pingora's pipe.
+                let fits_the_pipe = way.length.is_some_and(|bytes| bytes <= PIPE_BYTES);
+                peer.options.write_timeout = (!fits_the_pipe).then_some(upstream.timeouts.idle);
+                return Ok(Box::new(peer));
             }
-            Err(detail) => {
-                ctx.outcome.refusal = Some(Refusal::UpstreamFailed { detail });
-                return Err(Error::explain(ErrorType::ConnectError, "the upstream's name has no address").into_up());
-            }
+            Err(detail) => detail,
         };
-        ctx.attempt.peer = Some(address);
-        let cas = gateway.cas.load();
-        let mut peer = peer::peer(&upstream, endpoint, upstream.proxy(ctx.attempt.pick), address, &cas)?;
-        // The replayed session keeps the deadlines of head and body; a timer for every read as well would cost more than the read.
-        // What it can't see is an upstream that takes no more of a body that does not fit into Pingora's pipe.
-        let fits_the_pipe = routed.length.is_some_and(|bytes| bytes <= PIPE_BYTES);
-        peer.options.write_timeout = (!fits_the_pipe).then_some(upstream.timeouts.idle);
-        return Ok(Box::new(peer));
+        let whose = if proxy.is_some() { "the proxy's name has no address" } else { "the upstream's name has no address" };
+        let retry = dispatch.failed(&Failure::NoAddress { detail }, Reached::default(), clock::step());
+        tell(dispatch.walk_mut().take_notes());
+        if retry == Retry::Over {
+            return Err(Error::explain(ErrorType::ConnectError, whose).into_up());
+        }
     }
 }
 
 /// Ends the attempts of a client that has left (T12): Pingora looks at its connection while it waits for an answer, but not while it
 /// opens a connection, which a proxy may draw out.
 async fn look_for_client(session: &mut Session, ctx: &mut Context) -> Result<()> {
-    let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return Ok(()) };
-    // What comes from the client is its leaving only once its body was read to the end.
-    if ctx.attempt.number == 0 || routed.length.is_none() {
+    let (wire, dispatch) = ctx.ready("upstream_peer")?;
+    if !dispatch.walk().may_have_left() {
         return Ok(());
     }
-    arrival.exchange.watch(Watch::Off);
+    wire.watch(Watch::Off);
     let left = tokio::select! {
         biased;
         read = session.as_downstream_mut().read_body_or_idle(true) => read.err(),
         () = std::future::ready(()) => None,
     };
-    let Some(left) = left else { return Ok(()) };
-    ctx.outcome.refusal = None;
-    Err(left.into_down())
-}
-
-/// Forgets what the attempt before left behind, and counts this one.
-fn begin(ctx: &mut Context) {
-    let pick = ctx.rotation.next.take().unwrap_or(ctx.attempt.pick);
-    ctx.attempt = Attempt { number: ctx.attempt.number + 1, pick, began: Some(Instant::now()), ..Attempt::default() };
-    ctx.outcome.refusal = None;
-    ctx.delivery = Default::default();
-    let Some(routed) = ctx.routed.as_deref() else { return };
-    if let Some(credential) = routed.route.upstream.credential(pick) {
-        credential.standing.count_attempt();
-    }
-    if let Some(proxy) = routed.route.upstream.proxy(pick) {
-        proxy.health.count_attempt();
-    }
+    left.map_or(Ok(()), |left| Err(left.into_down()))
 }
 
 /// The address to open a connection to, or what stands in the way.
-async fn address(resolver: &Resolver, upstream: &Upstream, pick: Pick) -> Result<SocketAddr, String> {
-    let (host, port) = match (upstream.proxy(pick), upstream.connect_to, &upstream.endpoint) {
-        (Some(proxy), ..) => (&*proxy.host, proxy.port),
-        (None, Some(address), _) => return Ok(address),
-        (None, None, Some(endpoint)) => (endpoint.host(), endpoint.port()),
-        (None, None, None) => return Err("no endpoint".to_owned()),
+async fn address(resolver: &Resolver, upstream: &Upstream, endpoint: &Endpoint, pick: Pick) -> Result<SocketAddr, String> {
+    let (host, port) = match (upstream.proxy(pick), upstream.connect_to) {
+        (Some(proxy), _) => (&*proxy.host, proxy.port),
+        (None, Some(address)) => return Ok(address),
+        (None, None) => (endpoint.host(), endpoint.port()),
     };
     resolver.pick(host, port).await.map_err(|error| format!("no address of {host}: {error}"))
 }
 
 /// The connection stands; from here on the head is due.
-pub fn connected(ctx: &mut Context) {
-    let Some(began) = ctx.attempt.began else { return };
-    let took = began.elapsed();
-    ctx.attempt.connect = Some(took);
-    let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return };
-    arrival.in_flight.counters().phase(Phase::Connect, took);
-    let by = Instant::now() + routed.route.upstream.timeouts.first_byte;
-    arrival.exchange.watch(Watch::Until { by });
+pub fn connected(ctx: &mut Context) -> Result<()> {
+    let (wire, dispatch) = ctx.out("connected_to_upstream")?;
+    dispatch.connected(clock::step());
+    let by = Instant::now() + dispatch.walk().upstream().timeouts.first_byte;
+    wire.watch(Watch::Until { by });
+    Ok(())
 }
 
 /// A connection that did not come about is tried again while the limits allow it: by another proxy, or at another address.
 pub fn failed(gateway: &Gateway, peer: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
-    let Some(routed) = ctx.routed.as_deref() else { return error };
-    let upstream = routed.route.upstream.clone();
-    let detail = fail::cause(&error, ctx);
-    let proxy = upstream.proxy(ctx.attempt.pick);
-    let resolved = match (proxy, upstream.connect_to, &upstream.endpoint) {
-        (Some(proxy), ..) => Some(&*proxy.host),
-        (None, None, Some(endpoint)) => Some(endpoint.host()),
-        _ => None,
+    let dispatch = match ctx.out("fail_to_connect") {
+        Ok((_, dispatch)) => dispatch,
+        Err(out_of_turn) => return out_of_turn,
+    };
+    let Admitted { way, .. } = dispatch.walk().admitted();
+    let upstream = &way.route.upstream;
+    let resolved = match (upstream.proxy(dispatch.walk().pick()), upstream.connect_to) {
+        (Some(proxy), _) => Some(&*proxy.host),
+        (None, None) => Some(way.endpoint.host()),
+        (None, Some(_)) => None,
     };
     if let (Some(host), Some(address)) = (resolved, peer.address().as_inet()) {
         gateway.resolver.failed(host, *address);
     }
-    if proxy.is_some() {
-        let is_certain = matches!(TunnelFailure::of(&error), Some(TunnelFailure::AuthRefused(_)));
-        checks::connection_failed(&upstream, ctx.attempt.pick, is_certain, &detail);
-    }
-    let retries = take_next(ctx, Refusal::UpstreamFailed { detail });
-    error.set_retry(retries);
+    let is_certain = matches!(TunnelFailure::of(&error), Some(TunnelFailure::AuthRefused(_)));
+    let failure = Failure::NoConnection { is_certain, detail: cause(&error) };
+    let retry = dispatch.failed(&failure, Reached::default(), clock::step());
+    tell(dispatch.walk_mut().take_notes());
+    error.set_retry(retry == Retry::Again);
     error
-}
-
-/// Turns to the next attempt; where there is none, keeps what the client is told.
-fn take_next(ctx: &mut Context, last: Refusal) -> bool {
-    let refusal = match rotation::turn(ctx, Because::Connection) {
-        Ok(()) => last,
-        Err(stop) => stop.refusal(ctx, Because::Connection, last),
-    };
-    ctx.outcome.refusal = Some(refusal);
-    ctx.rotation.next.is_some()
 }

@@ -1,139 +1,197 @@
-//! What is known of a request, grouped by the step that learned it.
+//! Where a request stands between two hooks: its stage, and the wire that it came by.
+//!
+//! Pingora calls the hooks in its own order, which no type can hold. Here that order is checked, once, for all of them: a hook that
+//! finds the request in another stage than it belongs to gets an error, the client a 500, and the log a line. It fails shut.
 
+use std::mem;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use http::{Method, Uri};
+use pingora_core::{Error, ErrorType, Result};
 
-use crate::domain::answer::Refusal;
-use crate::domain::billing::bill::Bill;
-use crate::domain::client::Caller;
-use crate::domain::dialect::{Api, Dialect};
 use crate::domain::end::End;
-use crate::domain::id::RequestId;
-use crate::domain::json::AskedOutput;
-use crate::domain::route::Route;
-use crate::domain::settings::Settings;
-use crate::domain::upstream::first_event::FirstEvent;
-use crate::domain::upstream::passed::PassedOver;
-use crate::domain::upstream::{Pick, Tried};
-use crate::edge::accounting::OpenBooks;
-use crate::edge::deliver::Delivery;
-use crate::edge::exchange::Exchange;
-use crate::edge::finish;
-use crate::ops::watch::access_log::AccessLog;
-use crate::ops::watch::counters::InFlight;
+use crate::edge::tell::tell;
+use crate::edge::wire::Wire;
+use crate::ops::host::clock;
+use crate::relay::dispatch::{Dispatch, Ended, Walk};
+use crate::relay::stage::{Arrived, Local, Reading};
 
 /// One request from its first byte to its access line.
 #[derive(Default)]
-pub struct Context {
-    pub arrival: Option<Arrival>,
-    /// Step 2.
-    pub client: Option<Caller>,
-    pub asked: Asked,
-    pub routed: Option<Box<Routed>>,
-    pub rotation: Rotation,
-    pub attempt: Attempt,
-    pub delivery: Delivery,
-    /// Open from the dispatch until the answer's last byte is about to go out.
-    pub books: Option<Box<OpenBooks>>,
-    pub outcome: Outcome,
+pub enum Context {
+    /// Nothing has arrived.
+    #[default]
+    New,
+    On {
+        wire: Arc<Wire>,
+        stage: Stage,
+    },
 }
 
-/// Step 1: what the head alone tells.
-pub struct Arrival {
-    pub id: RequestId,
-    pub at: Instant,
-    pub unix_ms: u64,
-    pub method: Method,
-    pub uri: Uri,
-    pub api: Api,
-    pub dialect: Dialect,
-    /// The settings this request lives under, whatever a reload does meanwhile.
-    pub settings: Arc<Settings>,
-    pub exchange: Arc<Exchange>,
-    /// Counts the request as in flight until it is dropped.
-    pub in_flight: InFlight,
-    pub access_log: Arc<AccessLog>,
+/// How far the request has come.
+pub enum Stage {
+    Arrived(Arrived),
+    /// Its body is read.
+    Reading(Reading),
+    /// It is to go out, or has: the books are open.
+    Out(Dispatch),
+    /// The books are closed; bytes may still be on their way.
+    Ended(Ended),
+    /// The gateway answers it.
+    Local(Box<Local>),
+    /// A step has it, or it has its access line.
+    Gone,
 }
 
-/// Step 3: what the body asks for.
-#[derive(Default)]
-pub struct Asked {
-    pub model: Option<String>,
-    pub stream: bool,
-    pub body_bytes: usize,
-    pub peek: Duration,
-    pub output: AskedOutput,
-}
+impl Context {
+    pub fn begin(wire: Arc<Wire>, arrived: Arrived) -> Self {
+        Self::On { wire, stage: Stage::Arrived(arrived) }
+    }
 
-/// Step 4: where it goes.
-pub struct Routed {
-    pub route: Route,
-    /// `Content-Length` upstream; `None`: the body passes through as it comes.
-    pub length: Option<usize>,
-    /// The name the client asked by, where the answer has to say it in place of the upstream's.
-    pub asked_model: Option<String>,
-    /// `stream_options.include_usage` was put in by us: the chunk it brings is taken out again.
-    pub usage_asked_by_us: bool,
-}
+    /// The request that has arrived, for the step that takes it.
+    pub fn take_arrived(&mut self, hook: &'static str) -> Result<Arrived> {
+        match self.take() {
+            Some(Stage::Arrived(arrived)) => Ok(arrived),
+            other => Err(self.put_back(hook, other)),
+        }
+    }
 
-/// Between the attempts: who was tried, and who comes next.
-#[derive(Default)]
-pub struct Rotation {
-    pub tried: Tried,
-    /// Who does not carry the request, and why, for the access line.
-    pub passed: PassedOver,
-    /// Who took the request and lost it: a proxy's fault if another one brings the answer, the provider's if none does.
-    pub lost: Vec<Pick>,
-    /// Whose keys were answered with 403: theirs is the fault if another key may what they may not.
-    pub forbidden: Vec<Pick>,
-    /// Who carries the attempt to come; `None`: whoever carried the last one.
-    pub next: Option<Pick>,
-}
+    /// The request whose body is read by now.
+    pub fn take_reading(&mut self, hook: &'static str) -> Result<Reading> {
+        match self.take() {
+            Some(Stage::Reading(reading)) => Ok(reading),
+            other => Err(self.put_back(hook, other)),
+        }
+    }
 
-/// Steps 5 and 6: the attempt under way.
-#[derive(Default)]
-pub struct Attempt {
-    /// 1 for the first; 0 before it.
-    pub number: u32,
-    /// The proxy and the credential that carry it.
-    pub pick: Pick,
-    pub began: Option<Instant>,
-    pub peer: Option<std::net::SocketAddr>,
-    pub connect: Option<Duration>,
-    pub first_byte: Option<Duration>,
-    /// Reads the beginning of an answer that is held.
-    pub first_event: Option<Box<FirstEvent>>,
-    /// The provider's own id of the request, for the log alone.
-    pub upstream_request_id: Option<Box<str>>,
-}
+    /// A request that may go out, whether or not an attempt has begun.
+    pub fn ready(&mut self, hook: &'static str) -> Result<(&Arc<Wire>, &mut Dispatch)> {
+        match self {
+            Self::On { wire, stage: Stage::Out(dispatch) } => Ok((wire, dispatch)),
+            _ => Err(out_of_turn(hook)),
+        }
+    }
 
-/// What the ledger has of the request.
-#[derive(Clone, Copy)]
-pub struct Booked {
-    pub bill: Bill,
-    pub end: End,
+    /// A request with an attempt under way and open books.
+    pub fn out(&mut self, hook: &'static str) -> Result<(&Arc<Wire>, &mut Dispatch)> {
+        let (wire, dispatch) = self.ready(hook)?;
+        if dispatch.has_begun() { Ok((wire, dispatch)) } else { Err(out_of_turn(hook)) }
+    }
+
+    /// A request that is to go out, has, or is over.
+    pub fn walk(&mut self, hook: &'static str) -> Result<(&Arc<Wire>, &mut Walk)> {
+        match self {
+            Self::On { wire, stage: Stage::Out(dispatch) } => Ok((wire, dispatch.walk_mut())),
+            Self::On { wire, stage: Stage::Ended(ended) } => Ok((wire, ended.walk_mut())),
+            _ => Err(out_of_turn(hook)),
+        }
+    }
+
+    /// What an attempt failed under; no dispatch where the books are closed, so that nothing can follow.
+    pub fn attempt(&mut self, hook: &'static str) -> Result<(&Arc<Wire>, Option<&mut Dispatch>)> {
+        match self {
+            Self::On { wire, stage: Stage::Out(dispatch) } => Ok((wire, Some(dispatch))),
+            Self::On { wire, stage: Stage::Ended(_) } => Ok((wire, None)),
+            _ => Err(out_of_turn(hook)),
+        }
+    }
+
+    /// A request that nothing was said to yet, for the answer that it gets in place of what was to come.
+    pub fn take_unanswered(&mut self, answer: impl FnOnce(Result<Arrived, Reading>) -> Box<Local>) -> Option<Box<Local>> {
+        match self.take()? {
+            Stage::Arrived(arrived) => Some(answer(Ok(arrived))),
+            Stage::Reading(reading) => Some(answer(Err(reading))),
+            other => {
+                self.come_to(other);
+                None
+            }
+        }
+    }
+
+    pub fn wire(&self, hook: &'static str) -> Result<&Arc<Wire>> {
+        match self {
+            Self::On { wire, .. } => Ok(wire),
+            Self::New => Err(out_of_turn(hook)),
+        }
+    }
+
+    /// Comes to another stage. Only a request that has arrived has one.
+    pub fn come_to(&mut self, next: Stage) {
+        if let Self::On { stage, .. } = self {
+            *stage = next;
+        }
+    }
+
+    /// Closes the books, where they are open; the answer's last byte waits for them.
+    pub fn close(&mut self, end: End) {
+        let Self::On { wire, stage } = self else { return };
+        *stage = match mem::replace(stage, Stage::Gone) {
+            Stage::Out(dispatch) => {
+                let (ended, closed) = dispatch.end(end, clock::step());
+                wire.wait_before_writing(closed);
+                Stage::Ended(ended)
+            }
+            other => other,
+        };
+    }
+
+    /// Step 9: closes what is open and writes the access line. `failed`: the engine says that the request did not come to its end.
+    pub fn finish(&mut self, failed: bool) {
+        if let Self::On { wire, stage: Stage::Out(_) | Stage::Ended(_) } = self
+            && wire.tail_taken()
+            && let Ok((_, walk)) = self.walk("logging")
+        {
+            walk.had_no_event();
+        }
+        if let Self::On { stage: Stage::Out(dispatch), .. } = self {
+            let end = dispatch.walk().how_it_ended(failed);
+            self.close(end);
+        }
+        self.record(None);
+    }
+
+    /// Writes the access line of what has none; `cut`: how a request ended whose end nobody saw.
+    fn record(&mut self, cut: Option<End>) {
+        let Some(stage) = self.take() else { return };
+        let now = clock::step();
+        match stage {
+            Stage::Arrived(arrived) => arrived.interrupted(now),
+            Stage::Reading(reading) => reading.interrupted(now),
+            Stage::Local(local) => {
+                let end = cut.unwrap_or_else(|| local.end());
+                local.record(end, now);
+            }
+            Stage::Ended(mut ended) => {
+                tell(ended.walk_mut().take_notes());
+                ended.record(now);
+            }
+            Stage::Out(_) | Stage::Gone => {}
+        }
+    }
+
+    /// Whoever is in another stage stays there.
+    fn put_back(&mut self, hook: &'static str, stage: Option<Stage>) -> Box<Error> {
+        stage.into_iter().for_each(|stage| self.come_to(stage));
+        out_of_turn(hook)
+    }
+
+    fn take(&mut self) -> Option<Stage> {
+        match self {
+            Self::New => None,
+            Self::On { stage, .. } => Some(mem::replace(stage, Stage::Gone)),
+        }
+    }
 }
 
 /// A request that is dropped before its end (the process ends, a panic) is billed for what was seen of it, and has its line.
 impl Drop for Context {
     fn drop(&mut self) {
-        finish::end(self, End::Interrupted);
+        self.close(End::Interrupted);
+        self.record(Some(End::Interrupted));
     }
 }
 
-/// How it ended, as far as it is known.
-#[derive(Default)]
-pub struct Outcome {
-    pub refusal: Option<Refusal>,
-    /// The status that went to the client.
-    pub status: u16,
-    pub client_gone: bool,
-    /// What the ledger has, once it has it.
-    pub booked: Option<Booked>,
-    /// The client got the whole answer, whatever became of the upstream's connection.
-    pub complete: bool,
-    /// It has its access line and is in the counters of finished requests.
-    pub is_recorded: bool,
+/// The error of a hook that found the request in another stage than it belongs to.
+pub fn out_of_turn(hook: &'static str) -> Box<Error> {
+    log::error!("{hook} came out of turn: the request is answered with 500");
+    Error::explain(ErrorType::InternalError, "a hook out of turn")
 }

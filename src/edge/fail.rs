@@ -1,85 +1,102 @@
-//! What is said when it went wrong: an answer of ours while nothing was sent, an error event within a stream, a cut otherwise.
+//! What is done when it went wrong: another attempt, or the last word, in whatever form the client can still understand. Which of them
+//! stands in `relay::failure`.
 
-use std::time::Duration;
-
-use bytes::Bytes;
-use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_core::Error;
 use pingora_proxy::{FailToProxy, Session};
 
-use crate::domain::answer::{Fault, Refusal, body::error_body, body::error_event};
-use crate::domain::end::End;
-use crate::edge::accounting;
-use crate::edge::context::Context;
-use crate::edge::deliver::Delivery;
-use crate::edge::finish;
-use crate::edge::judge::head_due;
-use crate::edge::replay::{BODY_TOO_SLOW, STOPPING, UPSTREAM_TOO_LATE};
+use crate::domain::answer::Refusal;
+use crate::domain::dialect::{Api, Dialect};
+use crate::edge::admit;
+use crate::edge::context::{Context, Stage};
+use crate::edge::failure::failure;
 use crate::edge::respond;
-use crate::edge::rotation::{self, Because};
+use crate::edge::tell::tell;
+use crate::ops::host::clock;
+use crate::relay::dispatch::Retry;
+use crate::relay::failure::{Failure, LastWord, Reached, before_an_upstream};
+use crate::relay::stage::Says;
 
-/// Answers a request that never got an upstream; the connection stays usable where its framing is sure.
-pub async fn refuse(session: &mut Session, ctx: &mut Context, refusal: Refusal) -> Result<()> {
-    let Some(arrival) = &ctx.arrival else { return Ok(()) };
-    if matches!(refusal, Refusal::BadHead { .. } | Refusal::BodyTooSlow { .. } | Refusal::Stopping) {
-        arrival.exchange.close_after_answer();
-    }
-    let answer = refusal.answer();
-    match refusal.fault() {
-        Fault::Client => log::debug!("request {}: {refusal}", arrival.id),
-        Fault::Gateway | Fault::Upstream => log::warn!("request {}: {refusal}", arrival.id),
-    }
-    ctx.outcome.status = answer.status;
-    ctx.outcome.refusal = Some(refusal);
-    respond::refuse(session.as_downstream_mut(), &answer, arrival.dialect, &arrival.id).await
+const HOOK: &str = "fail_to_proxy";
+
+/// Decides whether a failed attempt may be followed by another.
+pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &mut Context, reused: bool) -> Box<Error> {
+    let (wire, dispatch) = match ctx.attempt("error_while_proxy") {
+        Ok(attempt) => attempt,
+        Err(out_of_turn) => return out_of_turn,
+    };
+    let reached = Reached { begun: has_begun(session), held: wire.held_until().is_some() };
+    let retry = dispatch.map_or(Retry::Over, |dispatch| {
+        let retry = dispatch.failed(&failure(&error, reused), reached, clock::step());
+        tell(dispatch.walk_mut().take_notes());
+        retry
+    });
+    error.set_retry(retry == Retry::Again);
+    error
 }
 
-/// How soon a connection that was closed before our request shows it: a round trip, with room.
-const STALE_SHOWS_WITHIN: Duration = Duration::from_secs(1);
-
-/// Decides whether a failed attempt may be followed by another. Never once a final status went to the client, never when the body
-/// could not be sent again.
-pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &mut Context, reused: bool) -> Box<Error> {
-    // Judged already: who comes next is known, or nobody does.
-    if matches!(error.etype(), ErrorType::HTTPStatus(_)) && ctx.rotation.next.is_some() && !has_begun(session) {
-        return error;
-    }
-    let is_lost = ctx.attempt.first_byte.is_none() && lost_connection(&error);
-    // A kept connection that the upstream had closed shows it at once. One that breaks later broke under the request, which the
-    // provider may have worked on: sent again, it would be paid for twice.
-    let shows_at_once = reused && ctx.attempt.began.is_some_and(|began| began.elapsed() < STALE_SHOWS_WITHIN);
-    error.retry.decide_reuse(shows_at_once);
-    let because = if is_lost && shows_at_once {
-        Because::Stale
-    } else if error.retry() {
-        // Pingora's own reasons: a stream that HTTP/2 refused, a protocol that the peer does not speak after all.
-        Because::Unread
-    } else if is_lost && ctx.attempt.pick.proxy.is_some() {
-        // It is the proxy that broke, for all we can see, and a dead proxy is nothing that a client should notice. But once: what is lost
-        // by two of them may be lost by the provider, which had it twice by then.
-        let is_first = ctx.rotation.lost.is_empty();
-        ctx.rotation.lost.push(ctx.attempt.pick);
-        if !is_first {
-            error.set_retry(false);
-            return error;
-        }
-        Because::Proxy
-    } else {
-        error.set_retry(false);
-        return error;
+/// Answers for a failed proxying.
+pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    let failure = failure(error, false);
+    let status = match ctx {
+        Context::On { stage: Stage::Out(_) | Stage::Ended(_), .. } => say_last_word(session, &failure, ctx).await,
+        Context::On { stage: Stage::Arrived(_) | Stage::Reading(_), .. } => refuse(session, &failure, ctx).await,
+        Context::On { stage: Stage::Local(_) | Stage::Gone, .. } | Context::New => end_own_answer(session, ctx).await,
     };
-    if has_begun(session) {
-        error.set_retry(false);
-        return error;
+    FailToProxy { error_code: status.unwrap_or(0), can_reuse_downstream: false }
+}
+
+/// Nothing was decided yet: the gateway answers itself, should anybody be left.
+async fn refuse(session: &mut Session, failure: &Failure, ctx: &mut Context) -> Option<u16> {
+    ctx.wire(HOOK).ok()?.close_after_answer();
+    let mut status = None;
+    let local = ctx.take_unanswered(|unanswered| {
+        let body_read = match &unanswered {
+            Ok(arrived) => arrived.settings.limits.body_read,
+            Err(reading) => reading.arrived.settings.limits.body_read,
+        };
+        let says = before_an_upstream(failure, body_read).map_or(Says::Nothing, Says::Refusal);
+        let mut local = match unanswered {
+            Ok(arrived) => arrived.answered(says),
+            Err(reading) => reading.answered(says),
+        };
+        status = local.status();
+        if status.is_none() {
+            local.broke_off(false);
+        }
+        local
+    })?;
+    if admit::answer(session, ctx, local).await.is_err() {
+        end_own_answer(session, ctx).await;
     }
-    let turned = rotation::turn(ctx, because);
-    error.set_retry(turned.is_ok());
-    if let Err(stop) = turned
-        && because == Because::Proxy
-    {
-        let last = Refusal::UpstreamFailed { detail: cause(&error, ctx) };
-        ctx.outcome.refusal = Some(stop.refusal(ctx, because, last));
+    status
+}
+
+/// An answer of ours could not be written, or a hook came out of turn: what can still be said is said.
+async fn end_own_answer(session: &mut Session, ctx: &mut Context) -> Option<u16> {
+    let begun = has_begun(session);
+    let answer = Refusal::Internal { detail: String::new() }.answer();
+    let local = match ctx {
+        Context::On { stage: Stage::Local(local), .. } => Some(local),
+        Context::On { .. } | Context::New => None,
+    };
+    let (id, dialect) = match &local {
+        Some(local) => (local.arrived().id.clone(), local.arrived().dialect),
+        None => (clock::new_request_id(), dialect_of(session)),
+    };
+    if begun {
+        session.as_downstream_mut().shutdown().await;
+    } else if let Err(gone) = respond::refuse(session.as_downstream_mut(), &answer, dialect, &id).await {
+        log::debug!("request {id}: the client left before it could be told: {gone}");
     }
-    error
+    if let Some(local) = local {
+        local.broke_off(begun);
+    }
+    Some(answer.status)
+}
+
+fn dialect_of(session: &Session) -> Dialect {
+    let path = session.req_header().uri.path();
+    Dialect::of(Api::of(path), path, false)
 }
 
 /// Whether a final head went to the client. An interim `100 Continue` is none.
@@ -87,122 +104,33 @@ fn has_begun(session: &Session) -> bool {
     session.response_written().is_some_and(|head| !head.status.is_informational())
 }
 
-/// Whether the upstream's connection broke. Pingora marks this as worth a retry while the head is sent or awaited, but not while the
-/// body is written, which is where a closed connection shows first when the body is large.
-fn lost_connection(error: &Error) -> bool {
-    matches!(error.esource(), ErrorSource::Upstream)
-        && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed)
-}
-
-/// Answers for a failed proxying, in whatever form the client can still understand.
-pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-    let refusal = refusal_of(error, ctx);
-    let Some(arrival) = &ctx.arrival else { return FailToProxy { error_code: 500, can_reuse_downstream: false } };
-    let Some(refusal) = refusal else {
-        ctx.outcome.client_gone = true;
-        if arrival.exchange.held_until().is_some() {
-            ctx.outcome.status = 0;
-        }
-        session.as_downstream_mut().shutdown().await;
-        return FailToProxy { error_code: 0, can_reuse_downstream: false };
-    };
-    arrival.exchange.close_after_answer();
+async fn say_last_word(session: &mut Session, failure: &Failure, ctx: &mut Context) -> Option<u16> {
     let begun = has_begun(session);
-    if begun && ctx.delivery.has_ended() && refusal != Refusal::LeakStopped {
-        // The stream said its last word before the connection broke: nothing is missing.
-        let rest = ctx.delivery.rest();
-        let end = if ctx.delivery.reports_error() { End::UpstreamError } else { End::Ok };
-        accounting::close(ctx, end);
-        ctx.outcome.complete = session.as_downstream_mut().write_response_body(rest, true).await.is_ok();
-        return FailToProxy { error_code: ctx.outcome.status, can_reuse_downstream: false };
+    let (wire, walk) = ctx.walk(HOOK).ok()?;
+    let (word, end) = walk.last_word(failure, Reached { begun, held: wire.held_until().is_some() });
+    if word != LastWord::Nothing {
+        wire.close_after_answer();
     }
-    log::warn!("request {}: {refusal}", arrival.id);
-    let answer = match &mut ctx.delivery {
-        // The provider's error broke off, but ours is known.
-        Delivery::Replacing(replacing) => replacing.answer(arrival),
-        Delivery::None | Delivery::Passing(_) => refusal.answer(),
-    };
-    if !begun {
-        ctx.outcome.status = answer.status;
+    tell(walk.take_notes());
+    if let Some(end) = end {
+        ctx.close(end);
     }
-    accounting::close(ctx, finish::end_by(&refusal, ctx));
-    let Some(arrival) = &ctx.arrival else { return FailToProxy { error_code: 500, can_reuse_downstream: false } };
-    let written = if !begun {
-        respond::refuse(session.as_downstream_mut(), &answer, arrival.dialect, &arrival.id).await
-    } else if ctx.delivery.takes_events() {
-        let event = Bytes::from(error_event(arrival.api, &answer, &arrival.id));
-        session.as_downstream_mut().write_response_body(event, true).await
-    } else if let Delivery::Replacing(_) = &ctx.delivery {
-        let body = Bytes::from(error_body(arrival.dialect, &answer, &arrival.id));
-        session.as_downstream_mut().write_response_body(body, true).await
-    } else {
-        // A body without events has no room for an error: the client must see that it is cut.
-        session.as_downstream_mut().shutdown().await;
-        Ok(())
-    };
-    if let Err(gone) = written {
-        log::debug!("request {}: the client left before it could be told: {gone}", arrival.id);
-        ctx.outcome.client_gone = true;
-    }
-    ctx.outcome.refusal.get_or_insert(refusal);
-    FailToProxy { error_code: ctx.outcome.status, can_reuse_downstream: false }
-}
-
-/// Pingora's account of a failure, fit for the log: it quotes a head that it could not read, raw and whole.
-pub fn cause(error: &Error, ctx: &Context) -> String {
-    const MOST_CHARS: usize = 300;
-    let text = error.to_string();
-    let unquoted = text.split(" buf: ").next().unwrap_or_default();
-    let short: String = unquoted.chars().take(MOST_CHARS).collect();
-    match ctx.routed.as_deref() {
-        Some(routed) => routed.route.upstream.guard.mask(&short),
-        None => short,
-    }
-}
-
-/// What the failure means; `None`: the client is gone and nobody is left to answer.
-fn refusal_of(error: &Error, ctx: &Context) -> Option<Refusal> {
-    if let Some(known) = &ctx.outcome.refusal {
-        return Some(known.clone());
-    }
-    if *error.etype() == STOPPING {
-        return Some(Refusal::Stopping);
-    }
-    if *error.etype() == BODY_TOO_SLOW {
-        let limit = ctx.arrival.as_ref().map(|arrival| arrival.settings.limits.body_read).unwrap_or_default();
-        return Some(Refusal::BodyTooSlow { limit });
-    }
-    if *error.etype() == UPSTREAM_TOO_LATE {
-        return Some(match (ctx.attempt.first_byte, head_due(ctx)) {
-            (None, Some((_, limit))) => Refusal::FirstByteTooLate { limit },
-            _ => Refusal::Cut { detail: "the upstream fell silent within its answer".to_owned() },
-        });
-    }
-    match error.esource() {
-        ErrorSource::Downstream => match error.etype() {
-            ErrorType::ConnectionClosed
-            | ErrorType::ReadError
-            | ErrorType::WriteError
-            | ErrorType::WriteTimedout
-            | ErrorType::ConnectError
-            | ErrorType::ReadTimedout
-            | ErrorType::H2Error
-            | ErrorType::H1Error => None,
-            _ => Some(Refusal::BadHead { reason: "The request could not be read." }),
-        },
-        ErrorSource::Upstream => {
-            let detail = cause(error, ctx);
-            Some(match (ctx.attempt.first_byte, error.etype()) {
-                // Another credential was to be tried, and could not be.
-                (_, ErrorType::HTTPStatus(_)) => Refusal::UpstreamFailed { detail },
-                (Some(_), _) => Refusal::Cut { detail },
-                (None, ErrorType::ReadTimedout) => {
-                    let limit = head_due(ctx).map(|(_, limit)| limit).unwrap_or_default();
-                    Refusal::FirstByteTooLate { limit }
-                }
-                (None, _) => Refusal::UpstreamFailed { detail },
-            })
+    let (_, walk) = ctx.walk(HOOK).ok()?;
+    let (id, dialect) = (walk.arrived().id.clone(), walk.arrived().dialect);
+    let downstream = session.as_downstream_mut();
+    let written = match &word {
+        LastWord::Nothing | LastWord::Cut => {
+            downstream.shutdown().await;
+            Ok(())
         }
-        ErrorSource::Internal | ErrorSource::Unset => Some(Refusal::Internal { detail: cause(error, ctx) }),
+        LastWord::Whole(answer) => respond::refuse(downstream, answer, dialect, &id).await,
+        LastWord::Rest(bytes) | LastWord::Event(bytes) | LastWord::Body(bytes) => {
+            downstream.write_response_body(bytes.clone(), true).await
+        }
+    };
+    if let Err(gone) = &written {
+        log::debug!("request {id}: the client left before it could be told: {gone}");
     }
+    walk.said(&word, written.is_ok());
+    walk.status().filter(|_| word != LastWord::Nothing)
 }

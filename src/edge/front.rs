@@ -1,7 +1,7 @@
 //! Owns a client's connection: from the wait for a request's first byte to its reuse or its end.
 //!
 //! Pingora reads a head with a deadline per read and has none for the h2c peek; here both are total, so a dripped byte extends
-//! nothing. Each request goes into Pingora wrapped in a [`ReplaySession`] and comes back through its [`Exchange`]; what is then
+//! nothing. Each request goes into Pingora wrapped in a [`ReplaySession`] and comes back through its [`Wire`]; what is then
 //! left of the request's body is read and dropped within a bound, so that a client that is still sending sees its answer and not a
 //! broken pipe.
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::{HeaderValue, Method, header};
+use http::{Method, header};
 use pingora_core::ErrorType;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::Stream;
@@ -25,14 +25,16 @@ use tokio::time::timeout;
 
 use crate::domain::answer::Refusal;
 use crate::domain::dialect::{Api, Dialect};
+use crate::domain::headers::framing::is_plain_or_chunked;
 use crate::domain::settings::{Limits, Listener, Settings};
-use crate::edge::exchange::{Exchange, Returned};
-use crate::edge::finish;
-use crate::edge::gateway::{Gateway, Records};
+use crate::edge::parts::Gateway;
 use crate::edge::replay::{ReplaySession, expects_continue};
 use crate::edge::respond;
+use crate::edge::wire::{Returned, Wire};
 use crate::ops::host::clock;
 use crate::ops::host::drain::{Drain, Open, PARTING};
+use crate::relay::end::record_head;
+use crate::relay::stage::Records;
 
 /// A rest of a refused body up to this size is read to keep the connection; a larger one ends it.
 const SMALL_REST_BYTES: usize = 64 * 1024;
@@ -151,7 +153,8 @@ impl HttpServerApp for Door {
                 let (id, dialect) = (clock::new_request_id(), dialect_of(&session));
                 // Nothing better can be done for a client whose connection is already gone.
                 let _ = respond::refuse_head(&mut session, &refusal.answer(), dialect, &id).await;
-                finish::finish_head(&self.records, &id, was_read.then(|| session.req_header()), dialect, &refusal);
+                let head = was_read.then(|| (session.req_header().method.as_str(), session.req_header().uri.path()));
+                record_head(&self.records, &id, head, dialect, &refusal, clock::step());
                 linger(session).await;
                 return None;
             }
@@ -170,13 +173,13 @@ impl HttpServerApp for Door {
         // Without it a second request that arrives early ends the first one's answer.
         session.set_pipelining_enabled(true);
 
-        let exchange = Exchange::new();
-        session.req_header_mut().extensions_mut().insert(exchange.clone());
-        let replay = ReplaySession::new(Box::new(session), exchange.clone(), self.drain.clone());
+        let wire = Wire::new();
+        session.req_header_mut().extensions_mut().insert(wire.clone());
+        let replay = ReplaySession::new(Box::new(session), wire.clone(), self.drain.clone());
         self.proxy.process_new_http(ServerSession::new_custom(Box::new(replay)), shutdown).await;
-        let (returned, closes) = (exchange.take_back()?, exchange.closes());
+        let (returned, closes) = (wire.take_back()?, wire.closes());
         // The body and its share of the budget go now, not after the client's last byte.
-        drop(exchange);
+        drop(wire);
         Self::part(returned, closes).await
     }
 
@@ -224,7 +227,7 @@ impl Door {
             Ok(Ok(true)) if session.req_header().method == Method::CONNECT => {
                 Head::Refused { refusal: Refusal::WrongMethod { allow: "GET, HEAD, POST" }, was_read: true }
             }
-            Ok(Ok(true)) if has_length_beside_chunks(session) || has_another_coding(session) => {
+            Ok(Ok(true)) if has_length_beside_chunks(session) || !is_plain_or_chunked(&session.req_header().headers) => {
                 Head::Refused { refusal: BAD_HEAD, was_read: true }
             }
             Ok(Ok(true)) => Head::Read,
@@ -268,13 +271,6 @@ fn has_length_beside_chunks(session: &ServerSession) -> bool {
     let begins_with_name = |line: &[u8]| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME));
     session.req_header().headers.contains_key(header::TRANSFER_ENCODING)
         && session.to_h1_raw().split(|&byte| byte == b'\n').any(begins_with_name)
-}
-
-/// Whether the body comes in another transfer coding than `chunked` alone, said once: a list is read differently by different servers.
-fn has_another_coding(session: &ServerSession) -> bool {
-    let mut codings = session.req_header().headers.get_all(header::TRANSFER_ENCODING).iter();
-    let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-    !codings.next().is_none_or(is_chunked) || codings.next().is_some()
 }
 
 /// The dialect of a head's path, as far as there is one. The summary is the only view of a head that Pingora gives without a panic

@@ -1,9 +1,8 @@
-//! The table of a request's steps: one hook each, in Pingora's order. What a step does stands in the file it calls.
+//! The table of a request's steps: one hook each, in Pingora's order. What a step decides stands in the relay; how it is done, in the
+//! file that the hook calls.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora_core::protocols::Digest;
@@ -12,82 +11,27 @@ use pingora_core::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-use crate::domain::settings::Settings;
-use crate::edge::admit::{self, Admission};
 use crate::edge::context::Context;
-use crate::edge::{body, connect, deliver, fail, finish, hold, inject, judge};
-use crate::ops::books::clients::Directory;
-use crate::ops::books::ledger::Ledger;
-use crate::ops::host::body_budget::BodyBudget;
-use crate::ops::host::ca::CaStore;
-use crate::ops::host::resolver::Resolver;
-use crate::ops::watch::access_log::AccessLog;
-use crate::ops::watch::counters::Counters;
-
-/// The gateway: what every request shares.
-pub struct Gateway {
-    pub(super) settings: Arc<ArcSwap<Settings>>,
-    pub(super) resolver: Arc<Resolver>,
-    pub(super) cas: Arc<ArcSwap<CaStore>>,
-    pub(super) budget: BodyBudget,
-    pub(super) directory: Arc<Directory>,
-    pub(super) ledger: Ledger,
-    pub(super) records: Records,
-}
-
-/// Where finished requests are written down and counted.
-#[derive(Clone)]
-pub struct Records {
-    pub(super) counters: Arc<Counters>,
-    pub(super) access_log: Arc<AccessLog>,
-}
-
-/// What the gateway is plugged together from.
-pub struct Parts {
-    pub settings: Arc<ArcSwap<Settings>>,
-    pub cas: Arc<ArcSwap<CaStore>>,
-    pub resolver: Arc<Resolver>,
-    pub budget: BodyBudget,
-    pub directory: Arc<Directory>,
-    pub ledger: Ledger,
-    pub counters: Arc<Counters>,
-    pub access_log: Arc<AccessLog>,
-}
-
-impl Gateway {
-    pub fn new(parts: Parts) -> Self {
-        let Parts { settings, cas, resolver, budget, directory, ledger, counters, access_log } = parts;
-        Self { settings, resolver, cas, budget, directory, ledger, records: Records { counters, access_log } }
-    }
-
-    /// For what is refused before it becomes a request.
-    pub(super) fn records(&self) -> Records {
-        self.records.clone()
-    }
-}
+use crate::edge::parts::Gateway;
+use crate::edge::{admit, body, connect, deliver, fail, inject, judge};
 
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context::default()
+        Context::New
     }
 
     /// 1 accept.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        ctx.arrival = Some(admit::arrive(self, session)?);
+        *ctx = admit::arrive(self, session)?;
         Ok(())
     }
 
     /// 2 authenticate, 3 peek, 4 route.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        match Box::pin(admit::admit(self, session, ctx)).await {
-            Admission::Upstream => Ok(false),
-            Admission::Answered => Ok(true),
-            Admission::Refused(refusal) => fail::refuse(session, ctx, *refusal).await.map(|()| true),
-            Admission::Broken(error) => Err(error),
-        }
+        Box::pin(admit::admit(self, session, ctx)).await
     }
 
     /// 5 pick.
@@ -104,8 +48,7 @@ impl ProxyHttp for Gateway {
         _digest: Option<&Digest>,
         ctx: &mut Context,
     ) -> Result<()> {
-        connect::connected(ctx);
-        Ok(())
+        connect::connected(ctx)
     }
 
     fn fail_to_connect(&self, _session: &mut Session, peer: &HttpPeer, ctx: &mut Context, error: Box<Error>) -> Box<Error> {
@@ -125,7 +68,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         body::count_passing(chunk.as_ref(), ctx)?;
-        hold::release_due(session, chunk.as_ref(), end).await
+        deliver::release_due(session, chunk.as_ref(), end).await
     }
 
     /// 7 judge.
@@ -141,7 +84,6 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
-        hold::look(chunk.as_ref(), ctx)?;
         deliver::deliver(chunk, end, ctx)?;
         Ok(None)
     }
@@ -163,7 +105,7 @@ impl ProxyHttp for Gateway {
 
     /// 9 finish.
     async fn logging(&self, _session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        finish::finish(error, ctx);
+        ctx.finish(error.is_some());
     }
 
     /// The access line and `fail` say what happened, with the request's id and without its query.

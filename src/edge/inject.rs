@@ -1,22 +1,21 @@
 //! Step 6: the request as the upstream sees it. The client's credentials go out, the upstream's key goes in, Host and path become the
 //! target's; everything else the client said stays.
 
-use pingora_core::{Error, ErrorType, OrErr, Result};
+use pingora_core::{ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 
 use crate::domain::headers;
+use crate::domain::headers::framing::declared_length;
 use crate::domain::headers::own::own_headers;
 use crate::domain::route::join::join;
-use crate::edge::body::declared_length;
 use crate::edge::context::Context;
+use crate::relay::stage::Admitted;
 
 /// Writes the head of this attempt; path and query are what `asked` has, byte for byte.
-pub fn inject(asked: &RequestHeader, request: &mut RequestHeader, ctx: &Context) -> Result<()> {
-    let Some(routed) = ctx.routed.as_deref() else { return Ok(()) };
-    let upstream = &*routed.route.upstream;
-    let Some(endpoint) = &upstream.endpoint else {
-        return Err(Error::explain(ErrorType::InternalError, "no endpoint"));
-    };
+pub fn inject(asked: &RequestHeader, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    let (_, dispatch) = ctx.out("upstream_request_filter")?;
+    let Admitted { way, .. } = dispatch.walk().admitted();
+    let (upstream, endpoint) = (&*way.route.upstream, &*way.endpoint);
     for name in headers::request::names_to_remove(&request.headers) {
         request.remove_header(&name);
     }
@@ -29,8 +28,8 @@ pub fn inject(asked: &RequestHeader, request: &mut RequestHeader, ctx: &Context)
     let mut target = join(endpoint.base_path(), path, None).into_bytes();
     target.extend_from_slice(query);
     request.set_raw_path(&target)?;
-    let length = routed.length.filter(|length| declared_length(&request.headers) != Some(*length));
-    let credential = upstream.credential(ctx.attempt.pick);
+    let length = way.length.filter(|length| declared_length(&request.headers) != Some(*length));
+    let credential = upstream.credential(dispatch.walk().pick());
     let own =
         own_headers(endpoint, upstream.auth_header, credential, length).or_err(ErrorType::InvalidHTTPHeader, "authority")?;
     for (name, value) in own {

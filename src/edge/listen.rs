@@ -16,7 +16,7 @@ use pingora_proxy::http_proxy;
 use crate::domain::settings::{Listener, Settings, TlsFiles};
 use crate::edge::admin::Admin;
 use crate::edge::front::Front;
-use crate::edge::gateway::Gateway;
+use crate::edge::parts::Gateway;
 use crate::ops::host::drain::Drain;
 use crate::ops::host::tls::{Certificates, Served};
 

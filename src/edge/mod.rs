@@ -18,7 +18,6 @@
 //!
 //! Hooks are thin: each takes from the context, calls one function of its own file, puts back and translates the error.
 
-mod accounting;
 pub mod admin;
 mod admit;
 mod body;
@@ -26,22 +25,22 @@ pub mod checks;
 mod connect;
 mod context;
 mod deliver;
-mod exchange;
 mod fail;
-mod finish;
+mod failure;
 mod front;
 mod gateway;
-mod hold;
 mod inject;
 mod judge;
 pub mod listen;
+mod parts;
 mod peer;
 mod replay;
 mod respond;
-mod rotation;
 pub mod stoppable;
+mod tell;
 pub mod tunnel;
+mod wire;
 
 pub use crate::ops::host::ca::CaStore;
 pub use front::Front;
-pub use gateway::{Gateway, Parts};
+pub use parts::{Gateway, Parts};

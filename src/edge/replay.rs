@@ -7,7 +7,7 @@
 //! It also holds the upstream to its deadlines: Pingora polls [`Session::read_body_or_idle`] for as long as it waits for the
 //! upstream, so this is where a total deadline for the head and an idle deadline for the body can end the wait.
 //!
-//! And it holds an answer's beginning back while the [`Exchange`] says so (`edge::hold`). A wait may be dropped at any moment, a write
+//! And it holds an answer's beginning back while the [`Wire`] says so (`edge::hold`). A wait may be dropped at any moment, a write
 //! must not be: when the hold's time is up, the wait ends with an empty piece of the request's body, which Pingora hands to the body's
 //! filter and sends nowhere, and the filter writes what is held.
 //!
@@ -32,7 +32,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::Sleep;
 
-use crate::edge::exchange::{Exchange, Watch};
+use crate::edge::wire::{Watch, Wire};
 use crate::ops::host::drain::{CutWatch, Drain};
 
 /// The upstream did not keep a deadline of [`Watch`].
@@ -47,7 +47,7 @@ pub const STOPPING: ErrorType = ErrorType::Custom("Stopping");
 pub struct ReplaySession {
     /// Always present until `drop` hands it back.
     real: Option<Box<ServerSession>>,
-    exchange: Arc<Exchange>,
+    wire: Arc<Wire>,
     body: Body,
     finished: bool,
     last_progress: Instant,
@@ -70,10 +70,10 @@ enum Body {
 }
 
 impl ReplaySession {
-    pub fn new(real: Box<ServerSession>, exchange: Arc<Exchange>, drain: Arc<Drain>) -> Self {
+    pub fn new(real: Box<ServerSession>, wire: Arc<Wire>, drain: Arc<Drain>) -> Self {
         Self {
             real: Some(real),
-            exchange,
+            wire,
             body: Body::Live,
             finished: false,
             last_progress: Instant::now(),
@@ -125,7 +125,7 @@ impl ReplaySession {
 
     /// The instant at which the wait for the upstream ends, as things stand.
     fn due(&self) -> Option<Instant> {
-        match self.exchange.watched() {
+        match self.wire.watched() {
             Watch::Off => None,
             Watch::Until { by } => Some(by),
             Watch::Idle { limit } => Some(self.last_progress + limit),
@@ -134,7 +134,7 @@ impl ReplaySession {
 
     /// The instant at which what is held goes out, whatever it is.
     fn hold_due(&self) -> Option<Instant> {
-        if self.held.is_empty() { None } else { self.exchange.held_until() }
+        if self.held.is_empty() { None } else { self.wire.held_until() }
     }
 
     /// Waits for the client to leave, for the upstream's deadline, for the end of the hold or for the drain's limit, whichever comes
@@ -177,7 +177,7 @@ impl ReplaySession {
         }
         if self.real().response_written().is_some_and(|head| !head.status.is_informational()) {
             self.body = Body::Kept { chunks: Arc::default(), next: 0 };
-            self.exchange.release_body();
+            self.wire.release_body();
         }
     }
 
@@ -189,7 +189,7 @@ impl ReplaySession {
         if !matches!(tasks.first(), Some(HttpTask::Header(..))) {
             return Ok(tasks);
         }
-        let Some(until) = self.exchange.held_until() else { return Ok(tasks) };
+        let Some(until) = self.wire.held_until() else { return Ok(tasks) };
         if matches!(tasks.last(), Some(HttpTask::Failed(_)))
             && let Some(HttpTask::Failed(error)) = tasks.pop()
         {
@@ -198,7 +198,7 @@ impl ReplaySession {
         let now = Instant::now();
         // While Pingora still waits for room to send the request's body, nobody waits for the hold's end.
         if tasks.iter().any(HttpTask::is_end) || now >= until || !self.body_is_out() {
-            self.exchange.end_hold();
+            self.wire.end_hold();
             return Ok(tasks);
         }
         self.held = tasks;
@@ -212,7 +212,7 @@ impl ReplaySession {
         if self.real().req_header().method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304) {
             return Ok(());
         }
-        let Some(tail) = self.exchange.take_tail() else { return Ok(()) };
+        let Some(tail) = self.wire.take_tail() else { return Ok(()) };
         head.remove_header(&header::TRANSFER_ENCODING);
         head.set_content_length(tail.len())?;
         *end = false;
@@ -222,7 +222,7 @@ impl ReplaySession {
 
     /// Keeps the answer's last bytes until its ledger entry is as safe as `ledger.sync` promises.
     async fn wait_for_the_books(&mut self) {
-        if let Some(closed) = self.exchange.entry_under_way()
+        if let Some(closed) = self.wire.entry_under_way()
             && !closed.durable().await
         {
             log::error!(
@@ -232,7 +232,7 @@ impl ReplaySession {
     }
 
     fn close_if_told(&mut self) {
-        if self.exchange.closes() {
+        if self.wire.closes() {
             self.real_mut().set_keepalive(None);
         }
     }
@@ -270,7 +270,7 @@ pub fn expects_continue(request: &RequestHeader) -> bool {
 impl Drop for ReplaySession {
     fn drop(&mut self) {
         if let Some(real) = self.real.take() {
-            self.exchange.give_back(*real, self.finished);
+            self.wire.give_back(*real, self.finished);
         }
     }
 }
@@ -411,7 +411,7 @@ impl Session for ReplaySession {
             return Ok(self.next_kept());
         }
         self.invite_body().await?;
-        let due = self.exchange.body_due();
+        let due = self.wire.body_due();
         let Self { real: Some(real), drain, cut, .. } = self else { return Ok(None) };
         let read = unless_cut(drain, cut, real.read_body_or_idle(false));
         let Some(due) = due else { return read.await };
@@ -452,7 +452,7 @@ impl Session for ReplaySession {
     /// Called once at the start of every attempt: the place to rewind.
     fn enable_retry_buffering(&mut self) {
         self.held.clear();
-        if let Some(chunks) = self.exchange.body() {
+        if let Some(chunks) = self.wire.body() {
             self.body = Body::Kept { chunks, next: 0 };
         }
         self.last_progress = Instant::now();

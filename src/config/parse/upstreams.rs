@@ -97,7 +97,7 @@ impl Catalog {
         match Endpoint::from_url(text) {
             Ok(endpoint) => {
                 let is_behind =
-                    |upstream: &&Arc<Upstream>| upstream.pool.is_some() && upstream.endpoint.as_ref() == Some(&endpoint);
+                    |upstream: &&Arc<Upstream>| upstream.pool.is_some() && upstream.endpoint.as_deref() == Some(&endpoint);
                 if let Some(owner) = self.upstreams.iter().find(is_behind) {
                     let name = &owner.name;
                     // It would inherit the keys and go out without a proxy.
@@ -127,7 +127,7 @@ impl Catalog {
         let mut owners: HashMap<Endpoint, Arc<Upstream>> = HashMap::new();
         for owner in &self.upstreams {
             if let Some(endpoint) = &owner.endpoint {
-                owners.entry(endpoint.clone()).or_insert_with(|| owner.clone());
+                owners.entry(Endpoint::clone(endpoint)).or_insert_with(|| owner.clone());
             }
         }
         for endpoint in endpoints {
@@ -246,7 +246,7 @@ impl Catalog {
         });
         Upstream {
             name: name.into(),
-            endpoint,
+            endpoint: endpoint.map(Arc::new),
             guard: KeyGuard::new(credentials.iter().map(|credential| &credential.key)),
             credentials,
             pool: None,
@@ -278,7 +278,7 @@ impl Catalog {
         let name = if self.by_name.contains_key(short.as_str()) { endpoint.to_string() } else { short };
         Upstream {
             name: name.into(),
-            endpoint: Some(endpoint.clone()),
+            endpoint: Some(Arc::new(endpoint.clone())),
             credentials: owner.map_or_else(Vec::new, |owner| owner.credentials.clone()),
             guard: owner.map_or_else(|| KeyGuard::new(std::iter::empty()), |owner| owner.guard.clone()),
             pool: None,

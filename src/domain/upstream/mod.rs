@@ -40,7 +40,7 @@ pub struct Upstream {
     /// `main`, `troll`, `ohmygpt`, a key of `upstreams`, or the authority of a URL target.
     pub name: Arc<str>,
     /// `None`: the name exists but nothing is configured for it (`Main target not configured`).
-    pub endpoint: Option<Endpoint>,
+    pub endpoint: Option<Arc<Endpoint>>,
     /// Empty: requests go out without credentials. The first one is the primary.
     pub credentials: Vec<Credential>,
     /// The proxies that requests go through; `None`: connections are direct.

@@ -35,7 +35,7 @@ fn upstream(keys: usize, proxies: &[&[usize]]) -> Upstream {
     let second = Duration::from_secs(1);
     Upstream {
         name: "troll".into(),
-        endpoint: Endpoint::from_url("https://llm.example.com").ok(),
+        endpoint: Endpoint::from_url("https://llm.example.com").ok().map(Arc::new),
         credentials: (0..keys).map(credential).collect(),
         pool: (!proxies.is_empty())
             .then(|| Pool::new(proxies.iter().enumerate().map(proxy).collect(), HealthCheck::default(), false, Arc::default())),

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::domain::id::RequestId;
-use crate::domain::moment::Moment;
+use crate::domain::moment::{Moment, Now};
 
 /// Milliseconds since the Unix epoch; 0 on a clock that stands before it.
 pub fn now_unix_ms() -> u64 {
@@ -18,6 +18,11 @@ pub fn now() -> Moment {
     static START: LazyLock<(Instant, Moment)> = LazyLock::new(|| (Instant::now(), Moment::from_millis(now_unix_ms())));
     let (began, at) = *START;
     at.after(began.elapsed())
+}
+
+/// This moment, by both clocks: what a step of a request is given.
+pub fn step() -> Now {
+    Now { moment: now(), unix_ms: now_unix_ms() }
 }
 
 /// Makes the id of a request that arrives now.

@@ -2,7 +2,7 @@
 //! hooks that decide.
 //!
 //! ```text
-//!   front ── creates ──► Exchange ◄── reads and rewinds ── replay (inside Pingora's Session)
+//!   front ── creates ──► Wire ◄── reads and rewinds ── replay (inside Pingora's Session)
 //!     ▲                     ▲
 //!     └─ takes the session  └─ body, deadlines, closing answer ── hooks (found in the request's extensions)
 //!        back at the end
@@ -22,7 +22,7 @@ use crate::ops::host::body_budget::BodyPermit;
 
 /// One request's shared state.
 #[derive(Default)]
-pub struct Exchange {
+pub struct Wire {
     state: Mutex<State>,
     /// The client's connection ends with this answer.
     close: AtomicBool,
@@ -68,7 +68,7 @@ pub enum Watch {
     Idle { limit: Duration },
 }
 
-impl Exchange {
+impl Wire {
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
@@ -119,7 +119,7 @@ impl Exchange {
         self.state().tail_taken
     }
 
-    /// Keeps the answer's beginning from the client until [`Exchange::end_hold`], at most until `due`.
+    /// Keeps the answer's beginning from the client until [`Wire::end_hold`], at most until `due`.
     pub fn hold_until(&self, due: Instant) {
         self.state().hold_until = Some(due);
     }

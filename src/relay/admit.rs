@@ -1,0 +1,233 @@
+//! Steps 2 to 4: who is it, what does the request ask for, where does it go.
+//!
+//! ```text
+//!   Arrived ─ enter ─┬─► Reading ─ route ─► Routed ─ admit ─┬─► Admitted ─ dispatch (dispatch.rs)
+//!                    └─ by its host ────────────────────────┘
+//! ```
+//! Everything that can be refused is refused here, before an upstream hears of it, and before the body is read wherever the head
+//! alone tells. What is allowed is decided in `domain::admission`, where `trollbridge explain` asks too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+
+use crate::domain::admission::{self, Head, Rewrite, Way as By};
+use crate::domain::answer::Refusal;
+use crate::domain::answer::models::{self, ListedModel};
+use crate::domain::client::Caller;
+use crate::domain::dialect::Api;
+use crate::domain::headers::{self, framing::declared_length};
+use crate::domain::json::splice::splice;
+use crate::domain::json::{PeekError, Peeked};
+use crate::domain::route::{Model, Route};
+use crate::domain::settings::Auth;
+use crate::domain::upstream::Upstream;
+use crate::ops::books::clients::Directory;
+use crate::ops::watch::counters::Phase;
+use crate::relay::stage::{Admitted, Arrived, Ask, Known, Local, Reading, Routed, Says, Way};
+
+/// What a head that may go on leads to.
+pub enum Entry {
+    /// The body names the model: it is to be read.
+    Read(Reading),
+    /// The body passes through unread.
+    Through(Admitted),
+}
+
+/// A body that was read to its end.
+pub struct ReadBody {
+    pub chunks: Vec<Bytes>,
+    pub peeked: Result<Peeked, PeekError>,
+    /// The scanner's own time, without the wait for the network.
+    pub took: Duration,
+}
+
+impl Arrived {
+    /// Step 2, and of step 4 what the head alone tells.
+    ///
+    /// # Errors
+    ///
+    /// The gateway's own answer: a refusal, its list of models, or its sign of life.
+    pub fn enter(self, head: Head<'_>, is_upgrade: bool, directory: &Directory) -> Result<Entry, Box<Local>> {
+        if is_upgrade {
+            return Err(self.refused(Refusal::UpgradeRequested));
+        }
+        if self.asked == Api::Root {
+            let says = sign_of_life(head.method);
+            return Err(self.answered(says));
+        }
+        let caller = match caller(&self.settings.auth, head.headers, directory) {
+            Ok(caller) => caller,
+            Err(refusal) => return Err(self.refused(refusal)),
+        };
+        let reading = Reading { arrived: self, caller };
+        match reading.way(head) {
+            Ok(By::ByModel) => Ok(Entry::Read(reading)),
+            Ok(By::ByHost(route)) => Ok(Entry::Through(reading.through(route, head.headers)?)),
+            Ok(By::Models) => {
+                let says = reading.models(head.method).unwrap_or_else(Says::Refusal);
+                Err(reading.answered(says))
+            }
+            Err(refusal) => Err(reading.refused(refusal)),
+        }
+    }
+}
+
+impl Reading {
+    fn way(&self, head: Head<'_>) -> Result<By, Refusal> {
+        let Arrived { settings, asked, unix_ms, .. } = &self.arrived;
+        admission::may_call(settings, &self.caller, *asked, *unix_ms)?;
+        admission::way(settings, *asked, head)
+    }
+
+    /// Step 4 of a request whose body passes through unread.
+    fn through(self, route: Route, headers: &HeaderMap) -> Result<Admitted, Box<Local>> {
+        let limit_bytes = self.arrived.settings.limits.max_body_bytes;
+        if declared_length(headers).is_some_and(|declared| declared > limit_bytes) {
+            return Err(self.refused(Refusal::BodyTooLarge { limit_bytes }));
+        }
+        let Self { arrived, caller } = self;
+        let known = Known { arrived, caller, ask: Ask::default() };
+        match known.permitted(&route) {
+            Ok(()) => known.placed(route, None, Changes::default()),
+            Err(refusal) => Err(known.refused(None, refusal)),
+        }
+    }
+
+    /// Step 3: reads what the body said. Deciding is timed by whoever has a clock, and counted with what follows.
+    pub fn route(self, read: ReadBody) -> Routed {
+        let (Self { arrived, caller }, ReadBody { chunks, peeked, took }) = (self, read);
+        let mut ask = Ask { bytes: length_of(&chunks), peek: Some(took), ..Ask::default() };
+        if let Ok(peeked) = &peeked {
+            ask.model = peeked.model.as_ref().map(|model| model.name.clone());
+            ask.output = admission::asked_output(arrived.asked, peeked, chunks.iter().map(|chunk| &**chunk));
+        }
+        let route = admission::route_of(&arrived.settings.routing, &peeked);
+        Routed { known: Known { arrived, caller, ask }, chunks, peeked, route }
+    }
+
+    /// The gateway's own list, or one model of it.
+    fn models(&self, method: &Method) -> Result<Says, Refusal> {
+        only_read(method)?;
+        let Self { arrived, caller } = self;
+        let (routing, needs_price) = (&arrived.settings.routing, arrived.settings.billing.require_price);
+        let shown = |model: &&Arc<Model>| caller.may_use(model.names()) && (model.price.is_some() || !needs_price);
+        let listed = routing.listed().filter(shown).map(|model| ListedModel { id: &model.id, upstream: &model.upstream.name });
+        let body = match models::asked_id(arrived.uri.path()) {
+            None => models::list(arrived.dialect, listed),
+            Some(asked) => {
+                // An alias is answered with the model that it stands for.
+                let id = routing.find(&asked).map_or(&*asked, |model| &model.id);
+                let found = models::one(arrived.dialect, listed, id);
+                found.ok_or_else(|| Refusal::ModelNotListed { model: asked.into_owned() })?
+            }
+        };
+        Ok(Says::Json(body.into()))
+    }
+}
+
+impl Routed {
+    /// Step 4: counts the route and prepares the body that every attempt sends, which comes beside what is admitted.
+    ///
+    /// # Errors
+    ///
+    /// The refusal: no route, not allowed, or an upstream that exists by name only.
+    pub fn admit(self, decided_in: Duration) -> Result<(Admitted, Vec<Bytes>), Box<Local>> {
+        self.count(decided_in);
+        let Self { known, mut chunks, peeked, route } = self;
+        let route = match route.and_then(|route| known.permitted(&route).map(|()| route)) {
+            Ok(route) => route,
+            Err(refusal) => return Err(known.refused(None, refusal)),
+        };
+        let spoken = spoken_by(&route.upstream, known.arrived.asked);
+        let rewrite = peeked.as_ref().map(|peeked| admission::rewrite(&known.arrived.settings, spoken, peeked, &route));
+        let Rewrite { edits, is_renamed, asks_for_usage } = rewrite.unwrap_or_default();
+        if !edits.is_empty() {
+            splice(&mut chunks, edits);
+        }
+        let asked_model = is_renamed.then(|| known.ask.model.clone()).flatten();
+        let length = length_of(&chunks);
+        let admitted = known.placed(route, Some(length), Changes { asked_model, usage_asked_by_us: asks_for_usage })?;
+        Ok((admitted, chunks))
+    }
+
+    fn count(&self, decided_in: Duration) {
+        let Known { arrived, ask, .. } = &self.known;
+        let (counters, took) = (arrived.in_flight.counters(), ask.peek.unwrap_or_default());
+        if self.peeked.is_err() {
+            counters.parse_error();
+        }
+        counters.phase(Phase::Peek, took);
+        counters.phase(Phase::Route, decided_in);
+        let spent = took + decided_in;
+        // With model routing off there is nothing to succeed or to fall back from (K14).
+        match &self.route {
+            _ if !arrived.settings.routing.model_based() => {}
+            Ok(route) => counters.routed(route.rule.is_success(), spent),
+            Err(_) => counters.route_refused(spent),
+        }
+    }
+}
+
+/// What of the answer has to be changed back, because of what was changed in the body.
+#[derive(Default)]
+struct Changes {
+    asked_model: Option<String>,
+    usage_asked_by_us: bool,
+}
+
+impl Known {
+    fn permitted(&self, route: &Route) -> Result<(), Refusal> {
+        let Self { arrived, caller, ask } = self;
+        admission::permitted(&arrived.settings, caller, arrived.asked, ask.model.as_deref(), route)
+    }
+
+    fn placed(self, route: Route, length: Option<usize>, changes: Changes) -> Result<Admitted, Box<Local>> {
+        let endpoint = match admission::configured(&route.upstream) {
+            Ok(endpoint) => endpoint,
+            Err(refusal) => return Err(self.refused(Some(route), refusal)),
+        };
+        let Self { arrived, caller, ask } = self;
+        let spoken = spoken_by(&route.upstream, arrived.asked);
+        let Changes { asked_model, usage_asked_by_us } = changes;
+        let way = Way { route, endpoint, spoken, length, asked_model, usage_asked_by_us };
+        Ok(Admitted { arrived, caller, ask, way })
+    }
+}
+
+/// The API in which `upstream` is asked for what the client called: the same one, for every upstream of today.
+fn spoken_by(_upstream: &Upstream, asked: Api) -> Api {
+    asked
+}
+
+/// Finds who holds the request's one credential.
+fn caller(auth: &Auth, headers: &HeaderMap, directory: &Directory) -> Result<Caller, Refusal> {
+    let Auth::Keys { static_key } = auth else { return Ok(Caller::Anonymous) };
+    let presented = headers::presented_key(headers)?.ok_or(Refusal::NoKey)?;
+    match static_key {
+        Some(key) if key.matches(presented) => Ok(Caller::StaticKey),
+        _ => directory.find(presented).map(Caller::Client).ok_or(Refusal::WrongKey),
+    }
+}
+
+fn sign_of_life(method: &Method) -> Says {
+    match only_read(method) {
+        Ok(()) => Says::Json(Bytes::from_static(br#"{"name":"trollbridge","status":"ok"}"#)),
+        Err(refusal) => Says::Refusal(refusal),
+    }
+}
+
+fn only_read(method: &Method) -> Result<(), Refusal> {
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    if reads { Ok(()) } else { Err(Refusal::WrongMethod { allow: "GET, HEAD" }) }
+}
+
+fn length_of(chunks: &[Bytes]) -> usize {
+    chunks.iter().map(Bytes::len).sum()
+}
+
+#[cfg(test)]
+#[path = "admit_tests.rs"]
+mod tests;

@@ -1,0 +1,92 @@
+//! Step 8: the answer's bytes on their way to the client.
+//!
+//! ```text
+//!   upstream's chunk ─┬─► meter (through a decoder, should it be compressed)
+//!                     └─► guard (no key of ours leaves) ─► rewrite (only where asked for) ─► client
+//! ```
+//!
+//! Without a rewrite every event passes as it came, at once. A stream that ends without its dialect's terminator gets an error event
+//! in place of a clean end.
+
+mod ending;
+mod passing;
+mod replacing;
+
+use bytes::Bytes;
+
+use crate::domain::usage::Report;
+
+pub use ending::cut_event;
+pub use passing::{Form, Passing};
+pub use replacing::{Replacing, TooLong};
+
+/// What happens to the body of the answer under way.
+#[derive(Default)]
+pub enum Delivery {
+    /// No head has come.
+    #[default]
+    Awaited,
+    /// A good answer.
+    Passing(Box<Passing>),
+    /// A provider's error, on its way to become one of ours.
+    Replacing(Box<Replacing>),
+}
+
+impl Delivery {
+    /// Whether the client's body may be longer or shorter than the upstream's.
+    pub fn changes_length(&self) -> bool {
+        self.passing().is_none_or(Passing::changes_length)
+    }
+
+    pub fn is_sse(&self) -> bool {
+        self.passing().is_some_and(Passing::is_sse)
+    }
+
+    /// Whether an event of ours may follow what the client has got so far.
+    pub fn takes_events(&self) -> bool {
+        self.passing().is_some_and(Passing::takes_events)
+    }
+
+    /// Whether the answer is a stream that is cut if it turns out to have no body at all.
+    pub fn must_have_events(&self) -> bool {
+        self.passing().is_some_and(Passing::must_have_events)
+    }
+
+    /// Whether the answer's last word, as its dialect knows it, went by: whatever the connection did next, it is whole.
+    pub fn has_ended(&self) -> bool {
+        self.passing().is_some_and(Passing::has_ended)
+    }
+
+    /// What was kept back of an answer that has ended: the connection broke before it said so.
+    pub fn rest(&mut self) -> Bytes {
+        match self {
+            Self::Passing(passing) => passing.rest(),
+            Self::Awaited | Self::Replacing(_) => Bytes::new(),
+        }
+    }
+
+    /// What the meter has read so far; `None`: no good answer began.
+    pub fn report(&self) -> Option<Report> {
+        self.passing().map(Passing::report)
+    }
+
+    /// Whether the provider reported an error in place of an answer, or within one.
+    pub fn reports_error(&self) -> bool {
+        self.report().is_some_and(|report| report.error_event && (self.is_sse() || report.usage.is_none()))
+    }
+
+    /// Bytes of the answer's body that reached the client's side.
+    pub fn bytes(&self) -> u64 {
+        self.passing().map_or(0, Passing::bytes)
+    }
+
+    fn passing(&self) -> Option<&Passing> {
+        match self {
+            Self::Passing(passing) => Some(passing),
+            Self::Awaited | Self::Replacing(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

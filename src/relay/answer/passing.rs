@@ -1,0 +1,278 @@
+//! A good answer: every byte passes as it came, but for those that a rewrite of ours asked for, and is read for its usage.
+
+use std::mem;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+
+use crate::domain::answer::Refusal;
+use crate::domain::dialect::Api;
+use crate::domain::guard::{GuardScan, GuardStream};
+use crate::domain::json::rename::{ModelRename, RenamePath};
+use crate::domain::usage::decode::Decoder;
+use crate::domain::usage::rewrite::SseRewrite;
+use crate::domain::usage::whole::WholeEvents;
+use crate::domain::usage::{Framing, Meter, Report, Shape};
+use crate::ops::watch::counters::OpenStream;
+use crate::relay::answer::ending::{cut_event, decoder_of, ends_with_a_terminator, joined};
+use crate::relay::note::Note;
+use crate::relay::stage::{Admitted, Arrived, Way};
+
+/// A good answer, under way.
+pub struct Passing {
+    spoken: Api,
+    sse: bool,
+    /// JSON whose only end is that of the connection: whether it is whole shows in the JSON alone.
+    unframed_json: bool,
+    /// In an encoding that an event in clear text would break.
+    encoded: bool,
+    /// `None` once the body is at its end.
+    guard: Option<GuardStream>,
+    rewrite: Rewrite,
+    meter: Meter,
+    /// For an answer that is compressed: what reads it, and what looks for keys in its clear form.
+    clear: Option<(Decoder, GuardScan)>,
+    bytes: u64,
+    /// Counts an event stream as open until it is dropped.
+    _open: Option<OpenStream>,
+}
+
+/// How the head says that the body is framed and encoded.
+pub struct Form {
+    sse: bool,
+    unframed_json: bool,
+    encoded: bool,
+    decoder: Option<Decoder>,
+}
+
+enum Rewrite {
+    None,
+    /// Nothing changes, but half an event is kept back: it may be the last thing that comes.
+    Whole(WholeEvents),
+    Sse(SseRewrite),
+    Json(ModelRename),
+}
+
+impl Form {
+    pub fn of(headers: &HeaderMap, version: http::Version) -> Self {
+        let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let encoding = headers.get(header::CONTENT_ENCODING);
+        Self {
+            sse: content_type.get(..17).is_some_and(|begin| begin.eq_ignore_ascii_case(b"text/event-stream")),
+            unframed_json: is_json(content_type)
+                && version < http::Version::HTTP_2
+                && !headers.contains_key(header::CONTENT_LENGTH)
+                && !headers.contains_key(header::TRANSFER_ENCODING),
+            encoded: encoding.is_some_and(|encoding| !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity")),
+            decoder: decoder_of(encoding),
+        }
+    }
+}
+
+impl Passing {
+    pub fn new(form: Form, admitted: &Admitted) -> Self {
+        let Form { sse, unframed_json, encoded, decoder } = form;
+        let Admitted { arrived, way, .. } = admitted;
+        let guard = &way.route.upstream.guard;
+        let framing = if sse { Framing::Sse } else { Framing::Json };
+        // Encoded in a way that nobody here can read: its usage is estimated, and its end is not judged.
+        let shape = if encoded && decoder.is_none() { Shape::None } else { Shape::of(way.spoken) };
+        Self {
+            spoken: way.spoken,
+            sse,
+            unframed_json,
+            encoded,
+            guard: Some(guard.stream()),
+            rewrite: Rewrite::of(way, sse, encoded),
+            // The text that passed is what a client owes that leaves before the usage comes.
+            meter: Meter::new(shape, framing).counting_text(),
+            clear: decoder.map(|decoder| (decoder, guard.scan())),
+            bytes: 0,
+            _open: sse.then(|| arrived.in_flight.open_stream()),
+        }
+    }
+
+    pub fn is_sse(&self) -> bool {
+        self.sse
+    }
+
+    pub fn changes_length(&self) -> bool {
+        self.takes_events() || !matches!(self.rewrite, Rewrite::None)
+    }
+
+    pub fn takes_events(&self) -> bool {
+        self.sse && !self.encoded
+    }
+
+    pub fn must_have_events(&self) -> bool {
+        self.takes_events() && ends_with_a_terminator(self.spoken)
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.sse && ends_with_a_terminator(self.spoken) && self.report().terminated
+    }
+
+    pub fn report(&self) -> Report {
+        self.meter.report()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What was kept back, at an end that the connection did not say.
+    pub fn rest(&mut self) -> Bytes {
+        let mut out = Vec::new();
+        self.release(&mut out);
+        joined(out).unwrap_or_default()
+    }
+
+    /// Whether the last word has gone by, or goes with this chunk: the books are closed before it leaves.
+    pub fn is_over(&self, end: bool) -> bool {
+        end || self.meter.has_ended()
+    }
+
+    /// Passes one chunk on; `held`: the client has seen nothing of the answer yet. `Ok(Some(_))`: the stream ended short and says so
+    /// itself.
+    ///
+    /// # Errors
+    ///
+    /// What must not go on.
+    pub fn pass(
+        &mut self,
+        chunk: &mut Option<Bytes>,
+        end: bool,
+        held: bool,
+        arrived: &Arrived,
+        notes: &mut Vec<Note>,
+    ) -> Result<Option<Refusal>, Refusal> {
+        let mut out = Vec::new();
+        if let Some(bytes) = chunk.take() {
+            self.observe(&bytes, notes)?;
+            let Some(guard) = &mut self.guard else { return Ok(None) };
+            let safe = guard.push(bytes).map_err(|_| Refusal::LeakStopped)?;
+            if !end && safe.before.is_empty() && self.rewrite.passes(&safe.chunk) {
+                // Nearly every chunk of a stream: it passes as it came.
+                self.bytes += safe.chunk.len() as u64;
+                *chunk = Some(safe.chunk);
+                return Ok(None);
+            }
+            for piece in safe.into_pieces() {
+                self.rewrite.push(piece, &mut out);
+            }
+        }
+        let mut ended_short = None;
+        if end {
+            self.release(&mut out);
+            if let Some(detail) = self.short_of(&self.report()) {
+                let refusal = Refusal::Cut { detail: detail.to_owned() };
+                if !self.takes_events() || held {
+                    return Err(refusal);
+                }
+                out.push(cut_event(arrived));
+                ended_short = Some(refusal);
+            }
+        }
+        *chunk = joined(out);
+        self.bytes += chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        Ok(ended_short)
+    }
+
+    /// Lets go, at the end, of what guard and rewrite kept back.
+    fn release(&mut self, out: &mut Vec<Bytes>) {
+        if let Some(rest) = self.guard.take().map(GuardStream::finish).filter(|rest| !rest.is_empty()) {
+            self.rewrite.push(rest, out);
+        }
+        mem::replace(&mut self.rewrite, Rewrite::None).finish(out);
+    }
+
+    /// What is missing of a body that ended without an error.
+    fn short_of(&self, report: &Report) -> Option<&'static str> {
+        match report.terminated {
+            true => None,
+            false if self.sse && ends_with_a_terminator(self.spoken) => Some("the stream ended without its terminator"),
+            false if self.unframed_json => Some("the connection ended within the JSON body"),
+            false => None,
+        }
+    }
+
+    fn observe(&mut self, bytes: &[u8], notes: &mut Vec<Note>) -> Result<(), Refusal> {
+        let Some((decoder, scan)) = &mut self.clear else {
+            self.meter.push(bytes);
+            return Ok(());
+        };
+        let meter = &mut self.meter;
+        let mut leaked = false;
+        let decoded = decoder.push(bytes, &mut |plain| {
+            meter.push(plain);
+            leaked |= scan.push(plain).is_err();
+        });
+        if leaked {
+            return Err(Refusal::LeakStopped);
+        }
+        if let Err(error) = decoded {
+            // The bytes still pass: what can't be read is no usage, and the bill becomes an estimate.
+            notes.push(Note::warning(format!("a compressed answer can't be read for its usage: {error}")));
+            self.clear = None;
+            self.meter = Meter::new(Shape::None, Framing::Json);
+        }
+        Ok(())
+    }
+}
+
+impl Rewrite {
+    fn of(way: &Way, sse: bool, encoded: bool) -> Self {
+        match &way.asked_model {
+            // What is compressed passes as it is: a rewrite would have to compress it again.
+            _ if encoded => Self::None,
+            Some(name) if !sse => Self::Json(ModelRename::new(RenamePath::TopLevel, name)),
+            name if sse && (name.is_some() || way.usage_asked_by_us) => {
+                let rename = name.clone().map(|name| (event_path(way.spoken), name));
+                Self::Sse(SseRewrite::new(way.usage_asked_by_us, rename))
+            }
+            _ if sse && ends_with_a_terminator(way.spoken) => Self::Whole(WholeEvents::default()),
+            _ => Self::None,
+        }
+    }
+
+    /// Whether a chunk goes on as it is.
+    fn passes(&self, chunk: &[u8]) -> bool {
+        match self {
+            Self::None => true,
+            Self::Whole(whole) => whole.passes(chunk),
+            Self::Sse(_) | Self::Json(_) => false,
+        }
+    }
+
+    fn push(&mut self, bytes: Bytes, out: &mut Vec<Bytes>) {
+        match self {
+            Self::None => out.push(bytes),
+            Self::Whole(whole) => whole.push(bytes, out),
+            Self::Sse(rewrite) => rewrite.push(bytes, out),
+            Self::Json(rename) => rename.push(bytes, out),
+        }
+    }
+
+    fn finish(self, out: &mut Vec<Bytes>) {
+        match self {
+            Self::None => {}
+            Self::Whole(whole) => whole.finish(out),
+            Self::Sse(rewrite) => rewrite.finish(out),
+            Self::Json(rename) => rename.finish(out),
+        }
+    }
+}
+
+/// Where an event of the API that the upstream speaks names the model.
+fn event_path(spoken: Api) -> RenamePath {
+    match spoken {
+        Api::Messages => RenamePath::Nested("message"),
+        Api::Responses => RenamePath::Nested("response"),
+        _ => RenamePath::TopLevel,
+    }
+}
+
+fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    essence.is_empty() || essence.ends_with(b"/json") || essence.ends_with(b"+json")
+}

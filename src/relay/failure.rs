@@ -1,0 +1,294 @@
+//! What a failure means: another attempt, or what the client is told in whatever form it can still understand.
+//!
+//! | failure | another attempt | else the client is told |
+//! |---|---|---|
+//! | no connection, no address of a proxy | the next proxy, or the same way once more | the provider failed |
+//! | a kept connection that breaks at once | by another proxy, or a new connection | the provider failed |
+//! | a connection that breaks before the head | by the next proxy, once | the provider failed |
+//! | refused unread | the same way | the provider failed |
+//! | a deadline | no | too late; within an answer: cut |
+//! | a connection that breaks within an answer | no | cut, unless the last word had gone by |
+//! | the client left | no | nothing |
+//!
+//! Never once a final status went to the client, never when the body could not be sent again.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::domain::answer::{Answer, Refusal, body::error_body, body::error_event};
+use crate::domain::end::End;
+use crate::domain::moment::Now;
+use crate::relay::answer::Delivery;
+use crate::relay::blame;
+use crate::relay::dispatch::{Dispatch, Retry, Walk};
+use crate::relay::end::end_by;
+use crate::relay::note::Note;
+use crate::relay::rotation::Because;
+
+/// How soon a connection that was closed before our request shows it: a round trip, with room.
+const STALE_SHOWS_WITHIN: Duration = Duration::from_secs(1);
+
+/// What went wrong, in words that are nobody's engine's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The name of whoever would be connected to has no address.
+    NoAddress {
+        detail: String,
+    },
+    /// A connection did not come about. `is_certain`: trying again can't help, as with a refused login.
+    NoConnection {
+        is_certain: bool,
+        detail: String,
+    },
+    /// The attempt broke off.
+    Broke(Broke),
+    /// A head was judged, and what comes next is decided.
+    Judged {
+        detail: String,
+    },
+    /// The upstream did not keep its deadline for the head, or for the next piece.
+    TooLate,
+    /// The client did not keep its deadline for a body that passes through.
+    BodyTooSlow,
+    /// The client's request could not be read on.
+    Unreadable,
+    ClientGone,
+    /// The gateway's drain was cut.
+    Stopping,
+    Internal {
+        detail: String,
+    },
+}
+
+/// An attempt that broke off at the upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broke {
+    /// The connection itself was lost, and not what came over it.
+    pub is_lost: bool,
+    /// It had served another request before.
+    pub was_kept: bool,
+    /// A read took too long.
+    pub timed_out: bool,
+    /// The engine's own reasons to send the request again: a stream that HTTP/2 refused, a protocol that the peer does not speak.
+    pub offer: Offer,
+    pub detail: String,
+}
+
+/// Whether the request may be sent again without harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    No,
+    /// Where the connection was a kept one that shows at once that it is gone.
+    IfStale,
+    Yes,
+}
+
+/// How far the answer got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// A final head went to the client.
+    pub begun: bool,
+    /// A head waits, and the client has seen nothing.
+    pub held: bool,
+}
+
+/// The last thing that the client gets.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LastWord {
+    /// Nobody is left to tell.
+    Nothing,
+    /// The answer is whole but for this: it ends here.
+    Rest(Bytes),
+    /// Nothing went out yet: an answer of ours.
+    Whole(Box<Answer>),
+    /// An event within a stream.
+    Event(Bytes),
+    /// The body of an answer whose head is ours already.
+    Body(Bytes),
+    /// A body without events has no room for an error: the client must see that it is cut.
+    Cut,
+}
+
+impl Dispatch {
+    /// Decides whether a failed attempt is followed by another.
+    pub fn failed(&mut self, failure: &Failure, reached: Reached, now: Now) -> Retry {
+        let walk = &mut *self.walk;
+        match failure {
+            Failure::Judged { .. } if walk.rotation.has_turned() && !reached.begun => Retry::Again,
+            Failure::NoAddress { detail } => walk.no_address(detail, now),
+            Failure::NoConnection { is_certain, detail } => walk.no_connection(*is_certain, detail, now),
+            Failure::Broke(broke) => walk.broke(broke, reached, now),
+            Failure::Judged { .. }
+            | Failure::TooLate
+            | Failure::BodyTooSlow
+            | Failure::Unreadable
+            | Failure::ClientGone
+            | Failure::Stopping
+            | Failure::Internal { .. } => Retry::Over,
+        }
+    }
+}
+
+impl Walk {
+    fn no_address(&mut self, detail: &str, now: Now) -> Retry {
+        if self.upstream().proxy(self.attempt.pick).is_some() {
+            return self.no_connection(false, detail, now);
+        }
+        self.refusal = Some(Refusal::UpstreamFailed { detail: detail.to_owned() });
+        Retry::Over
+    }
+
+    /// By another proxy, or at another address.
+    fn no_connection(&mut self, is_certain: bool, detail: &str, now: Now) -> Retry {
+        let detail = self.masked(detail);
+        let pick = self.attempt.pick;
+        if self.upstream().proxy(pick).is_some() {
+            let note = blame::connection_failed(self.upstream(), pick, is_certain, &detail, now.moment);
+            self.notes.extend(note);
+        }
+        self.turn_or_tell(Because::Connection, detail, now)
+    }
+
+    fn broke(&mut self, broke: &Broke, reached: Reached, now: Now) -> Retry {
+        let is_lost = broke.is_lost && self.attempt.first_byte.is_none();
+        // A kept connection that the upstream had closed shows it at once. One that breaks later broke under the request, which the
+        // provider may have worked on: sent again, it would be paid for twice.
+        let is_stale = broke.was_kept && self.attempt.age(now).is_some_and(|age| age < STALE_SHOWS_WITHIN);
+        let is_offered = match broke.offer {
+            Offer::No => false,
+            Offer::IfStale => is_stale,
+            Offer::Yes => true,
+        };
+        let because = if is_lost && is_stale {
+            Because::Stale
+        } else if is_offered {
+            Because::Unread
+        } else if is_lost && self.attempt.pick.proxy.is_some() {
+            // It is the proxy that broke, for all we can see, and a dead proxy is nothing that a client should notice. But once: what is
+            // lost by two of them may be lost by the provider, which had it twice by then.
+            let is_first = self.rotation.lost.is_empty();
+            self.rotation.lost.push(self.attempt.pick);
+            if !is_first {
+                return Retry::Over;
+            }
+            Because::Proxy
+        } else {
+            return Retry::Over;
+        };
+        if reached.begun {
+            return Retry::Over;
+        }
+        match because {
+            Because::Proxy => self.turn_or_tell(because, self.masked(&broke.detail), now),
+            _ if self.turn(because, now).is_ok() => Retry::Again,
+            _ => Retry::Over,
+        }
+    }
+
+    /// Turns to the next attempt; where there is none, keeps what the client is told.
+    fn turn_or_tell(&mut self, because: Because, detail: String, now: Now) -> Retry {
+        match self.turn(because, now) {
+            Ok(_) => Retry::Again,
+            Err(none) => {
+                let last = Refusal::UpstreamFailed { detail };
+                self.refusal = Some(none.refusal(self.upstream(), because, last, now.moment));
+                Retry::Over
+            }
+        }
+    }
+
+    /// What the client gets when nothing follows, and how the books are to be closed, if they are open: before it is said.
+    pub fn last_word(&mut self, failure: &Failure, reached: Reached) -> (LastWord, Option<End>) {
+        let Some(refusal) = self.refusal_of(failure) else {
+            self.client_gone = true;
+            if reached.held {
+                self.status = None;
+            }
+            return (LastWord::Nothing, None);
+        };
+        if reached.begun && self.delivery.has_ended() && refusal != Refusal::LeakStopped {
+            // The stream said its last word before the connection broke: nothing is missing.
+            let end = if self.delivery.reports_error() { End::UpstreamError } else { End::Ok };
+            return (LastWord::Rest(self.delivery.rest()), Some(end));
+        }
+        let Self { admitted, delivery, notes, .. } = self;
+        let arrived = &admitted.arrived;
+        notes.push(Note::warning(format!("request {}: {refusal}", arrived.id)));
+        let answer = match delivery {
+            // The provider's error broke off, but ours is known.
+            Delivery::Replacing(replacing) => replacing.answer(arrived, notes),
+            Delivery::Awaited | Delivery::Passing(_) => refusal.answer(),
+        };
+        let end = end_by(&refusal, self.attempt.count());
+        let word = if !reached.begun {
+            self.status = Some(answer.status);
+            LastWord::Whole(Box::new(answer))
+        } else if delivery.takes_events() {
+            LastWord::Event(Bytes::from(error_event(arrived.asked, &answer, &arrived.id)))
+        } else if let Delivery::Replacing(_) = delivery {
+            LastWord::Body(Bytes::from(error_body(arrived.dialect, &answer, &arrived.id)))
+        } else {
+            LastWord::Cut
+        };
+        self.refusal = Some(refusal);
+        (word, Some(end))
+    }
+
+    /// Whether the last word reached the client's side.
+    pub fn said(&mut self, word_was: &LastWord, written: bool) {
+        match word_was {
+            LastWord::Rest(_) => self.complete = written,
+            _ => self.client_gone |= !written,
+        }
+    }
+
+    /// What the failure means; `None`: the client is gone and nobody is left to answer.
+    fn refusal_of(&self, failure: &Failure) -> Option<Refusal> {
+        if let Some(known) = &self.refusal {
+            return Some(known.clone());
+        }
+        let (has_head, limit) = (self.attempt.first_byte.is_some(), self.upstream().timeouts.first_byte);
+        Some(match failure {
+            Failure::TooLate if has_head => {
+                Refusal::Cut { detail: "the upstream fell silent within its answer".to_owned() }
+            }
+            Failure::TooLate => Refusal::FirstByteTooLate { limit },
+            Failure::Broke(broke) if has_head => Refusal::Cut { detail: self.masked(&broke.detail) },
+            Failure::Broke(broke) if broke.timed_out => Refusal::FirstByteTooLate { limit },
+            Failure::Broke(Broke { detail, .. })
+            | Failure::NoAddress { detail }
+            | Failure::NoConnection { detail, .. }
+            // Another credential was to be tried, and could not be.
+            | Failure::Judged { detail } => Refusal::UpstreamFailed { detail: self.masked(detail) },
+            Failure::Internal { detail } => Refusal::Internal { detail: self.masked(detail) },
+            Failure::BodyTooSlow | Failure::Unreadable | Failure::Stopping | Failure::ClientGone => {
+                return before_an_upstream(failure, self.arrived().settings.limits.body_read);
+            }
+        })
+    }
+
+    fn masked(&self, detail: &str) -> String {
+        self.admitted.way.route.upstream.guard.mask(detail)
+    }
+}
+
+/// What a failure means that needs no upstream; `None`: the client is gone.
+pub fn before_an_upstream(failure: &Failure, body_read: Duration) -> Option<Refusal> {
+    Some(match failure {
+        Failure::ClientGone => return None,
+        Failure::BodyTooSlow => Refusal::BodyTooSlow { limit: body_read },
+        Failure::Unreadable => Refusal::BadHead { reason: "The request could not be read." },
+        Failure::Stopping => Refusal::Stopping,
+        Failure::NoAddress { detail }
+        | Failure::NoConnection { detail, .. }
+        | Failure::Broke(Broke { detail, .. })
+        | Failure::Judged { detail } => Refusal::UpstreamFailed { detail: detail.clone() },
+        Failure::TooLate => Refusal::Cut { detail: String::new() },
+        Failure::Internal { detail } => Refusal::Internal { detail: detail.clone() },
+    })
+}
+
+#[cfg(test)]
+#[path = "failure_tests.rs"]
+mod tests;

@@ -1,0 +1,85 @@
+//! Holds an event stream's beginning back until its first event shows that the answer begins (`retry.hold_first_event_ms`).
+//!
+//! ```text
+//!   head, heartbeats ──► held by the edge ─┬─ first event good, or the time is up ──► client, byte for byte
+//!                                          ├─ first event a failure of the key ─────► dropped, the next key is tried
+//!                                          └─ the upstream dies ────────────────────► dropped, a proper status
+//! ```
+//!
+//! Nothing is held that no other key could better: the last key's answer, JSON, a compressed stream, a body that can't be sent again.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use crate::domain::moment::Now;
+use crate::domain::upstream::first_event::Opening;
+use crate::domain::upstream::verdict::{self, Meaning};
+use crate::relay::blame;
+use crate::relay::dispatch::{Dispatch, Walk};
+use crate::relay::note::Note;
+use crate::relay::rotation::Because;
+
+/// What becomes of a held beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It is not known yet what it is.
+    Keep,
+    /// It may go to the client, and what follows.
+    Release,
+    /// It is dropped: the next attempt follows. The status is that which the event amounts to.
+    Again { status: u16 },
+}
+
+impl Walk {
+    /// Begins to hold a stream that another key could answer in place of this one; how long, at most.
+    pub(super) fn begin_to_hold(&mut self, now: Now) -> Option<Duration> {
+        let limit = self.arrived().settings.retry.hold_first_event;
+        if limit.is_zero() || !self.delivery.must_have_events() || !self.could_turn(now) {
+            return None;
+        }
+        self.attempt.first_event = Some(Box::default());
+        Some(limit)
+    }
+}
+
+impl Dispatch {
+    /// Looks at the next bytes of a held stream, before they are delivered; `held`: the client has seen nothing of it.
+    pub fn first_event(&mut self, chunk: &[u8], held: bool, now: Now) -> Held {
+        let walk = &mut *self.walk;
+        let Some(first_event) = &mut walk.attempt.first_event else { return Held::Release };
+        let held = match first_event.push(chunk) {
+            Opening::Open if held => return Held::Keep,
+            Opening::Fails { status } if held => walk.fails_at_once(status, now),
+            Opening::Open | Opening::Begins | Opening::Fails { .. } => Held::Release,
+        };
+        walk.attempt.first_event = None;
+        held
+    }
+}
+
+impl Walk {
+    fn fails_at_once(&mut self, status: u16, now: Now) -> Held {
+        let because = match verdict::meaning(status, false) {
+            Meaning::Key(cause) => {
+                let note = blame::rest(self.upstream(), self.attempt.pick, cause, &HeaderMap::new(), now);
+                self.notes.extend(note);
+                Because::Key
+            }
+            _ => Because::Overloaded,
+        };
+        if self.turn(because, now).is_err() {
+            return Held::Release;
+        }
+        let name = &self.upstream().name;
+        let text = format!("upstream {name} answered 200 and then {status} as its first event: another key is tried");
+        self.notes.push(Note::warning(text));
+        // Of this answer the client sees nothing.
+        self.status = None;
+        Held::Again { status }
+    }
+}
+
+#[cfg(test)]
+#[path = "hold_tests.rs"]
+mod tests;

@@ -1,0 +1,253 @@
+//! The stages of one request, each a value that exists only because the one before it succeeded.
+//!
+//! ```text
+//!   Arrived ──► Reading ──► Routed ──► Admitted ──► Dispatch ──► Ended        (Dispatch and Ended: dispatch.rs)
+//!      │           │           │           │
+//!      └───────────┴───────────┴───────────┴──► Local: the gateway answers itself
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Uri};
+
+use crate::domain::answer::Refusal;
+use crate::domain::client::Caller;
+use crate::domain::dialect::{Api, Dialect};
+use crate::domain::id::RequestId;
+use crate::domain::json::{AskedOutput, PeekError, Peeked};
+use crate::domain::moment::{Moment, Now};
+use crate::domain::route::Route;
+use crate::domain::settings::Settings;
+use crate::domain::upstream::first_event::FirstEvent;
+use crate::domain::upstream::passed::PassedOver;
+use crate::domain::upstream::{Endpoint, Pick, Upstream};
+use crate::ops::watch::access_log::AccessLog;
+use crate::ops::watch::counters::{Counters, InFlight};
+
+/// Where finished requests are written down and counted.
+#[derive(Clone)]
+pub struct Records {
+    pub counters: Arc<Counters>,
+    pub access_log: Arc<AccessLog>,
+}
+
+/// Step 1: what the head's first line tells.
+pub struct Arrived {
+    pub id: RequestId,
+    pub at: Moment,
+    pub unix_ms: u64,
+    pub method: Method,
+    pub uri: Uri,
+    /// The API that the client called. What its upstream speaks is [`Way::spoken`].
+    pub asked: Api,
+    pub dialect: Dialect,
+    /// The settings this request lives under, whatever a reload does meanwhile.
+    pub settings: Arc<Settings>,
+    /// Counts the request as in flight until it is dropped.
+    pub in_flight: InFlight,
+    pub access_log: Arc<AccessLog>,
+}
+
+/// Step 2, for a request whose body names the model: its body is to be read.
+pub struct Reading {
+    pub arrived: Arrived,
+    pub caller: Caller,
+}
+
+/// Step 3: the body is read and a route is decided, for good or not.
+pub struct Routed {
+    pub(super) known: Known,
+    pub(super) chunks: Vec<Bytes>,
+    pub(super) peeked: Result<Peeked, PeekError>,
+    pub(super) route: Result<Route, Refusal>,
+}
+
+/// Who asks, and for what.
+pub struct Known {
+    pub arrived: Arrived,
+    pub caller: Caller,
+    pub ask: Ask,
+}
+
+/// What the body asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    pub model: Option<String>,
+    pub bytes: usize,
+    /// What the scan took; `None`: the body passes through unread.
+    pub peek: Option<Duration>,
+    pub output: AskedOutput,
+}
+
+/// Where a request goes, and how. There is an upstream that can be asked, or there is no such value.
+pub struct Way {
+    pub route: Route,
+    pub endpoint: Arc<Endpoint>,
+    /// The API that the upstream speaks: how its answer's usage is read and how its stream ends.
+    pub spoken: Api,
+    /// `Content-Length` upstream; `None`: the body passes through as it comes, and can't be sent again.
+    pub length: Option<usize>,
+    /// The name the client asked by, where the answer has to say it in place of the upstream's.
+    pub asked_model: Option<String>,
+    /// `stream_options.include_usage` was put in by us: the chunk it brings is taken out again.
+    pub usage_asked_by_us: bool,
+}
+
+/// Step 4: who, what and where are known and allowed.
+pub struct Admitted {
+    pub arrived: Arrived,
+    pub caller: Caller,
+    pub ask: Ask,
+    pub way: Way,
+}
+
+/// One attempt: chosen, and once it has begun, under way.
+#[derive(Default)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// The proxy and the credential that carry it.
+    pub pick: Pick,
+    /// `None`: it is chosen and nobody was asked yet.
+    pub began: Option<Moment>,
+    pub connect: Option<Duration>,
+    /// From the request's arrival.
+    pub first_byte: Option<Duration>,
+    /// Reads the beginning of an answer that is held.
+    pub first_event: Option<Box<FirstEvent>>,
+    /// The provider's own id of the request, for the log alone.
+    pub upstream_request_id: Option<Box<str>>,
+}
+
+/// A request that the gateway answers itself, with what was known of it by then.
+pub struct Local {
+    pub(super) arrived: Arrived,
+    pub(super) caller: Option<Caller>,
+    pub(super) ask: Ask,
+    pub(super) route: Option<Route>,
+    pub(super) passed: PassedOver,
+    pub(super) says: Says,
+    pub(super) client_gone: bool,
+}
+
+/// What the gateway says for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Says {
+    Json(Bytes),
+    Refusal(Refusal),
+    /// The client left before there was anything to say.
+    Nothing,
+}
+
+impl Arrived {
+    /// How long ago it arrived.
+    pub fn age(&self, now: Now) -> Duration {
+        self.at.until(now.moment)
+    }
+
+    /// Answers it here and now.
+    pub fn answered(self, says: Says) -> Box<Local> {
+        Box::new(Local {
+            arrived: self,
+            caller: None,
+            ask: Ask::default(),
+            route: None,
+            passed: PassedOver::default(),
+            says,
+            client_gone: false,
+        })
+    }
+
+    pub fn refused(self, refusal: Refusal) -> Box<Local> {
+        self.answered(Says::Refusal(refusal))
+    }
+}
+
+impl Reading {
+    pub fn answered(self, says: Says) -> Box<Local> {
+        Box::new(Local { caller: Some(self.caller), ..*self.arrived.answered(says) })
+    }
+
+    pub fn refused(self, refusal: Refusal) -> Box<Local> {
+        self.answered(Says::Refusal(refusal))
+    }
+}
+
+impl Known {
+    pub fn refused(self, route: Option<Route>, refusal: Refusal) -> Box<Local> {
+        let Self { arrived, caller, ask } = self;
+        Box::new(Local { caller: Some(caller), ask, route, ..*arrived.refused(refusal) })
+    }
+}
+
+impl Admitted {
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.way.route.upstream
+    }
+
+    /// The model as the configuration names it, else as the client wrote it.
+    pub fn model(&self) -> Option<&str> {
+        self.way.route.model.as_ref().map(|model| &*model.id).or(self.ask.model.as_deref())
+    }
+
+    /// Refuses what nobody can carry, or what can't be booked.
+    pub fn refused(self, refusal: Refusal, passed: PassedOver) -> Box<Local> {
+        let Self { arrived, caller, ask, way } = self;
+        Box::new(Local { passed, ..*Known { arrived, caller, ask }.refused(Some(way.route), refusal) })
+    }
+}
+
+impl Attempt {
+    /// The first of a request.
+    pub fn first(pick: Pick) -> Self {
+        Self { number: 1, pick, ..Self::default() }
+    }
+
+    /// Goes on to the next one where this one has begun; begins it.
+    pub fn begin(&mut self, next: Option<Pick>, now: Now) {
+        let number = if self.began.is_some() { self.number + 1 } else { self.number };
+        *self = Self { number, pick: next.unwrap_or(self.pick), began: Some(now.moment), ..Self::default() };
+    }
+
+    /// How many attempts were begun, this one included.
+    pub fn count(&self) -> u32 {
+        if self.began.is_some() { self.number } else { 0 }
+    }
+
+    /// How long ago it began.
+    pub fn age(&self, now: Now) -> Option<Duration> {
+        Some(self.began?.until(now.moment))
+    }
+}
+
+impl Local {
+    pub fn says(&self) -> &Says {
+        &self.says
+    }
+
+    pub fn arrived(&self) -> &Arrived {
+        &self.arrived
+    }
+
+    /// Whether the connection can't be trusted with another request after this answer.
+    pub fn closes(&self) -> bool {
+        let Says::Refusal(refusal) = &self.says else { return false };
+        matches!(refusal, Refusal::BadHead { .. } | Refusal::BodyTooSlow { .. } | Refusal::Stopping | Refusal::UpgradeRequested)
+    }
+
+    /// The status that the client gets.
+    pub fn status(&self) -> Option<u16> {
+        match &self.says {
+            Says::Json(_) => Some(200),
+            Says::Refusal(refusal) => Some(refusal.answer().status),
+            Says::Nothing => None,
+        }
+    }
+
+    /// Writing it failed; `begun`: its head went out. A refusal counts as said from then on, anything else as never heard.
+    pub fn broke_off(&mut self, begun: bool) {
+        self.client_gone = !(begun && matches!(self.says, Says::Refusal(_)));
+    }
+}
