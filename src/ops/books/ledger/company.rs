@@ -21,6 +21,9 @@ use super::lock::{self, Life};
 use super::others::{Accounts, Others};
 use super::{Ledger, SegmentName, names, recover};
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::ledger::company";
+
 const TURN: &str = "turn.lock";
 /// Held by whoever has the next turn: a process with many requests would take one turn after the other, and never leave one.
 const NEXT_TURN: &str = "next-turn.lock";
@@ -126,7 +129,7 @@ impl Company {
         let is_next = lock_until(&self.next_turn, until);
         let held = is_next && lock_until(&self.turn, until);
         if is_next && let Err(error) = self.next_turn.unlock() {
-            log::warn!("ledger: the next turn was not given back: {error}");
+            log::warn!(target: LOG, "ledger: the next turn was not given back: {error}");
         }
         if !held {
             self.impatient_until.store(now.saturating_add(micros(IMPATIENT_FOR)), Ordering::Relaxed);
@@ -142,7 +145,7 @@ impl Company {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if let Some(Err(error)) = self.held.map(File::unlock) {
-            log::warn!("ledger: the turn was not given back: {error}");
+            log::warn!(target: LOG, "ledger: the turn was not given back: {error}");
         }
     }
 }
@@ -159,7 +162,7 @@ impl Ledger {
         let others = Others::new(self.writer_name(), self.directory().to_owned(), billed, accounts);
         let company = Company::new(self.directory(), others)?;
         if let Err(error) = self.shared.company.get_or_init(|| company).look() {
-            log::error!("ledger: what another process has open or bills is not in the balances yet: {error}");
+            log::error!(target: LOG, "ledger: what another process has open or bills is not in the balances yet: {error}");
         }
         Ok(())
     }

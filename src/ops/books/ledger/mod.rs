@@ -49,6 +49,9 @@ pub use recover::Recovery;
 pub use writer::Condition;
 use writer::{Placed, Signs, Writer};
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::ledger";
+
 thread_local! {
     static LINE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(2048));
 }
@@ -277,7 +280,7 @@ impl fmt::Debug for Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.is_closed {
-            log::error!("ledger: a request ended without its entry; the next start marks it as interrupted");
+            log::error!(target: LOG, "ledger: a request ended without its entry; the next start marks it as interrupted");
         }
     }
 }
@@ -306,12 +309,12 @@ impl Drop for Shared {
         self.flusher.close(&self.writer);
         let condition = self.writer().condition();
         if condition.kept > 0 {
-            log::error!("ledger: {} entries could not be written and end with the process", condition.kept);
+            log::error!(target: LOG, "ledger: {} entries could not be written and end with the process", condition.kept);
         }
         if let Some(lock) = self.lock.as_ref().filter(|_| condition.in_flight == 0)
             && let Err(error) = lock.settle()
         {
-            log::warn!("ledger: the lock file stays: {error}");
+            log::warn!(target: LOG, "ledger: the lock file stays: {error}");
         }
     }
 }

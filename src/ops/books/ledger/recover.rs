@@ -15,6 +15,9 @@ use super::{Ledger, SegmentName, Shared, names};
 use crate::domain::ledger::{Line, Open, Record, write_close};
 use crate::domain::settings::LedgerSync;
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::ledger::recover";
+
 /// What was found of processes that were killed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
@@ -103,7 +106,7 @@ impl Found {
         let first = match first_open(directory, segments)? {
             Ok(first) => first,
             Err((segment, version)) => {
-                log::error!("ledger: {segment} was written by another version (v{version}) and is left alone");
+                log::error!(target: LOG, "ledger: {segment} was written by another version (v{version}) and is left alone");
                 self.recovery.refused.push(segment.to_string());
                 return Ok(false);
             }
@@ -130,7 +133,7 @@ impl Found {
             if raw.is_tail && is_last {
                 tails.push((segment.clone(), raw.start));
             } else {
-                log::warn!("ledger: {segment} has a damaged line at byte {}", raw.start);
+                log::warn!(target: LOG, "ledger: {segment} has a damaged line at byte {}", raw.start);
                 recovery.damaged += 1;
             }
         }
@@ -141,10 +144,10 @@ impl Found {
 impl Recovery {
     fn announce(&self) {
         for (segment, bytes) in &self.torn {
-            log::warn!("ledger: the torn last line of {segment} ({bytes} bytes) was dropped");
+            log::warn!(target: LOG, "ledger: the torn last line of {segment} ({bytes} bytes) was dropped");
         }
         if self.interrupted > 0 {
-            log::warn!("ledger: {} entries that a killed process left open were closed as interrupted", self.interrupted);
+            log::warn!(target: LOG, "ledger: {} entries that a killed process left open were closed as interrupted", self.interrupted);
         }
     }
 }

@@ -13,6 +13,9 @@ use super::disk::{Disk, Segment};
 use super::names::SegmentName;
 use crate::domain::ledger::{self, Header, time};
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::ledger::writer";
+
 /// After a failure: how long no new try is made on behalf of a request.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
@@ -260,7 +263,7 @@ impl Writer {
         ledger::seal(line, current.seq);
         if let Err(error) = append_whole(&*current.file, line) {
             if let Err(torn) = current.file.cut(current.bytes) {
-                log::error!("ledger: a torn line could not be cut off, a new segment follows: {torn}");
+                log::error!(target: LOG, "ledger: a torn line could not be cut off, a new segment follows: {torn}");
                 self.abandon();
             }
             return Err(error);
@@ -290,7 +293,7 @@ impl Writer {
             match self.disk.remove(&name) {
                 // The numbers of a writer have no gaps: one that is missing is a segment that was lost.
                 Ok(()) => self.next_number = number,
-                Err(left) => log::warn!("ledger: {name} could not be begun and stays: {left}"),
+                Err(left) => log::warn!(target: LOG, "ledger: {name} could not be begun and stays: {left}"),
             }
             return Err(error);
         }
@@ -334,7 +337,7 @@ impl Writer {
         let reason: Arc<str> = error.to_string().into();
         let retry_at = Instant::now() + RETRY_AFTER;
         if self.trouble.replace(Trouble { reason: reason.clone(), retry_at }).is_none() {
-            log::error!("the ledger can't be written ({reason}): requests are refused with 503 until it can");
+            log::error!(target: LOG, "the ledger can't be written ({reason}): requests are refused with 503 until it can");
         }
         self.show();
         reason
@@ -343,7 +346,7 @@ impl Writer {
     fn recovered(&mut self) {
         if self.kept.is_empty() && self.trouble.take().is_some() {
             self.show();
-            log::info!("the ledger can be written again");
+            log::info!(target: LOG, "the ledger can be written again");
         }
     }
 

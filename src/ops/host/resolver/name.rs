@@ -12,6 +12,9 @@ use tokio::time::{Instant, timeout};
 
 use super::Lookup;
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::resolver::name";
+
 /// How long an address that failed stands behind the others.
 pub(super) const LAST_FOR: Duration = Duration::from_secs(30);
 /// How long a failed lookup of a name without addresses is answered from memory.
@@ -123,20 +126,20 @@ impl Name {
         let learned = match (outcome, &*before) {
             (Ok(addresses), before) => {
                 if matches!(before, Known::Addresses { refresh_failed: true, .. } | Known::Failure { .. }) {
-                    log::info!("the name {} resolves again", self.host);
+                    log::info!(target: LOG, "the name {} resolves again", self.host);
                 }
                 Known::Addresses { addresses: Arc::new(addresses), fresh_until: now + ttl, refresh_failed: false }
             }
             (Err(error), Known::Addresses { addresses, refresh_failed, .. }) => {
                 if !refresh_failed {
-                    log::warn!("the name {} does not resolve any more, its last addresses stay in use: {error}", self.host);
+                    log::warn!(target: LOG, "the name {} does not resolve any more, its last addresses stay in use: {error}", self.host);
                 }
                 let fresh_until = now + REFRESH_AGAIN.min(ttl);
                 Known::Addresses { addresses: Arc::clone(addresses), fresh_until, refresh_failed: true }
             }
             (Err(error), before) => {
                 if matches!(before, Known::Nothing) {
-                    log::warn!("the name {} does not resolve: {error}", self.host);
+                    log::warn!(target: LOG, "the name {} does not resolve: {error}", self.host);
                 }
                 let text = format!("the name {} does not resolve: {error}", self.host);
                 Known::Failure { kind: error.kind(), text, until: now + FAILURE_TTL }

@@ -10,6 +10,9 @@ use crate::domain::settings::LogFormat;
 use crate::ops::host::clock;
 use crate::ops::watch::access_log::{Shared, Waiting, Writer, entry};
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::access_log::writer";
+
 /// How long a line may wait for others to share its write.
 const GATHER: Duration = Duration::from_millis(5);
 /// How long to wait for a sink that is full for now (a non-blocking pipe).
@@ -88,12 +91,12 @@ fn write_batch(sink: &mut dyn Write, batch: &[u8], state: &mut SinkState) -> Res
     let result = end_torn_line(sink, state).and_then(|()| write_all(sink, &mut rest)).and_then(|()| sink.flush());
     let Err(error) = result else {
         if std::mem::take(&mut state.is_failing) {
-            log::info!("the access log's sink takes lines again");
+            log::info!(target: LOG, "the access log's sink takes lines again");
         }
         return Ok(());
     };
     if !std::mem::replace(&mut state.is_failing, true) {
-        log::error!("the access log cannot be written, lines are dropped until it can: {error}");
+        log::error!(target: LOG, "the access log cannot be written, lines are dropped until it can: {error}");
     }
     let written = batch.len() - rest.len();
     if written > 0 {
