@@ -6,10 +6,10 @@
 mod exposition;
 
 use crate::domain::upstream::status::UpstreamStatus;
-use crate::ops::admin::answer::Vitals;
 use crate::ops::host::machine::Machine;
 use crate::ops::watch::counters::{ENDS, STATUS_CLASSES, Snapshot, UpstreamSeen};
-use crate::ops::watch::health::Ready;
+use crate::ops::watch::readiness::Ready;
+use crate::ops::watch::vitals::Vitals;
 
 use exposition::{Labels, Page, Unit, single};
 
@@ -18,7 +18,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Writes the whole page.
 pub fn page(vitals: &Vitals<'_>) -> String {
     let seen = vitals.counters.snapshot();
-    let machine = Machine::look(&vitals.place.state_dir);
+    let machine = Machine::look(&vitals.site.state_dir);
     let mut page = Page::default();
     requests(&mut page, &seen);
     routing(&mut page, &seen);
