@@ -63,7 +63,6 @@ pub fn end(ctx: &mut Context, end: End) {
     let Booked { bill, end } = ctx.outcome.booked.unwrap_or(Booked { bill: Bill::NOTHING, end });
     let Some(arrival) = &ctx.arrival else { return };
     count(ctx, arrival, end);
-    let end = end.label();
     let routed = ctx.routed.as_deref();
     let route = routed.map(|routed| &routed.route);
     let upstream = route.map(|route| &*route.upstream);
@@ -71,7 +70,6 @@ pub fn end(ctx: &mut Context, end: End) {
     let skipped = upstream.and_then(|upstream| ctx.rotation.passed.text(upstream));
     let credential = asked.and_then(|upstream| upstream.credential(ctx.attempt.pick));
     let proxy = asked.and_then(|upstream| upstream.proxy(ctx.attempt.pick));
-    let refusal = ctx.outcome.refusal.as_ref().map(Refusal::label);
 
     arrival.access_log.write(&AccessEntry {
         id: &arrival.id,
@@ -93,9 +91,9 @@ pub fn end(ctx: &mut Context, end: End) {
         attempts: ctx.attempt.number,
         status: ctx.outcome.status,
         end,
-        refusal,
+        refusal: ctx.outcome.refusal.as_ref(),
         stream: ctx.delivery.is_sse(),
-        source: bill.source.label(),
+        source: bill.source,
         usage: bill.usage,
         cost: bill.usage.map(|_| bill.cost),
         request_bytes: ctx.asked.body_bytes as u64,
@@ -109,9 +107,9 @@ pub fn end(ctx: &mut Context, end: End) {
 
 fn count(ctx: &Context, arrival: &Arrival, end: End) {
     let (counters, status) = (arrival.in_flight.counters(), ctx.outcome.status);
-    counters.finished(status, end.label());
+    counters.finished(status, end);
     if let Some(refusal) = &ctx.outcome.refusal {
-        counters.refused(refusal.label());
+        counters.refused(refusal);
     }
     if let Some(Report { clamped: clamped @ 1.., .. }) = ctx.delivery.report() {
         counters.usage_clamped(clamped.into());
@@ -125,9 +123,9 @@ fn count(ctx: &Context, arrival: &Arrival, end: End) {
 
 /// Writes the line of a head that was refused before it became a request, and counts it; `head` as far as it could be read.
 pub fn finish_head(records: &Records, id: &RequestId, head: Option<&RequestHeader>, dialect: Dialect, refusal: &Refusal) {
-    let (status, label, end) = (refusal.answer().status, refusal.label(), "refused");
+    let (status, end) = (refusal.answer().status, End::Refused);
     records.counters.finished(status, end);
-    records.counters.refused(label);
+    records.counters.refused(refusal);
     records.access_log.write(&AccessEntry {
         id,
         opened_at_unix_ms: clock::now_unix_ms(),
@@ -148,9 +146,9 @@ pub fn finish_head(records: &Records, id: &RequestId, head: Option<&RequestHeade
         attempts: 0,
         status,
         end,
-        refusal: Some(label),
+        refusal: Some(refusal),
         stream: false,
-        source: Source::None.label(),
+        source: Source::None,
         usage: None,
         cost: None,
         request_bytes: 0,

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::domain::ledger::time;
 use crate::domain::upstream::status::UpstreamStatus;
 use crate::ops::host::machine::Machine;
-use crate::ops::watch::counters::{ENDS, STATUS_CLASSES, Snapshot};
+use crate::ops::watch::counters::{STATUS_CLASSES, Snapshot};
 use crate::ops::watch::vitals::Vitals;
 
 /// The whole document. Times are RFC 3339 in UTC, durations end in `_s`, sizes in `_bytes`; what the machine does not tell is `null`.
@@ -174,7 +174,7 @@ impl Totals {
         let billed = seen.billed();
         Self {
             requests: STATUS_CLASSES.into_iter().zip(seen.by_class).collect(),
-            ends: ENDS.into_iter().zip(seen.by_end).collect(),
+            ends: seen.by_end.rows().collect(),
             refusals: seen.refusals,
             routing: RoutingTotals {
                 attempts: seen.routing_attempts,
@@ -195,6 +195,7 @@ mod tests {
 
     use super::*;
     use crate::domain::billing::NanoUsd;
+    use crate::domain::ledger::End;
     use crate::domain::settings::Listener;
     use crate::domain::usage::{Source, Usage};
     use crate::ops::books::ledger::Condition;
@@ -206,7 +207,7 @@ mod tests {
         let counters = Counters::default();
         let usage = Usage { cache_read_tokens: 7, ..Usage::default() };
         counters.booked("main", &None, Source::Final, &usage, NanoUsd::from_nanos(1_500_000_001));
-        counters.finished(200, "ok");
+        counters.finished(200, End::Ok);
         counters.reloaded(false);
         let site = Site {
             config: Some("conf/config.json".into()),

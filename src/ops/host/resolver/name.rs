@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,8 +10,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
-
-use super::Lookup;
 
 /// What this file's lines in the log are called, wherever it lies.
 const LOG: &str = "trollbridge::ops::resolver::name";
@@ -23,6 +22,10 @@ pub(super) const FAILURE_TTL: Duration = Duration::from_secs(1);
 pub(super) const REFRESH_AGAIN: Duration = Duration::from_secs(5);
 /// The most time that one lookup may take.
 pub(super) const LOOKUP_LIMIT: Duration = Duration::from_secs(15);
+
+/// Asks for the addresses of a host.
+pub(super) type Lookup = Arc<dyn Fn(Arc<str>) -> LookedUp + Send + Sync>;
+type LookedUp = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
 pub(super) struct Name {
     host: Arc<str>,
