@@ -50,11 +50,11 @@ fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &St
     let mut store: Option<Store> = None;
     let (mut looked_at, mut folded_at, mut removed_at): (Option<Instant>, Option<Instant>, Option<Instant>) = (None, None, None);
     let (mut unseen, mut unfolded) = (
-        Trouble::new(
+        Complaint::new(
             "what another process has open or bills is not in the balances yet",
             "what other processes bill is seen again",
         ),
-        Trouble::new(
+        Complaint::new(
             "entries can't be added to the roll-ups, they wait in their segments",
             "entries are added to the roll-ups again",
         ),
@@ -90,13 +90,13 @@ fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &St
 }
 
 /// Something that fails for a while: said once, and once that it works again.
-struct Trouble {
+struct Complaint {
     now: Option<String>,
     begins: &'static str,
     ends: &'static str,
 }
 
-impl Trouble {
+impl Complaint {
     fn new(begins: &'static str, ends: &'static str) -> Self {
         Self { now: None, begins, ends }
     }

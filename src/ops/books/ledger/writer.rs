@@ -30,7 +30,7 @@ pub struct Writer {
     /// Opens without a written close, by the segment that holds them.
     in_flight: BTreeMap<u32, u64>,
     /// Closes that the disk did not take. Nothing is opened while there are any, so there are never more than requests were in flight.
-    kept: VecDeque<Kept>,
+    kept: VecDeque<Unwritten>,
     trouble: Option<Trouble>,
     signs: Arc<Signs>,
     unsynced: Vec<Arc<dyn Segment>>,
@@ -39,7 +39,7 @@ pub struct Writer {
     lines: u64,
     /// All bytes that were written, headers included.
     bytes: u64,
-    folded: Folded,
+    folded: FoldedTo,
 }
 
 /// What can be asked without the lock, which is held while a hung disk takes its time.
@@ -60,7 +60,7 @@ impl Signs {
 }
 
 /// How much of what was written is in the roll-ups.
-struct Folded {
+struct FoldedTo {
     bytes: u64,
     at: Instant,
 }
@@ -74,7 +74,7 @@ struct Current {
     is_dirty: bool,
 }
 
-struct Kept {
+struct Unwritten {
     line: Vec<u8>,
     unix_ms: u64,
     opened_in: u32,
@@ -140,7 +140,7 @@ impl Writer {
             has_new_name: false,
             lines: 0,
             bytes: 0,
-            folded: Folded { bytes: 0, at: Instant::now() },
+            folded: FoldedTo { bytes: 0, at: Instant::now() },
         }
     }
 
@@ -179,7 +179,7 @@ impl Writer {
                 Err(error) => drop(self.fail(&error)),
             }
         }
-        self.kept.push_back(Kept { line: line.clone(), unix_ms, opened_in });
+        self.kept.push_back(Unwritten { line: line.clone(), unix_ms, opened_in });
         self.show();
         Placed::Kept
     }
@@ -246,7 +246,7 @@ impl Writer {
 
     /// Notes that a fold which began at `at` has taken everything up to so many bytes.
     pub fn folded(&mut self, bytes: u64, at: Instant) {
-        self.folded = Folded { bytes, at };
+        self.folded = FoldedTo { bytes, at };
     }
 
     /// Writes what was kept, if the disk takes it now.
