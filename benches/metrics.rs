@@ -24,7 +24,7 @@ fn count(counters: &Arc<Counters>, upstream: &str, model: &Option<NamePattern>) 
     let stream = request.open_stream();
     let usage = Usage { input_tokens: 12_345, cache_read_tokens: 20_000, output_tokens: 678, ..Usage::default() };
     request.counters().booked(upstream, model, Source::Final, &usage, NanoUsd::from_nanos(11_808_000));
-    request.counters().finished(200, "ok");
+    request.counters().finished(200, End::Ok);
     let (first_byte, total) = (Some(Duration::from_millis(345)), Duration::from_secs(2));
     request.counters().finished_at(upstream, &Went { end: End::Ok, attempts: 1, first_byte, total });
     drop(stream);

@@ -22,8 +22,8 @@ use crate::ops::host::resolver::Resolver;
 use crate::ops::host::tls::{Certificates, Material};
 use crate::ops::watch::access_log::AccessLog;
 use crate::ops::watch::counters::Counters;
-use crate::ops::watch::health::Readiness;
-use crate::ops::watch::status::Place;
+use crate::ops::watch::readiness::Readiness;
+use crate::ops::watch::vitals::Site;
 
 /// How long a resolved name serves before it is looked up again.
 const RESOLVED_FOR: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ impl Shared {
                 "no client key is known, so every request is answered with 401: trollbridge client add NAME (in force at once)"
             );
         }
-        let place = Place {
+        let site = Site {
             config: config.clone(),
             state_dir: settings.state_dir.clone(),
             listeners: settings.listeners.clone(),
@@ -98,7 +98,7 @@ impl Shared {
             ledger: ledger.clone(),
             reloader: reloader.clone(),
             started,
-            place,
+            site,
         });
         let resolver = Arc::new(Resolver::new(RESOLVED_FOR));
         Ok(Self {

@@ -30,7 +30,7 @@ use crate::ops::books::ledger::Ledger;
 use crate::ops::host::clock;
 use crate::ops::host::drain::{Drain, PARTING};
 use crate::ops::host::handover::{self, Failure, Taken, Will};
-use crate::ops::watch::health::Readiness;
+use crate::ops::watch::readiness::Readiness;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// For the last bytes of HTTP/2 connections, which are written behind a request's end.

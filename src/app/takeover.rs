@@ -20,7 +20,7 @@ use crate::ops::host::child::{Parent, Stage};
 use crate::ops::host::handover::{Awaiting, Heir};
 use crate::ops::host::pid_file::Prepared;
 use crate::ops::host::{clock, pid_file};
-use crate::ops::watch::health::Readiness;
+use crate::ops::watch::readiness::Readiness;
 
 /// What the two steps share.
 #[derive(Default)]

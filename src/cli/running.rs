@@ -14,7 +14,7 @@ use crate::config;
 use crate::ops::admin::control;
 use crate::ops::admin::control::client::{Answer, AskError, ask};
 use crate::ops::host::pid_file;
-use crate::ops::watch::health::Ready;
+use crate::ops::watch::readiness::Ready;
 
 /// A reload reads files, and may wait for another one's end.
 pub const RELOADS_WITHIN: Duration = Duration::from_secs(60);

@@ -145,8 +145,8 @@ pub fn end_by(refusal: &Refusal, attempts: u32) -> End {
 /// Writes the line of a head that was refused before it became a request, and counts it; method and path as far as they could be read.
 pub fn record_head(records: &Records, id: &RequestId, head: Option<(&str, &str)>, dialect: Dialect, refusal: &Refusal, now: Now) {
     let (status, end) = (refusal.answer().status, End::Refused);
-    records.counters.finished(status, end.label());
-    records.counters.refused(refusal.label());
+    records.counters.finished(status, end);
+    records.counters.refused(refusal);
     let (method, path) = head.unwrap_or(("-", "-"));
     records.access_log.write(&AccessEntry {
         id,
@@ -167,10 +167,10 @@ pub fn record_head(records: &Records, id: &RequestId, head: Option<(&str, &str)>
         upstream_request_id: None,
         attempts: 0,
         status,
-        end: end.label(),
-        refusal: Some(refusal.label()),
+        end,
+        refusal: Some(refusal),
         stream: false,
-        source: Source::None.label(),
+        source: Source::None,
         usage: None,
         cost: None,
         request_bytes: 0,
@@ -211,10 +211,10 @@ impl Told<'_> {
             upstream_request_id: attempt.and_then(|attempt| attempt.upstream_request_id.as_deref()),
             attempts: attempt.map_or(0, Attempt::count),
             status: self.status.unwrap_or(0),
-            end: self.end.label(),
-            refusal: self.refusal.map(Refusal::label),
+            end: self.end,
+            refusal: self.refusal,
             stream: self.delivery.is_sse(),
-            source: bill.source.label(),
+            source: bill.source,
             usage: bill.usage,
             cost: bill.usage.map(|_| bill.cost),
             request_bytes: ask.bytes as u64,
@@ -229,9 +229,9 @@ impl Told<'_> {
     fn count(&self) {
         let (arrived, end, status) = (self.arrived, self.end, self.status.unwrap_or(0));
         let counters = arrived.in_flight.counters();
-        counters.finished(status, end.label());
+        counters.finished(status, end);
         if let Some(refusal) = self.refusal {
-            counters.refused(refusal.label());
+            counters.refused(refusal);
         }
         if let Some(Report { clamped: clamped @ 1.., .. }) = self.delivery.report() {
             counters.usage_clamped(clamped.into());

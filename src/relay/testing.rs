@@ -61,7 +61,7 @@ impl House {
         let settings = Arc::new(loaded.settings);
         let (ledger, _) = Ledger::start(state.path(), settings.ledger, false, START.unix_ms).unwrap();
         let directory = Directory::load(state.path(), &HashMap::new()).unwrap();
-        let access_log = AccessLog::to(Box::new(std::io::sink()), LogFormat::Json);
+        let access_log = AccessLog::with_bound(LogFormat::Json, std::io::sink(), 1 << 20);
         let records = Records { counters: Arc::new(Counters::default()), access_log: Arc::new(access_log) };
         Self { settings, ledger, directory, records, state }
     }
@@ -116,9 +116,8 @@ impl House {
 }
 
 pub fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-    let pair = |(name, value): &(&str, &str)| {
-        (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
-    };
+    let pair =
+        |(name, value): &(&str, &str)| (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
     pairs.iter().map(pair).collect()
 }
 
@@ -129,7 +128,8 @@ pub const ONE_KEY: &str = r#"{"auth":{"mode":"none"},"models":[{"id":"m","upstre
 pub const TWO_KEYS: &str = r#"{"auth":{"mode":"none"},"models":[{"id":"m","upstream":"x"}],
   "upstreams":{"x":{"base_url":"https://x.example.com","keys":[{"id":"k1","key":"canary-key-one"},{"id":"k2","key":"canary-key-two"}]}}}"#;
 /// A target by its URL: no key at all.
-pub const NO_KEY: &str = r#"{"auth":{"mode":"none"},"model_routing":{"enabled":true,"models":{"m":"https://url.example.com/v1"}}}"#;
+pub const NO_KEY: &str =
+    r#"{"auth":{"mode":"none"},"model_routing":{"enabled":true,"models":{"m":"https://url.example.com/v1"}}}"#;
 
 /// The troll: three keys, no proxy.
 pub fn troll_direct(more: &str) -> String {
@@ -252,9 +252,8 @@ fn event_step(dispatch: &mut Dispatch, event: &str, now: Now, held: &mut bool, f
 
 fn failure_step(dispatch: &mut Dispatch, word: &str, reached: Reached, now: Now, fresh: &mut bool) -> String {
     let detail = || "it broke".to_owned();
-    let broke = |is_lost, was_kept, timed_out, offer| {
-        Failure::Broke(Broke { is_lost, was_kept, timed_out, offer, detail: detail() })
-    };
+    let broke =
+        |is_lost, was_kept, timed_out, offer| Failure::Broke(Broke { is_lost, was_kept, timed_out, offer, detail: detail() });
     let failure = match word {
         "conn" => Failure::NoConnection { is_certain: false, detail: detail() },
         "login" => Failure::NoConnection { is_certain: true, detail: detail() },

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::render;
-use crate::ops::admin::answer::Vitals;
 use crate::ops::watch::counters::Counters;
 use crate::ops::watch::status::StatusDocument;
+use crate::ops::watch::vitals::Vitals;
 
 fn well() -> Value {
     json!({

@@ -1,4 +1,4 @@
-//! Times of the ledger: RFC 3339 in UTC with milliseconds, `2026-01-31T23:59:59.999Z`.
+//! Times as every line has them: RFC 3339 in UTC with milliseconds, `2026-01-31T23:59:59.999Z`.
 
 use crate::domain::digits::{date_of, padded};
 
@@ -14,20 +14,30 @@ pub fn day(unix_ms: u64) -> u64 {
 /// Appends a time; one beyond [`LAST_UNIX_MS`] is written as that.
 pub fn write(out: &mut Vec<u8>, unix_ms: u64) {
     let unix_ms = unix_ms.min(LAST_UNIX_MS);
-    let (year, month, date) = date_of(day(unix_ms));
-    let ms = unix_ms % MS_PER_DAY;
+    write_second(out, unix_ms / 1_000);
+    write_millisecond(out, unix_ms);
+}
+
+/// Appends what the times of one second have in common: `2026-01-31T23:59:59.`; for who writes many in a row.
+pub fn write_second(out: &mut Vec<u8>, unix_s: u64) {
+    let (year, month, date) = date_of(unix_s / 86_400);
     for (value, width, after) in [
         (year, 4, b'-'),
         (month, 2, b'-'),
         (date, 2, b'T'),
-        (ms / 3_600_000, 2, b':'),
-        (ms / 60_000 % 60, 2, b':'),
-        (ms / 1_000 % 60, 2, b'.'),
-        (ms % 1_000, 3, b'Z'),
+        (unix_s / 3_600 % 24, 2, b':'),
+        (unix_s / 60 % 60, 2, b':'),
+        (unix_s % 60, 2, b'.'),
     ] {
         padded(out, value, width);
         out.push(after);
     }
+}
+
+/// Appends the rest of a time behind [`write_second`].
+pub fn write_millisecond(out: &mut Vec<u8>, unix_ms: u64) {
+    padded(out, unix_ms % 1_000, 3);
+    out.push(b'Z');
 }
 
 /// The time as a text.

@@ -3,44 +3,16 @@
 //! Paths: `/health` (the document of L3), `/livez`, `/readyz`, `/metrics`; with the token `/status.json`, and what `ops::admin::pages` sends on:
 //! `/clients` (`ops::admin::clients`) and `/reload`.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::domain::headers::presented_key;
-use crate::domain::moment::Moment;
 use crate::domain::secret::Secret;
-use crate::domain::upstream::Upstream;
-use crate::ops::books::ledger::Condition;
-use crate::ops::host::body_budget::BodyBudget;
-use crate::ops::watch::counters::Counters;
-use crate::ops::watch::health::{self, Health, Ready};
+use crate::ops::watch::health::{self, Health};
 use crate::ops::watch::metrics;
-use crate::ops::watch::status::{Place, StatusDocument};
+use crate::ops::watch::status::StatusDocument;
+use crate::ops::watch::vitals::Vitals;
 
 const JSON: &str = "application/json";
-
-/// What the admin pages show, gathered by the caller for one answer.
-#[derive(Clone, Copy, Debug)]
-pub struct Vitals<'a> {
-    pub counters: &'a Counters,
-    pub ready: Ready,
-    pub routing_enabled: bool,
-    pub models_configured: usize,
-    pub default_target: Option<&'a str>,
-    pub body_budget: &'a BodyBudget,
-    pub access_lines_dropped: u64,
-    pub version: &'static str,
-    pub uptime: Duration,
-    pub upstreams: &'a [Arc<Upstream>],
-    pub now: Moment,
-    pub ledger: &'a Condition,
-    pub clients: usize,
-    pub place: &'a Place,
-    /// What was said of the last reload.
-    pub reload_words: Option<&'a str>,
-}
 
 /// An answer to write as it stands; for `HEAD` without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,30 +114,6 @@ fn status(vitals: &Vitals<'_>) -> AdminAnswer {
     }
 }
 
-#[cfg(test)]
-impl Vitals<'_> {
-    /// Lends a gateway at rest: ready, with one model and no upstream.
-    pub fn example<T>(counters: &Counters, look: impl FnOnce(&Vitals<'_>) -> T) -> T {
-        look(&Vitals {
-            counters,
-            ready: Ready::Yes,
-            routing_enabled: true,
-            models_configured: 1,
-            default_target: None,
-            body_budget: &BodyBudget::new(1_000),
-            access_lines_dropped: 0,
-            version: "1.2.3",
-            uptime: Duration::from_secs(9),
-            upstreams: &[],
-            now: Moment::default(),
-            ledger: &Condition::default(),
-            clients: 0,
-            place: &Place::default(),
-            reload_words: None,
-        })
-    }
-}
-
 impl AdminAnswer {
     pub fn json(status: u16, body: String) -> Self {
         Self { status, content_type: JSON, body, header: None }
@@ -198,6 +146,8 @@ impl AdminAnswer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::watch::counters::Counters;
+    use crate::ops::watch::readiness::Ready;
 
     fn ask(method: &str, path: &str, presented: Option<&'static str>, token: Option<&str>, ready: Ready) -> AdminAnswer {
         let mut headers = HeaderMap::new();

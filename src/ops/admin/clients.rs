@@ -21,6 +21,9 @@ use crate::ops::books::clients::Directory;
 use crate::ops::books::clients::operations::{self, NewClient, OperationError};
 use crate::ops::books::store::{Store, StoreError};
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::clients::admin";
+
 /// The largest body that is read: the longest client has a page of text.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
@@ -122,7 +125,7 @@ fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, OperationError> {
 /// Puts a change into force. It is committed already, so a fault here is for the log: the watch thread tries again.
 fn take_over(directory: &Directory, store: &Store) {
     if let Err(error) = directory.refresh(store) {
-        log::warn!("a change of the clients is not in force yet: {error}");
+        log::warn!(target: LOG, "a change of the clients is not in force yet: {error}");
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::domain::settings::Settings;
-use crate::ops::admin::answer::{self, AdminAnswer, Vitals};
+use crate::ops::admin::answer::{self, AdminAnswer};
 use crate::ops::admin::clients;
 use crate::ops::admin::reload::Reloader;
 use crate::ops::books::clients::Directory;
@@ -26,8 +26,8 @@ use crate::ops::host::body_budget::BodyBudget;
 use crate::ops::host::clock;
 use crate::ops::watch::access_log::AccessLog;
 use crate::ops::watch::counters::Counters;
-use crate::ops::watch::health::{Readiness, Ready};
-use crate::ops::watch::status::Place;
+use crate::ops::watch::readiness::{Readiness, Ready};
+use crate::ops::watch::vitals::{Site, Vitals};
 
 /// The largest body that is read.
 pub const MAX_BODY_BYTES: usize = clients::MAX_BODY_BYTES;
@@ -48,7 +48,7 @@ pub struct Pages {
     pub ledger: Ledger,
     pub reloader: Arc<Reloader>,
     pub started: Instant,
-    pub place: Place,
+    pub site: Site,
 }
 
 /// The way a request came.
@@ -122,7 +122,7 @@ impl Pages {
             now: clock::now(),
             ledger,
             clients: self.directory.len(),
-            place: &self.place,
+            site: &self.site,
             reload_words: reload_words.as_ref().map(|words| words.as_str()),
         };
         answer::answer(method, path, &vitals)

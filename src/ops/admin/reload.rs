@@ -21,6 +21,9 @@ use crate::ops::host::tls::{Certificates, Material};
 use crate::ops::watch::counters::Counters;
 use crate::ops::watch::log as program_log;
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::reload";
+
 /// Reloads, one at a time.
 pub struct Reloader {
     /// `None`: settings that came from no file can't be read again.
@@ -144,17 +147,17 @@ impl Reloader {
     fn tell(&self, outcome: &Result<Reloaded, Refused>) {
         let words = match outcome {
             Ok(reloaded) => {
-                reloaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+                reloaded.warnings.iter().for_each(|warning| log::warn!(target: LOG, "{warning}"));
                 if !reloaded.needs_upgrade.is_empty() {
-                    log::warn!("reload: {}", reloaded.needs_upgrade_in_words());
+                    log::warn!(target: LOG, "reload: {}", reloaded.needs_upgrade_in_words());
                 }
-                log::info!("reload: {} is in force", reloaded.file);
+                log::info!(target: LOG, "reload: {} is in force", reloaded.file);
                 format!("{} is in force", reloaded.file)
             }
             Err(refused) => {
-                log::error!("reload refused, the old configuration stays in force:");
+                log::error!(target: LOG, "reload refused, the old configuration stays in force:");
                 // A line each: the log escapes line breaks.
-                refused.faults.iter().for_each(|fault| log::error!("{fault}"));
+                refused.faults.iter().for_each(|fault| log::error!(target: LOG, "{fault}"));
                 let first = refused.faults.first().map_or_else(String::new, ToString::to_string);
                 let more = refused.faults.len().saturating_sub(1);
                 let and_more = if more == 0 { String::new() } else { format!(" (and {more} more)") };

@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 
-use crate::domain::digits::{date_of, padded};
+use crate::domain::digits::padded;
+use crate::domain::ledger::time;
 
 pub use crate::domain::digits::number;
 
@@ -15,42 +16,25 @@ pub fn milliseconds(out: &mut Vec<u8>, micros: u64) {
 
 /// Appends an RFC 3339 time in UTC with milliseconds: `2026-01-31T23:59:59.999Z`.
 pub fn timestamp(out: &mut Vec<u8>, unix_ms: u64) {
-    let (unix_s, ms) = (unix_ms / 1_000, unix_ms % 1_000);
+    let unix_s = unix_ms / 1_000;
     // A thread writes thousands of lines in a second: its text is made once.
     let known = SECOND.try_with(|last| {
         let mut last = last.borrow_mut();
         if last.0 != unix_s || last.1.is_empty() {
             last.0 = unix_s;
             last.1.clear();
-            second(&mut last.1, unix_s);
+            time::write_second(&mut last.1, unix_s);
         }
         out.extend_from_slice(&last.1);
     });
     if known.is_err() {
-        second(out, unix_s);
+        time::write_second(out, unix_s);
     }
-    padded(out, ms, 3);
-    out.push(b'Z');
+    time::write_millisecond(out, unix_ms);
 }
 
 thread_local! {
     static SECOND: RefCell<(u64, Vec<u8>)> = const { RefCell::new((0, Vec::new())) };
-}
-
-fn second(out: &mut Vec<u8>, unix_s: u64) {
-    let (days, s_of_day) = (unix_s / 86_400, unix_s % 86_400);
-    let (year, month, day) = date_of(days);
-    for (value, width, after) in [
-        (year, 4, b'-'),
-        (month, 2, b'-'),
-        (day, 2, b'T'),
-        (s_of_day / 3_600, 2, b':'),
-        (s_of_day / 60 % 60, 2, b':'),
-        (s_of_day % 60, 2, b'.'),
-    ] {
-        padded(out, value, width);
-        out.push(after);
-    }
 }
 
 /// Appends a text between quotes, cut to `most` bytes; valid as a JSON string and as a logfmt value.

@@ -19,6 +19,9 @@ use crate::domain::settings::Settings;
 use crate::ops::host::clock;
 use crate::ops::watch::line;
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::log";
+
 /// Of Pingora its warnings, and not what it says as an error and is none: each look for the old process at an upgrade, each kept
 /// connection that was asked for a moment too early. Failures of either are told by lines of ours.
 const OF_PINGORA: &str = "pingora_core=warn,pingora_core::server::transfer_fd=off,pingora_core::connectors=off";
@@ -99,7 +102,7 @@ pub fn start_at(level: &str) {
 /// Logs what the configuration made (K12): one line per upstream, then the number of models.
 pub fn announce(settings: &Settings) {
     for line in settings.startup_lines() {
-        log::info!("{line}");
+        log::info!(target: LOG, "{line}");
     }
 }
 

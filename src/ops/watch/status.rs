@@ -9,21 +9,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::domain::ledger::time;
-use crate::domain::settings::Listener;
 use crate::domain::upstream::status::UpstreamStatus;
-use crate::ops::admin::answer::Vitals;
 use crate::ops::host::machine::Machine;
-use crate::ops::watch::counters::{ENDS, STATUS_CLASSES, Snapshot};
-
-/// Where a process was started, and on what; a reload changes none of it.
-#[derive(Clone, Debug, Default)]
-pub struct Place {
-    /// `None`: settings that came from no file.
-    pub config: Option<PathBuf>,
-    pub state_dir: PathBuf,
-    pub listeners: Vec<Listener>,
-    pub admin: Option<SocketAddr>,
-}
+use crate::ops::watch::counters::{STATUS_CLASSES, Snapshot};
+use crate::ops::watch::vitals::Vitals;
 
 /// The whole document. Times are RFC 3339 in UTC, durations end in `_s`, sizes in `_bytes`; what the machine does not tell is `null`.
 #[derive(Clone, Debug, Serialize)]
@@ -133,9 +122,9 @@ pub struct RoutingTotals {
 impl StatusDocument {
     pub fn of(vitals: &Vitals<'_>) -> Self {
         let seen = vitals.counters.snapshot();
-        let place = vitals.place;
-        let Machine { open_fds, max_fds, resident_bytes, cpu_seconds, disk_free_bytes } = Machine::look(&place.state_dir);
-        let listeners = place.listeners.iter();
+        let site = vitals.site;
+        let Machine { open_fds, max_fds, resident_bytes, cpu_seconds, disk_free_bytes } = Machine::look(&site.state_dir);
+        let listeners = site.listeners.iter();
         Self {
             version: vitals.version,
             pid: std::process::id(),
@@ -143,7 +132,7 @@ impl StatusDocument {
             uptime_s: vitals.uptime.as_secs(),
             state: vitals.ready.label(),
             config: ConfigStatus {
-                path: place.config.clone(),
+                path: site.config.clone(),
                 loaded_at: time::text(seen.reloads.loaded_unix_ms),
                 last_reload: seen.reloads.last.map(|(at, ok)| ReloadStatus {
                     at: time::text(at),
@@ -154,7 +143,7 @@ impl StatusDocument {
                 reloads_refused: seen.reloads.refused,
             },
             listeners: listeners.map(|of| ListenerStatus { addr: of.addr, tls: of.tls.is_some(), h2c: of.h2c }).collect(),
-            admin: place.admin,
+            admin: site.admin,
             requests_in_flight: seen.in_flight,
             open_streams: seen.open_streams,
             clients: vitals.clients,
@@ -171,7 +160,7 @@ impl StatusDocument {
                 entries_waiting: vitals.ledger.kept,
                 unfolded_bytes: vitals.ledger.unfolded_bytes,
                 lag_s: vitals.ledger.unfolded_for.as_secs_f64(),
-                state_dir: place.state_dir.clone(),
+                state_dir: site.state_dir.clone(),
                 disk_free_bytes,
             },
             totals: Totals::of(seen),
@@ -185,7 +174,7 @@ impl Totals {
         let billed = seen.billed();
         Self {
             requests: STATUS_CLASSES.into_iter().zip(seen.by_class).collect(),
-            ends: ENDS.into_iter().zip(seen.by_end).collect(),
+            ends: seen.by_end.rows().collect(),
             refusals: seen.refusals,
             routing: RoutingTotals {
                 attempts: seen.routing_attempts,
@@ -206,18 +195,21 @@ mod tests {
 
     use super::*;
     use crate::domain::billing::NanoUsd;
+    use crate::domain::end::End;
+    use crate::domain::settings::Listener;
     use crate::domain::usage::{Source, Usage};
     use crate::ops::books::ledger::Condition;
     use crate::ops::watch::counters::Counters;
+    use crate::ops::watch::vitals::Site;
 
     #[test]
     fn l4_the_document_says_how_the_gateway_stands() {
         let counters = Counters::default();
         let usage = Usage { cache_read_tokens: 7, ..Usage::default() };
         counters.booked("main", &None, Source::Final, &usage, NanoUsd::from_nanos(1_500_000_001));
-        counters.finished(200, "ok");
+        counters.finished(200, End::Ok);
         counters.reloaded(false);
-        let place = Place {
+        let site = Site {
             config: Some("conf/config.json".into()),
             state_dir: "/no/such/place".into(),
             listeners: vec![Listener { addr: "127.0.0.1:8080".parse().unwrap(), h2c: true, tls: None }],
@@ -225,7 +217,7 @@ mod tests {
         };
         let ledger = Condition { trouble: Some("no space left".into()), kept: 3, ..Condition::default() };
         let document = Vitals::example(&counters, |vitals| {
-            StatusDocument::of(&Vitals { place: &place, ledger: &ledger, clients: 4, ..*vitals })
+            StatusDocument::of(&Vitals { site: &site, ledger: &ledger, clients: 4, ..*vitals })
         });
         let document = serde_json::to_value(document).unwrap();
         assert_eq!(document["state"], "ready");

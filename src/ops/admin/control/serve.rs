@@ -23,6 +23,9 @@ use tokio::time::sleep;
 use crate::ops::admin::answer::AdminAnswer;
 use crate::ops::admin::pages::{MAX_BODY_BYTES, Pages, Way};
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::control::serve";
+
 /// `sun_path` of Linux, without the zero at its end.
 const MAX_PATH_BYTES: usize = 107;
 const BACKLOG: u32 = 64;
@@ -37,6 +40,7 @@ pub async fn serve(path: &Path, pages: Arc<Pages>, stop: impl Future<Output = ()
         Ok(control) => control,
         Err(error) => {
             log::warn!(
+                target: LOG,
                 "{}: there is no control socket, so `trollbridge reload` and `trollbridge status` won't reach this process: {error}. SIGHUP \
                  reloads as well",
                 path.display()
@@ -55,7 +59,7 @@ pub async fn serve(path: &Path, pages: Arc<Pages>, stop: impl Future<Output = ()
             Ok((stream, _)) if control.trusts(&stream) => {
                 tokio::spawn(answer(stream, pages.clone()));
             }
-            Ok(_) => log::warn!("{}: a connection of another user was closed", path.display()),
+            Ok(_) => log::warn!(target: LOG, "{}: a connection of another user was closed", path.display()),
             Err(_) => sleep(PAUSE).await,
         }
     }
@@ -124,6 +128,7 @@ fn warn_of_others(path: &Path) {
     let Some(directory) = path.parent() else { return };
     if fs::metadata(directory).is_ok_and(|there| there.mode() & 0o022 != 0) {
         log::warn!(
+            target: LOG,
             "{}: other users can write this directory; keep pid_file and upgrade_sock in one of mode 0700",
             directory.display()
         );

@@ -24,6 +24,9 @@ use crate::domain::client::{Client, ClientKey, ClientName, KeyHash, Known};
 use crate::domain::credit::Account;
 use crate::ops::books::store::{Store, StoreError, clients as rows};
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::clients";
+
 /// Between two looks at the database.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -112,7 +115,7 @@ impl Directory {
             }
         };
         if let Err(error) = thread::Builder::new().name("clients".to_owned()).spawn(watching) {
-            log::error!("no thread to watch the clients, changes need a restart: {error}");
+            log::error!(target: LOG, "no thread to watch the clients, changes need a restart: {error}");
         }
     }
 
@@ -195,7 +198,7 @@ impl Watch {
             Err(error) => {
                 let complaint = error.to_string();
                 if complaint != self.complaint {
-                    log::error!("clients can't be read, the last known ones stay in force: {complaint}");
+                    log::error!(target: LOG, "clients can't be read, the last known ones stay in force: {complaint}");
                     self.complaint = complaint;
                 }
             }
@@ -212,7 +215,7 @@ impl Watch {
             return Ok(());
         }
         if directory.refresh(store)? {
-            log::info!("clients: {} in force after a change", directory.snapshot.load().len());
+            log::info!(target: LOG, "clients: {} in force after a change", directory.snapshot.load().len());
         }
         self.changes = Some(changes);
         Ok(())

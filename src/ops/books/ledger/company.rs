@@ -8,7 +8,6 @@
 //! two never reserve more than there is. A process that is alone takes no turns; the directory's time, which it asks for once in a
 //! millisecond at most, tells it that it is.
 
-use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -17,9 +16,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::lock::{self, Life};
-use super::others::{Accounts, Others};
-use super::{Ledger, SegmentName, names, recover};
+use super::others::Others;
+
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::ledger::company";
 
 const TURN: &str = "turn.lock";
 /// Held by whoever has the next turn: a process with many requests would take one turn after the other, and never leave one.
@@ -61,7 +61,7 @@ pub struct Turn<'c> {
 }
 
 impl Company {
-    fn new(directory: &Path, others: Others) -> io::Result<Self> {
+    pub fn new(directory: &Path, others: Others) -> io::Result<Self> {
         let open = |name| OpenOptions::new().create(true).append(true).mode(0o600).open(directory.join(name));
         Ok(Self {
             others: Mutex::new(others),
@@ -76,10 +76,17 @@ impl Company {
         })
     }
 
+    /// The first look; what it can't read, the keeper reads when it can be.
+    pub fn meet(&self) {
+        if let Err(error) = self.look() {
+            log::error!(target: LOG, "ledger: what another process has open or bills is not in the balances yet: {error}");
+        }
+    }
+
     /// Takes from the accounts what others wrote, if there is anybody; alone, it is one system call.
-    fn look(&self) -> io::Result<()> {
+    pub fn look(&self) -> io::Result<()> {
         let changed = Changed::of(&self.directory)?;
-        if self.is_alone.load(Ordering::Acquire) && self.looked_at.load(Ordering::Acquire) == changed.at {
+        if self.is_alone() && self.looked_at.load(Ordering::Acquire) == changed.at {
             return Ok(());
         }
         let mut others = self.others();
@@ -90,16 +97,15 @@ impl Company {
         looked
     }
 
-    fn turn(&self) -> Option<Turn<'_>> {
-        let is_alone = || self.is_alone.load(Ordering::Acquire);
-        if is_alone() && self.was_asked_just_now() {
+    pub fn turn(&self) -> Option<Turn<'_>> {
+        if self.is_alone() && self.was_asked_just_now() {
             return None;
         }
         // What can't be read is said by the keeper, and read by it when it can be; a request goes on with what is known.
         if Changed::of(&self.directory).is_ok_and(|changed| changed.at != self.looked_at.load(Ordering::Acquire)) {
             drop(self.look());
         }
-        if is_alone() {
+        if self.is_alone() {
             return None;
         }
         let mut others = self.others();
@@ -126,7 +132,7 @@ impl Company {
         let is_next = lock_until(&self.next_turn, until);
         let held = is_next && lock_until(&self.turn, until);
         if is_next && let Err(error) = self.next_turn.unlock() {
-            log::warn!("ledger: the next turn was not given back: {error}");
+            log::warn!(target: LOG, "ledger: the next turn was not given back: {error}");
         }
         if !held {
             self.impatient_until.store(now.saturating_add(micros(IMPATIENT_FOR)), Ordering::Relaxed);
@@ -134,7 +140,11 @@ impl Company {
         held
     }
 
-    fn others(&self) -> MutexGuard<'_, Others> {
+    pub fn is_alone(&self) -> bool {
+        self.is_alone.load(Ordering::Acquire)
+    }
+
+    pub fn others(&self) -> MutexGuard<'_, Others> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -142,65 +152,8 @@ impl Company {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if let Some(Err(error)) = self.held.map(File::unlock) {
-            log::warn!("ledger: the turn was not given back: {error}");
+            log::warn!(target: LOG, "ledger: the turn was not given back: {error}");
         }
-    }
-}
-
-impl Ledger {
-    /// From now on takes from the accounts what other processes reserve and bill, beginning with what they have open already.
-    ///
-    /// `billed`: how far the segments had been read when the accounts began.
-    ///
-    /// # Errors
-    ///
-    /// The file that turns are taken with can't be used. A segment that can't be read is said in the log, and read when it can be.
-    pub fn meet(&self, billed: HashMap<String, u64>, accounts: Accounts) -> io::Result<()> {
-        let others = Others::new(self.writer_name(), self.directory().to_owned(), billed, accounts);
-        let company = Company::new(self.directory(), others)?;
-        if let Err(error) = self.shared.company.get_or_init(|| company).look() {
-            log::error!("ledger: what another process has open or bills is not in the balances yet: {error}");
-        }
-        Ok(())
-    }
-
-    /// Waits until no other process reserves, and reads what they have reserved; to be held until the open is written.
-    ///
-    /// `None`: this process is alone. Some microseconds, on the caller's thread. Where the other process is stopped in its turn, up to
-    /// 50 ms once a second, for the caller and for whoever reserves at the same time.
-    pub fn turn(&self) -> Option<Turn<'_>> {
-        self.shared.company.get()?.turn()
-    }
-
-    /// Takes from the accounts what other processes reserve and bill, and closes what a killed one left open.
-    ///
-    /// # Errors
-    ///
-    /// What can't be read or written; it is tried again by the next call.
-    pub fn look_around(&self, now_unix_ms: u64) -> io::Result<()> {
-        let Some(company) = self.shared.company.get() else { return Ok(()) };
-        company.look()?;
-        if !company.others().is_any_killed() {
-            return Ok(());
-        }
-        // Who starts at this moment does the same.
-        let Some(_alone) = lock::try_start_alone(self.directory())? else { return Ok(()) };
-        let mut killed = Vec::new();
-        for writer in names::locked_writers(self.directory())? {
-            if lock::life(self.directory(), &writer)? == Life::Killed {
-                killed.push(writer);
-            }
-        }
-        let recovery = recover::recover(self, &killed, now_unix_ms)?;
-        for segment in recovery.refused.iter().filter_map(|segment| SegmentName::parse(segment)) {
-            company.others().leave_alone(&segment.writer);
-        }
-        company.look()
-    }
-
-    /// Whether another process writes too, and is worth looking at often.
-    pub fn has_company(&self) -> bool {
-        self.shared.company.get().is_some_and(|company| !company.is_alone.load(Ordering::Acquire))
     }
 }
 

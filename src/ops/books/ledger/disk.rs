@@ -28,9 +28,9 @@ pub trait Segment: Send + Sync {
 }
 
 /// The real one; for the owner's eyes only.
-pub struct Directory(pub PathBuf);
+pub struct RealDisk(pub PathBuf);
 
-impl Disk for Directory {
+impl Disk for RealDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn Segment>> {
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(self.0.join(name))?;
         Ok(Arc::new(file))

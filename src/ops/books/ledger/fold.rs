@@ -14,6 +14,9 @@ use crate::domain::ledger::{Line, LineFault, Record};
 use crate::ops::books::store::usage::{self, Batch};
 use crate::ops::books::store::{Store, StoreError};
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::ledger::fold";
+
 /// Lines of one transaction.
 const BATCH_LINES: usize = 20_000;
 /// Ids are remembered for some days longer than segments are kept: requests take time.
@@ -91,7 +94,7 @@ pub fn remove_old(directory: &Path, store: &Store, retention: Duration, now_unix
             // First the word, then the deed: a file that is gone without it counts as lost.
             store.with(|conn| usage::set_removed(conn, &name))?;
             fs::remove_file(&path).map_err(unreadable)?;
-            log::info!("ledger: {name} is older than ledger.retention_days and was removed");
+            log::info!(target: LOG, "ledger: {name} is older than ledger.retention_days and was removed");
             removed += 1;
         }
     }
@@ -123,7 +126,7 @@ fn fold_segment(
             return Ok(());
         }
         if batch.damaged > 0 {
-            log::warn!("ledger: {} lines of {name} are damaged; `trollbridge ledger verify` lists them", batch.damaged);
+            log::warn!(target: LOG, "ledger: {} lines of {name} are damaged; `trollbridge ledger verify` lists them", batch.damaged);
         }
         mark = batch.to;
         folded.entries += batch.closes.len() as u64;

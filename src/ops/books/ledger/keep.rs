@@ -12,6 +12,9 @@ use super::fold::{self, FoldError};
 use crate::ops::books::store::Store;
 use crate::ops::host::clock;
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::ledger::keep";
+
 const TEND_EVERY: Duration = Duration::from_millis(250);
 /// While another process writes: how old its reservations and costs are at most in what this one shows.
 const LOOK_AROUND_EVERY: Duration = Duration::from_millis(100);
@@ -47,11 +50,11 @@ fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &St
     let mut store: Option<Store> = None;
     let (mut looked_at, mut folded_at, mut removed_at): (Option<Instant>, Option<Instant>, Option<Instant>) = (None, None, None);
     let (mut unseen, mut unfolded) = (
-        Trouble::new(
+        Complaint::new(
             "what another process has open or bills is not in the balances yet",
             "what other processes bill is seen again",
         ),
-        Trouble::new(
+        Complaint::new(
             "entries can't be added to the roll-ups, they wait in their segments",
             "entries are added to the roll-ups again",
         ),
@@ -79,7 +82,7 @@ fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &St
         }
         if let (Some(retention), Some(store)) = (retention.filter(|_| is_due(removed_at, REMOVE_EVERY)), &store) {
             if let Err(error) = fold::remove_old(ledger.directory(), store, retention, clock::now_unix_ms()) {
-                log::warn!("ledger: old segments stay: {error}");
+                log::warn!(target: LOG, "ledger: old segments stay: {error}");
             }
             removed_at = Some(Instant::now());
         }
@@ -87,13 +90,13 @@ fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &St
 }
 
 /// Something that fails for a while: said once, and once that it works again.
-struct Trouble {
+struct Complaint {
     now: Option<String>,
     begins: &'static str,
     ends: &'static str,
 }
 
-impl Trouble {
+impl Complaint {
     fn new(begins: &'static str, ends: &'static str) -> Self {
         Self { now: None, begins, ends }
     }
@@ -102,8 +105,8 @@ impl Trouble {
         let now = error.map(|error| error.to_string());
         if self.now != now {
             match &now {
-                Some(error) => log::error!("ledger: {}: {error}", self.begins),
-                None => log::info!("ledger: {}", self.ends),
+                Some(error) => log::error!(target: LOG, "ledger: {}: {error}", self.begins),
+                None => log::info!(target: LOG, "ledger: {}", self.ends),
             }
         }
         self.now = now;

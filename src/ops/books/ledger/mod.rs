@@ -12,6 +12,7 @@
 pub mod company;
 mod disk;
 pub mod export;
+mod files;
 mod flush;
 pub mod fold;
 pub mod keep;
@@ -27,35 +28,35 @@ mod writer;
 mod tests;
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use crate::domain::ledger::{Close, Open, write_close, write_open};
 use crate::domain::settings::{LedgerSettings, LedgerSync};
 use crate::ops::books::store::Store;
 
-use company::Company;
-use disk::Directory;
-use flush::Flusher;
+use company::{Company, Turn};
+use disk::RealDisk;
+use files::Files;
 pub use flush::Flushing;
 use fold::{FoldError, Folded};
 use lock::{Life, WriterLock};
 pub use names::SegmentName;
+use others::{Accounts, Others};
 pub use recover::Recovery;
 pub use writer::Condition;
-use writer::{Placed, Signs, Writer};
+use writer::{Placed, Writer};
+
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::ledger";
 
 thread_local! {
     static LINE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(2048));
 }
-
-/// How long an answer's last byte waits for a disk that takes nothing.
-const WAIT_FOR_DISK: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Where a state directory has its segments.
 pub fn directory(state_dir: &Path) -> PathBuf {
@@ -65,24 +66,14 @@ pub fn directory(state_dir: &Path) -> PathBuf {
 /// The ledger that this process writes; cheap to share and to write to from every thread.
 #[derive(Clone)]
 pub struct Ledger {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    directory: PathBuf,
-    writer: Arc<Mutex<Writer>>,
-    signs: Arc<Signs>,
-    flusher: Arc<Flusher>,
-    lock: Option<WriterLock>,
-    company: OnceLock<Company>,
-    /// Requests of killed writers that were closed while others of theirs could not be.
-    rescued: Mutex<HashSet<String>>,
+    files: Arc<Files>,
+    company: Arc<OnceLock<Company>>,
 }
 
 /// A request that was opened; it must be closed.
 #[must_use = "a ticket that is not closed is an entry that is marked as interrupted"]
 pub struct Ticket {
-    shared: Arc<Shared>,
+    files: Arc<Files>,
     segment: u32,
     is_closed: bool,
 }
@@ -99,7 +90,7 @@ pub enum Closed {
 }
 
 /// Waits until the disk takes what is kept in memory.
-pub struct Kept(Arc<Shared>);
+pub struct Kept(Arc<Files>);
 
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,21 +154,18 @@ impl Ledger {
             }
         }
         let (lock, name) = WriterLock::take(&directory, now_unix_ms).map_err(unusable)?;
-        let disk = Arc::new(Directory(directory.clone()));
+        let disk = Arc::new(RealDisk(directory.clone()));
         let writer = Writer::new(disk, name, settings.segment_bytes, settings.sync != LedgerSync::Process);
         let ledger = Self::with(directory.clone(), writer, settings.sync, Some(lock));
         // Now, and not with the first request: a process that can't bill must not take the place of one that can.
-        let begun = ledger.shared.writer().begin_segment(now_unix_ms);
+        let begun = ledger.files.writer().begin_segment(now_unix_ms);
         begun.map_err(|error| StartError::Full { directory: directory.clone(), error })?;
-        let recovery = recover::recover(&ledger, &killed, now_unix_ms).map_err(unusable)?;
+        let recovery = recover::recover(&ledger.files, &killed, now_unix_ms).map_err(unusable)?;
         Ok((ledger, recovery))
     }
 
     fn with(directory: PathBuf, writer: Writer, sync: LedgerSync, lock: Option<WriterLock>) -> Self {
-        let signs = writer.signs();
-        let (writer, flusher) = (Arc::new(Mutex::new(writer)), Arc::new(Flusher::new(sync)));
-        let (company, rescued) = (OnceLock::new(), Mutex::default());
-        Self { shared: Arc::new(Shared { directory, writer, signs, flusher, lock, company, rescued }) }
+        Self { files: Arc::new(Files::new(directory, writer, sync, lock)), company: Arc::default() }
     }
 
     /// Writes that a request is about to be dispatched. Some microseconds; never waits for the disk.
@@ -186,34 +174,34 @@ impl Ledger {
     ///
     /// The disk takes nothing: the request must be refused.
     pub fn open(&self, open: &Open<'_>) -> Result<Ticket, Unwritable> {
-        let shared = &self.shared;
-        shared.flusher.start(&shared.writer).map_err(|error| Unwritable(error.to_string().into()))?;
+        let files = &self.files;
+        files.start_flushing().map_err(|error| Unwritable(error.to_string().into()))?;
         let at = open.dispatch.opened_at_unix_ms;
         let segment = with_line(|line| {
             write_open(line, open);
-            shared.writer().open(line, at)
+            files.writer().open(line, at)
         });
-        Ok(Ticket { shared: shared.clone(), segment: segment.map_err(Unwritable)?, is_closed: false })
+        Ok(Ticket { files: files.clone(), segment: segment.map_err(Unwritable)?, is_closed: false })
     }
 
     /// Tries again what the disk refused; for a caller that comes back some times a second.
     pub fn tend(&self, now_unix_ms: u64) {
-        self.shared.writer().tend(now_unix_ms);
+        self.files.writer().tend(now_unix_ms);
     }
 
     /// Waits for the line that is written at this moment, so for the disk where it hangs.
     pub fn condition(&self) -> Condition {
-        self.shared.writer().condition()
+        self.files.writer().condition()
     }
 
     /// How many entries wait in memory for the disk; waits for nothing.
     pub fn kept(&self) -> usize {
-        self.shared.signs.kept()
+        self.files.signs.kept()
     }
 
     /// Whether the disk refused the last line; waits for nothing.
     pub fn is_in_trouble(&self) -> bool {
-        self.shared.signs.is_in_trouble()
+        self.files.signs.is_in_trouble()
     }
 
     /// Adds what is written by now, of whichever process, to the roll-ups; the lag that [`Ledger::condition`] tells begins anew.
@@ -222,20 +210,73 @@ impl Ledger {
     ///
     /// As [`fold::fold_once`].
     pub fn fold(&self, store: &Store) -> Result<Folded, FoldError> {
-        let (began, written) = (Instant::now(), self.shared.writer().written_bytes());
-        let folded = fold::fold_once(&self.shared.directory, store)?;
-        self.shared.writer().folded(written, began);
+        let (began, written) = (Instant::now(), self.files.writer().written_bytes());
+        let folded = fold::fold_once(&self.files.directory, store)?;
+        self.files.writer().folded(written, began);
         Ok(folded)
+    }
+
+    /// From now on takes from the accounts what other processes reserve and bill, beginning with what they have open already.
+    ///
+    /// `billed`: how far the segments had been read when the accounts began.
+    ///
+    /// # Errors
+    ///
+    /// The file that turns are taken with can't be used. A segment that can't be read is said in the log, and read when it can be.
+    pub fn meet(&self, billed: HashMap<String, u64>, accounts: Accounts) -> io::Result<()> {
+        let others = Others::new(self.writer_name(), self.directory().to_owned(), billed, accounts);
+        let company = Company::new(self.directory(), others)?;
+        self.company.get_or_init(|| company).meet();
+        Ok(())
+    }
+
+    /// Waits until no other process reserves, and reads what they have reserved; to be held until the open is written.
+    ///
+    /// `None`: this process is alone. Some microseconds, on the caller's thread. Where the other process is stopped in its turn, up to
+    /// 50 ms once a second, for the caller and for whoever reserves at the same time.
+    pub fn turn(&self) -> Option<Turn<'_>> {
+        self.company.get()?.turn()
+    }
+
+    /// Takes from the accounts what other processes reserve and bill, and closes what a killed one left open.
+    ///
+    /// # Errors
+    ///
+    /// What can't be read or written; it is tried again by the next call.
+    pub fn look_around(&self, now_unix_ms: u64) -> io::Result<()> {
+        let Some(company) = self.company.get() else { return Ok(()) };
+        company.look()?;
+        if !company.others().is_any_killed() {
+            return Ok(());
+        }
+        // Who starts at this moment does the same.
+        let Some(_alone) = lock::try_start_alone(self.directory())? else { return Ok(()) };
+        let mut killed = Vec::new();
+        for writer in names::locked_writers(self.directory())? {
+            if lock::life(self.directory(), &writer)? == Life::Killed {
+                killed.push(writer);
+            }
+        }
+        let recovery = recover::recover(&self.files, &killed, now_unix_ms)?;
+        for segment in recovery.refused.iter().filter_map(|segment| SegmentName::parse(segment)) {
+            company.others().leave_alone(&segment.writer);
+        }
+        company.look()
+    }
+
+    /// Whether another process writes too, and is worth looking at often.
+    pub fn has_company(&self) -> bool {
+        self.company.get().is_some_and(|company| !company.is_alone())
     }
 
     /// The name of this process as a writer, as its segments begin with it.
     pub fn writer_name(&self) -> String {
-        self.shared.writer().name().to_owned()
+        self.files.writer().name().to_owned()
     }
 
     /// Where the segments are.
     pub fn directory(&self) -> &Path {
-        &self.shared.directory
+        &self.files.directory
     }
 }
 
@@ -247,11 +288,11 @@ impl Ticket {
         self.is_closed = true;
         let placed = with_line(|line| {
             write_close(line, close);
-            self.shared.writer().close(line, close.closed_at_unix_ms, self.segment)
+            self.files.writer().close(line, close.closed_at_unix_ms, self.segment)
         });
         match placed {
-            Placed::Kept => Closed::Kept(Kept(self.shared.clone())),
-            Placed::Written(lines) => self.shared.flusher.flush(lines).map_or(Closed::Written, Closed::Flushing),
+            Placed::Kept => Closed::Kept(Kept(self.files.clone())),
+            Placed::Written(lines) => self.files.flusher.flush(lines).map_or(Closed::Written, Closed::Flushing),
         }
     }
 }
@@ -263,7 +304,7 @@ impl Closed {
         match self {
             Self::Written => true,
             Self::Flushing(flushing) => flushing.done().await,
-            Self::Kept(Kept(shared)) => shared.written_soon().await,
+            Self::Kept(Kept(files)) => files.written_soon().await,
         }
     }
 }
@@ -277,41 +318,7 @@ impl fmt::Debug for Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.is_closed {
-            log::error!("ledger: a request ended without its entry; the next start marks it as interrupted");
-        }
-    }
-}
-
-impl Shared {
-    /// Whether the disk takes within some seconds what is kept; a client does not wait longer for its last byte.
-    async fn written_soon(&self) -> bool {
-        for _ in 0..WAIT_FOR_DISK.as_millis() / LOOK_AGAIN.as_millis() {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            if self.signs.kept() == 0 {
-                return true;
-            }
-        }
-        false
-    }
-
-    fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A ledger that has nothing open when it ends needs no look by the next start.
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.writer().settle_kept();
-        self.flusher.close(&self.writer);
-        let condition = self.writer().condition();
-        if condition.kept > 0 {
-            log::error!("ledger: {} entries could not be written and end with the process", condition.kept);
-        }
-        if let Some(lock) = self.lock.as_ref().filter(|_| condition.in_flight == 0)
-            && let Err(error) = lock.settle()
-        {
-            log::warn!("ledger: the lock file stays: {error}");
+            log::error!(target: LOG, "ledger: a request ended without its entry; the next start marks it as interrupted");
         }
     }
 }

@@ -5,15 +5,18 @@
 //! finds the closes that this one wrote.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 use std::sync::PoisonError;
 
+use super::files::Files;
+use super::names::{self, SegmentName};
 use super::read::{Scan, first_open};
-use super::{Ledger, SegmentName, Shared, names};
 use crate::domain::ledger::{Line, Open, Record, write_close};
-use crate::domain::settings::LedgerSync;
+
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::ledger::recover";
 
 /// What was found of processes that were killed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,8 +40,8 @@ struct Found {
 }
 
 /// Closes what these writers left open, in the segments of a writer that lives. To be called by one process at a time.
-pub fn recover(ledger: &Ledger, killed: &[String], now_unix_ms: u64) -> io::Result<Recovery> {
-    let directory = ledger.directory();
+pub fn recover(files: &Files, killed: &[String], now_unix_ms: u64) -> io::Result<Recovery> {
+    let directory = &*files.directory;
     let mut found = Found::default();
     let mut settled: Vec<&String> = Vec::new();
     let segments = names::segments(directory)?;
@@ -50,19 +53,19 @@ pub fn recover(ledger: &Ledger, killed: &[String], now_unix_ms: u64) -> io::Resu
     }
     let Found { open, closed, tails, mut recovery } = found;
     // What was closed before the disk took no more, by the last call.
-    let mut rescued = ledger.shared.rescued.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut rescued = files.rescued.lock().unwrap_or_else(PoisonError::into_inner);
     let mut line = Vec::new();
     for (id, open) in open.into_iter().filter(|(id, _)| !closed.contains(id)) {
         if !rescued.contains(&id) {
             line.clear();
             write_close(&mut line, &open.interrupted(now_unix_ms));
-            ledger.shared.append(&mut line, now_unix_ms)?;
+            files.append(&mut line, now_unix_ms)?;
             rescued.insert(id);
         }
         recovery.interrupted += 1;
     }
     if recovery.interrupted > 0 {
-        ledger.shared.sync_all()?;
+        files.sync_all()?;
     }
     for (segment, bytes) in tails {
         let file = OpenOptions::new().write(true).open(directory.join(segment.to_string()))?;
@@ -78,32 +81,13 @@ pub fn recover(ledger: &Ledger, killed: &[String], now_unix_ms: u64) -> io::Resu
     Ok(recovery)
 }
 
-impl Shared {
-    /// Writes one line that belongs to no request in flight.
-    fn append(&self, line: &mut Vec<u8>, unix_ms: u64) -> io::Result<()> {
-        self.writer().append(line, unix_ms).map(drop)
-    }
-
-    /// Makes durable what this process wrote, where anything is to be; beside the flusher, whose count of lines stays its own.
-    fn sync_all(&self) -> io::Result<()> {
-        if self.flusher.sync == LedgerSync::Process {
-            return Ok(());
-        }
-        let own = self.writer().name().to_owned();
-        for segment in names::segments(&self.directory)?.iter().filter(|segment| segment.writer == own) {
-            File::open(self.directory.join(segment.to_string()))?.sync_data()?;
-        }
-        File::open(&self.directory)?.sync_all()
-    }
-}
-
 impl Found {
     /// Reads the segments that may hold open entries. `false`: another version wrote them.
     fn read_writer(&mut self, directory: &Path, segments: &[&SegmentName]) -> io::Result<bool> {
         let first = match first_open(directory, segments)? {
             Ok(first) => first,
             Err((segment, version)) => {
-                log::error!("ledger: {segment} was written by another version (v{version}) and is left alone");
+                log::error!(target: LOG, "ledger: {segment} was written by another version (v{version}) and is left alone");
                 self.recovery.refused.push(segment.to_string());
                 return Ok(false);
             }
@@ -130,7 +114,7 @@ impl Found {
             if raw.is_tail && is_last {
                 tails.push((segment.clone(), raw.start));
             } else {
-                log::warn!("ledger: {segment} has a damaged line at byte {}", raw.start);
+                log::warn!(target: LOG, "ledger: {segment} has a damaged line at byte {}", raw.start);
                 recovery.damaged += 1;
             }
         }
@@ -141,10 +125,10 @@ impl Found {
 impl Recovery {
     fn announce(&self) {
         for (segment, bytes) in &self.torn {
-            log::warn!("ledger: the torn last line of {segment} ({bytes} bytes) was dropped");
+            log::warn!(target: LOG, "ledger: the torn last line of {segment} ({bytes} bytes) was dropped");
         }
         if self.interrupted > 0 {
-            log::warn!("ledger: {} entries that a killed process left open were closed as interrupted", self.interrupted);
+            log::warn!(target: LOG, "ledger: {} entries that a killed process left open were closed as interrupted", self.interrupted);
         }
     }
 }

@@ -41,7 +41,7 @@ pub struct Finding {
 }
 
 /// What is known of a request's records.
-struct Open {
+struct Opened {
     segment: SegmentName,
     byte: u64,
 }
@@ -49,7 +49,7 @@ struct Open {
 #[derive(Default)]
 struct Proof {
     verdict: Verdict,
-    opens: HashMap<String, Open>,
+    opens: HashMap<String, Opened>,
     /// Ids that were opened, closed or not.
     opened: HashSet<String>,
     closed: HashSet<String>,
@@ -93,27 +93,39 @@ impl Proof {
         if !path.exists() {
             return Ok(());
         }
-        let find = |verdict: &mut Verdict, byte, message: String| {
-            verdict.findings.push(Finding { segment: Some(segment.to_string()), byte, message });
-        };
         self.verdict.segments += 1;
         if let Err(fault @ LineFault::Version(_)) = header(&path)? {
-            find(&mut self.verdict, None, format!("{fault}; use that version to read it"));
+            self.find(segment, None, format!("{fault}; use that version to read it"));
             return Ok(());
         }
+        let behind_mark = self.lines(segments, segment, folded.map_or(0, |folded| folded.bytes), unopened)?;
+        if let Some(folded) = folded {
+            self.mark(segment, folded, &behind_mark);
+        }
+        Ok(())
+    }
+
+    /// Reads the lines of a segment; returns what its first `folded` bytes bill, which the roll-ups have taken.
+    fn lines(
+        &mut self,
+        segments: &Segments,
+        segment: &SegmentName,
+        folded: u64,
+        unopened: &mut Vec<(SegmentName, u64, String)>,
+    ) -> io::Result<Sums> {
         let may_change = segments.may_change(segment);
         let (mut next_seq, mut was_damaged, mut behind_mark) = (0, false, Sums::default());
-        let mut scan = Scan::open(&path, 0)?;
+        let mut scan = Scan::open(&segments.path(segment), 0)?;
         while let Some(raw) = scan.next_line()? {
             if raw.is_tail && may_change {
                 break;
             }
-            let (start, is_folded) = (raw.start, folded.is_some_and(|folded| raw.end <= folded.bytes));
+            let (start, is_folded) = (raw.start, raw.end <= folded);
             let mut lines = Vec::new();
             let read = raw.each(|line| lines.push(owned(line)));
             for Line { seq, record } in lines {
                 if seq != next_seq && !was_damaged {
-                    find(&mut self.verdict, Some(start), format!("line {seq} stands where line {next_seq} should"));
+                    self.find(segment, Some(start), format!("line {seq} stands where line {next_seq} should"));
                 }
                 (next_seq, was_damaged) = (seq + 1, false);
                 match record {
@@ -129,33 +141,32 @@ impl Proof {
             }
             if let Err(fault) = read {
                 let what = if raw.is_tail { "the last line is torn".to_owned() } else { fault.to_string() };
-                find(&mut self.verdict, Some(start), what);
+                self.find(segment, Some(start), what);
                 was_damaged = true;
             }
         }
-        if let Some(folded) = folded
-            && (folded.requests, folded.tokens, folded.cost) != (behind_mark.requests, behind_mark.tokens(), behind_mark.cost)
-        {
-            let message = format!(
-                "the roll-ups took {} requests, {} tokens and {} USD from it, but it holds {}, {} and {}",
-                folded.requests,
-                folded.tokens,
-                folded.cost,
-                behind_mark.requests,
-                behind_mark.tokens(),
-                behind_mark.cost
-            );
-            find(&mut self.verdict, None, message);
+        Ok(behind_mark)
+    }
+
+    /// What the roll-ups took of a segment is what it holds up to their mark.
+    fn mark(&mut self, segment: &SegmentName, folded: &Progress, holds: &Sums) {
+        if (folded.requests, folded.tokens, folded.cost) == (holds.requests, holds.tokens(), holds.cost) {
+            return;
         }
-        Ok(())
+        let (requests, tokens, cost) = (folded.requests, folded.tokens, folded.cost);
+        let (held, of, at) = (holds.requests, holds.tokens(), holds.cost);
+        let message = format!(
+            "the roll-ups took {requests} requests, {tokens} tokens and {cost} USD from it, but it holds {held}, {of} and {at}"
+        );
+        self.find(segment, None, message);
     }
 
     fn open(&mut self, id: String, segment: &SegmentName, byte: u64) {
         self.verdict.opens += 1;
         if !self.opened.insert(id.clone()) {
-            self.find(segment, byte, format!("request {id} was opened twice"));
+            self.find(segment, Some(byte), format!("request {id} was opened twice"));
         } else if !self.closed.contains(&id) {
-            self.opens.insert(id, Open { segment: segment.clone(), byte });
+            self.opens.insert(id, Opened { segment: segment.clone(), byte });
         }
     }
 
@@ -165,7 +176,7 @@ impl Proof {
         if !self.closed.insert(id.clone()) {
             // Two recoveries that were killed themselves may both have written it.
             if close.end != End::Interrupted {
-                self.find(segment, byte, format!("request {id} was closed twice; it is billed once"));
+                self.find(segment, Some(byte), format!("request {id} was closed twice; it is billed once"));
             }
             return;
         }
@@ -181,14 +192,14 @@ impl Proof {
             match segments.life(&open.segment.writer) {
                 Life::Alive => self.verdict.in_flight += 1,
                 Life::Killed => self.verdict.to_recover += 1,
-                Life::Settled => self.find(&open.segment, open.byte, format!("request {id} was opened and never closed")),
+                Life::Settled => self.find(&open.segment, Some(open.byte), format!("request {id} was opened and never closed")),
             }
         }
         for (segment, byte, id) in unopened {
             // The open may stand in a segment that was removed for its age.
             let is_complete = segments.names.iter().any(|other| other.writer == segment.writer && other.number == 1);
             if is_complete {
-                self.find(&segment, byte, format!("request {id} was closed and never opened"));
+                self.find(&segment, Some(byte), format!("request {id} was closed and never opened"));
             }
         }
         self.verdict.findings.sort_by(|a, b| (&a.segment, a.byte).cmp(&(&b.segment, b.byte)));
@@ -234,7 +245,7 @@ impl Proof {
 
     fn missing(&mut self, segment: &SegmentName, count: u64, message: String) {
         self.verdict.missing += count;
-        self.verdict.findings.push(Finding { segment: Some(segment.to_string()), byte: None, message });
+        self.find(segment, None, message);
     }
 
     fn totals(&mut self, totals: &Totals) {
@@ -247,8 +258,8 @@ impl Proof {
         }
     }
 
-    fn find(&mut self, segment: &SegmentName, byte: u64, message: String) {
-        self.verdict.findings.push(Finding { segment: Some(segment.to_string()), byte: Some(byte), message });
+    fn find(&mut self, segment: &SegmentName, byte: Option<u64>, message: String) {
+        self.verdict.findings.push(Finding { segment: Some(segment.to_string()), byte, message });
     }
 }
 

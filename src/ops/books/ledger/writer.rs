@@ -13,6 +13,9 @@ use super::disk::{Disk, Segment};
 use super::names::SegmentName;
 use crate::domain::ledger::{self, Header, time};
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::ledger::writer";
+
 /// After a failure: how long no new try is made on behalf of a request.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
@@ -27,7 +30,7 @@ pub struct Writer {
     /// Opens without a written close, by the segment that holds them.
     in_flight: BTreeMap<u32, u64>,
     /// Closes that the disk did not take. Nothing is opened while there are any, so there are never more than requests were in flight.
-    kept: VecDeque<Kept>,
+    kept: VecDeque<Unwritten>,
     trouble: Option<Trouble>,
     signs: Arc<Signs>,
     unsynced: Vec<Arc<dyn Segment>>,
@@ -36,7 +39,7 @@ pub struct Writer {
     lines: u64,
     /// All bytes that were written, headers included.
     bytes: u64,
-    folded: Folded,
+    folded: FoldedTo,
 }
 
 /// What can be asked without the lock, which is held while a hung disk takes its time.
@@ -57,7 +60,7 @@ impl Signs {
 }
 
 /// How much of what was written is in the roll-ups.
-struct Folded {
+struct FoldedTo {
     bytes: u64,
     at: Instant,
 }
@@ -71,7 +74,7 @@ struct Current {
     is_dirty: bool,
 }
 
-struct Kept {
+struct Unwritten {
     line: Vec<u8>,
     unix_ms: u64,
     opened_in: u32,
@@ -137,7 +140,7 @@ impl Writer {
             has_new_name: false,
             lines: 0,
             bytes: 0,
-            folded: Folded { bytes: 0, at: Instant::now() },
+            folded: FoldedTo { bytes: 0, at: Instant::now() },
         }
     }
 
@@ -176,7 +179,7 @@ impl Writer {
                 Err(error) => drop(self.fail(&error)),
             }
         }
-        self.kept.push_back(Kept { line: line.clone(), unix_ms, opened_in });
+        self.kept.push_back(Unwritten { line: line.clone(), unix_ms, opened_in });
         self.show();
         Placed::Kept
     }
@@ -243,7 +246,7 @@ impl Writer {
 
     /// Notes that a fold which began at `at` has taken everything up to so many bytes.
     pub fn folded(&mut self, bytes: u64, at: Instant) {
-        self.folded = Folded { bytes, at };
+        self.folded = FoldedTo { bytes, at };
     }
 
     /// Writes what was kept, if the disk takes it now.
@@ -260,7 +263,7 @@ impl Writer {
         ledger::seal(line, current.seq);
         if let Err(error) = append_whole(&*current.file, line) {
             if let Err(torn) = current.file.cut(current.bytes) {
-                log::error!("ledger: a torn line could not be cut off, a new segment follows: {torn}");
+                log::error!(target: LOG, "ledger: a torn line could not be cut off, a new segment follows: {torn}");
                 self.abandon();
             }
             return Err(error);
@@ -290,7 +293,7 @@ impl Writer {
             match self.disk.remove(&name) {
                 // The numbers of a writer have no gaps: one that is missing is a segment that was lost.
                 Ok(()) => self.next_number = number,
-                Err(left) => log::warn!("ledger: {name} could not be begun and stays: {left}"),
+                Err(left) => log::warn!(target: LOG, "ledger: {name} could not be begun and stays: {left}"),
             }
             return Err(error);
         }
@@ -334,7 +337,7 @@ impl Writer {
         let reason: Arc<str> = error.to_string().into();
         let retry_at = Instant::now() + RETRY_AFTER;
         if self.trouble.replace(Trouble { reason: reason.clone(), retry_at }).is_none() {
-            log::error!("the ledger can't be written ({reason}): requests are refused with 503 until it can");
+            log::error!(target: LOG, "the ledger can't be written ({reason}): requests are refused with 503 until it can");
         }
         self.show();
         reason
@@ -343,7 +346,7 @@ impl Writer {
     fn recovered(&mut self) {
         if self.kept.is_empty() && self.trouble.take().is_some() {
             self.show();
-            log::info!("the ledger can be written again");
+            log::info!(target: LOG, "the ledger can be written again");
         }
     }
 

@@ -14,22 +14,18 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use name::Name;
+use name::{Lookup, Name};
 
 /// How long an answer serves before the next lookup begins behind it.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(30);
 
 /// More names than any configuration holds; further ones are resolved, but not kept.
 const MAX_NAMES: usize = 4096;
-
-type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
-type Lookup = Arc<dyn Fn(Arc<str>) -> Answer + Send + Sync>;
 
 /// The resolver of the process. Cloning it shares its answers.
 #[derive(Clone)]

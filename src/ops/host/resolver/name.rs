@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +11,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::Lookup;
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::resolver::name";
 
 /// How long an address that failed stands behind the others.
 pub(super) const LAST_FOR: Duration = Duration::from_secs(30);
@@ -20,6 +22,10 @@ pub(super) const FAILURE_TTL: Duration = Duration::from_secs(1);
 pub(super) const REFRESH_AGAIN: Duration = Duration::from_secs(5);
 /// The most time that one lookup may take.
 pub(super) const LOOKUP_LIMIT: Duration = Duration::from_secs(15);
+
+/// Asks for the addresses of a host.
+pub(super) type Lookup = Arc<dyn Fn(Arc<str>) -> LookedUp + Send + Sync>;
+type LookedUp = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
 pub(super) struct Name {
     host: Arc<str>,
@@ -123,20 +129,20 @@ impl Name {
         let learned = match (outcome, &*before) {
             (Ok(addresses), before) => {
                 if matches!(before, Known::Addresses { refresh_failed: true, .. } | Known::Failure { .. }) {
-                    log::info!("the name {} resolves again", self.host);
+                    log::info!(target: LOG, "the name {} resolves again", self.host);
                 }
                 Known::Addresses { addresses: Arc::new(addresses), fresh_until: now + ttl, refresh_failed: false }
             }
             (Err(error), Known::Addresses { addresses, refresh_failed, .. }) => {
                 if !refresh_failed {
-                    log::warn!("the name {} does not resolve any more, its last addresses stay in use: {error}", self.host);
+                    log::warn!(target: LOG, "the name {} does not resolve any more, its last addresses stay in use: {error}", self.host);
                 }
                 let fresh_until = now + REFRESH_AGAIN.min(ttl);
                 Known::Addresses { addresses: Arc::clone(addresses), fresh_until, refresh_failed: true }
             }
             (Err(error), before) => {
                 if matches!(before, Known::Nothing) {
-                    log::warn!("the name {} does not resolve: {error}", self.host);
+                    log::warn!(target: LOG, "the name {} does not resolve: {error}", self.host);
                 }
                 let text = format!("the name {} does not resolve: {error}", self.host);
                 Known::Failure { kind: error.kind(), text, until: now + FAILURE_TTL }

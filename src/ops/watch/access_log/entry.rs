@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
+use crate::domain::answer::Refusal;
 use crate::domain::billing::NanoUsd;
 use crate::domain::dialect::{Api, Dialect};
+use crate::domain::end::End;
 use crate::domain::id::RequestId;
 use crate::domain::settings::LogFormat;
-use crate::domain::usage::Usage;
+use crate::domain::usage::{Source, Usage};
 use crate::ops::watch::line;
 
 /// The most bytes of a text that a line shows, before escapes.
@@ -47,13 +49,12 @@ pub struct AccessEntry<'a> {
     pub attempts: u32,
     /// The status that the client saw.
     pub status: u16,
-    /// `ok`, `client_gone`, `upstream_cut`, `upstream_error` or `refused`.
-    pub end: &'static str,
-    /// The refusal's label, where the answer was ours.
-    pub refusal: Option<&'static str>,
+    pub end: End,
+    /// Where the answer was ours.
+    pub refusal: Option<&'a Refusal>,
     pub stream: bool,
-    /// `final`, `partial`, `estimated` or `none`.
-    pub source: &'static str,
+    /// Where the usage is from.
+    pub source: Source,
     pub usage: Option<Usage>,
     pub cost: Option<NanoUsd>,
     pub request_bytes: u64,
@@ -88,10 +89,10 @@ pub fn write_line(out: &mut Vec<u8>, format: LogFormat, entry: &AccessEntry<'_>)
     line.text("upstream_request_id", entry.upstream_request_id);
     line.number("attempts", entry.attempts.into());
     line.number("status", entry.status.into());
-    line.word("end", entry.end);
-    line.text("refusal", entry.refusal);
+    line.word("end", entry.end.label());
+    line.text("refusal", entry.refusal.map(Refusal::label));
     line.flag("stream", entry.stream);
-    line.word("source", entry.source);
+    line.word("source", entry.source.label());
     if let Some(usage) = &entry.usage {
         line.number("input_tokens", usage.input_tokens);
         line.number("cache_write_tokens", usage.cache_write_tokens);

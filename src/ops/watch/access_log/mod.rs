@@ -8,6 +8,7 @@
 //! Where the lines come faster than the sink takes them, new ones are dropped and counted, and a line says how many are missing
 //! as soon as there is room. Two buffers of at most [`MAX_WAITING_BYTES`] are all the memory that it takes.
 
+mod buffer;
 mod entry;
 mod writer;
 
@@ -15,11 +16,12 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use crate::domain::settings::LogFormat;
 
+use buffer::{Buffer, Waiting, Writer};
 pub use entry::AccessEntry;
 
 /// The most bytes of lines that wait for the writer; some 10 000 lines.
@@ -34,36 +36,7 @@ thread_local! {
 /// The access log of the process; cheap to write to from every thread.
 pub struct AccessLog {
     format: LogFormat,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    waiting: Mutex<Waiting>,
-    /// Wakes the writer: lines wait, the buffer is half full, or the log is closed.
-    wake: Condvar,
-    /// Tells [`AccessLog::close`] that the writer is done.
-    done: Condvar,
-    /// Lines that will never be written, from the start of the process.
-    dropped: AtomicU64,
-    sink: Mutex<Box<dyn Write + Send>>,
-}
-
-struct Waiting {
-    lines: Vec<u8>,
-    max_bytes: usize,
-    writer: Writer,
-    is_closed: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Writer {
-    /// No thread yet.
-    NotStarted,
-    /// Sleeps until a line comes.
-    Idle,
-    /// Will look at the lines again by itself.
-    Busy,
-    Done,
+    buffer: Arc<Buffer>,
 }
 
 impl AccessLog {
@@ -79,16 +52,16 @@ impl AccessLog {
         Self::start(format, std::io::stdout())
     }
 
-    fn with_bound(format: LogFormat, sink: impl Write + Send + 'static, max_bytes: usize) -> Self {
+    pub fn with_bound(format: LogFormat, sink: impl Write + Send + 'static, max_bytes: usize) -> Self {
         let waiting = Waiting { lines: Vec::new(), max_bytes, writer: Writer::NotStarted, is_closed: false };
-        let shared = Shared {
+        let buffer = Buffer {
             waiting: Mutex::new(waiting),
             wake: Condvar::new(),
             done: Condvar::new(),
             dropped: AtomicU64::new(0),
             sink: Mutex::new(Box::new(sink)),
         };
-        Self { format, shared: Arc::new(shared) }
+        Self { format, buffer: Arc::new(buffer) }
     }
 
     /// Hands one line over. Never waits for the sink; a line that finds no room is dropped and counted.
@@ -100,12 +73,12 @@ impl AccessLog {
             self.hand_over(&line)
         });
         if handed_over != Ok(true) {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            self.buffer.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn hand_over(&self, line: &[u8]) -> bool {
-        let mut waiting = self.shared.lock();
+        let mut waiting = self.buffer.lock();
         if waiting.is_closed || waiting.lines.len() + line.len() > waiting.max_bytes {
             return false;
         }
@@ -116,7 +89,7 @@ impl AccessLog {
             Writer::Idle => waiting.writer = Writer::Busy,
             Writer::Busy if crosses_half => {}
             Writer::NotStarted => {
-                if writer::spawn(&self.shared, self.format).is_ok() {
+                if writer::spawn(&self.buffer, self.format).is_ok() {
                     waiting.writer = Writer::Busy;
                 }
                 return true;
@@ -124,26 +97,26 @@ impl AccessLog {
             Writer::Busy | Writer::Done => return true,
         }
         drop(waiting);
-        self.shared.wake.notify_one();
+        self.buffer.wake.notify_one();
         true
     }
 
     /// Lines that were dropped since the start: no room, a closed log, or a sink that failed.
     pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
+        self.buffer.dropped.load(Ordering::Relaxed)
     }
 
     /// Writes what waits and ends the writer. Returns whether all of it went out in time; lines after this are dropped.
     pub fn close(&self) -> bool {
-        let mut waiting = self.shared.lock();
+        let mut waiting = self.buffer.lock();
         waiting.is_closed = true;
         if waiting.writer == Writer::NotStarted {
             waiting.writer = Writer::Done;
             return waiting.lines.is_empty();
         }
-        self.shared.wake.notify_one();
+        self.buffer.wake.notify_one();
         let still_writing = |waiting: &mut Waiting| waiting.writer != Writer::Done;
-        match self.shared.done.wait_timeout_while(waiting, CLOSE_WAIT, still_writing) {
+        match self.buffer.done.wait_timeout_while(waiting, CLOSE_WAIT, still_writing) {
             Ok((_, wait)) => !wait.timed_out(),
             Err(_) => false,
         }
@@ -159,13 +132,6 @@ impl Drop for AccessLog {
 impl fmt::Debug for AccessLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessLog").field("format", &self.format).field("dropped", &self.dropped()).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// A thread that panicked left whole lines behind: every change under this lock is one append or one swap.
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,10 +4,14 @@ use std::io;
 use std::sync::mpsc;
 
 use super::*;
+use crate::domain::answer::Refusal;
 use crate::domain::billing::NanoUsd;
 use crate::domain::dialect::{Api, Dialect};
+use crate::domain::end::End;
 use crate::domain::id::RequestId;
-use crate::domain::usage::Usage;
+use crate::domain::usage::{Source, Usage};
+
+static WRONG_KEY: Refusal = Refusal::WrongKey;
 
 fn full(id: &RequestId) -> AccessEntry<'_> {
     AccessEntry {
@@ -29,10 +33,10 @@ fn full(id: &RequestId) -> AccessEntry<'_> {
         upstream_request_id: Some("req_9"),
         attempts: 2,
         status: 200,
-        end: "ok",
+        end: End::Ok,
         refusal: None,
         stream: true,
-        source: "final",
+        source: Source::Final,
         usage: Some(Usage {
             input_tokens: 500,
             cache_write_tokens: 200,
@@ -64,10 +68,10 @@ fn refused(id: &RequestId) -> AccessEntry<'_> {
         upstream_request_id: None,
         attempts: 0,
         status: 401,
-        end: "refused",
-        refusal: Some("wrong_key"),
+        end: End::Refused,
+        refusal: Some(&WRONG_KEY),
         stream: false,
-        source: "none",
+        source: Source::None,
         usage: None,
         cost: None,
         peek: None,

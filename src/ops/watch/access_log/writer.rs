@@ -6,9 +6,13 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::buffer::{Buffer, Waiting, Writer};
+use super::entry;
 use crate::domain::settings::LogFormat;
 use crate::ops::host::clock;
-use crate::ops::watch::access_log::{Shared, Waiting, Writer, entry};
+
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::access_log::writer";
 
 /// How long a line may wait for others to share its write.
 const GATHER: Duration = Duration::from_millis(5);
@@ -22,19 +26,19 @@ const KEPT_BYTES: usize = 256 << 10;
 /// # Errors
 ///
 /// The operating system has no thread left.
-pub fn spawn(shared: &Arc<Shared>, format: LogFormat) -> io::Result<()> {
-    let shared = Arc::clone(shared);
-    thread::Builder::new().name("access-log".to_owned()).spawn(move || run(&shared, format)).map(drop)
+pub fn spawn(buffer: &Arc<Buffer>, format: LogFormat) -> io::Result<()> {
+    let buffer = Arc::clone(buffer);
+    thread::Builder::new().name("access-log".to_owned()).spawn(move || run(&buffer, format)).map(drop)
 }
 
-fn run(shared: &Shared, format: LogFormat) {
-    let _done = Done(shared);
-    let mut sink = shared.sink.lock().unwrap_or_else(PoisonError::into_inner);
+fn run(buffer: &Buffer, format: LogFormat) {
+    let _done = Done(buffer);
+    let mut sink = buffer.sink.lock().unwrap_or_else(PoisonError::into_inner);
     let mut batch = Vec::new();
     let mut state = SinkState::default();
     loop {
-        let is_last = take_batch(shared, &mut batch);
-        let dropped = shared.dropped.load(Ordering::Relaxed);
+        let is_last = take_batch(buffer, &mut batch);
+        let dropped = buffer.dropped.load(Ordering::Relaxed);
         if dropped > state.reported {
             entry::write_dropped(&mut batch, format, clock::now_unix_ms(), dropped - state.reported);
         }
@@ -43,7 +47,7 @@ fn run(shared: &Shared, format: LogFormat) {
             Err(lost) => {
                 // The report itself is one of the lost lines where there was one; it comes again with the next batch.
                 let own = u64::from(dropped > state.reported);
-                shared.dropped.fetch_add(lost.saturating_sub(own), Ordering::Relaxed);
+                buffer.dropped.fetch_add(lost.saturating_sub(own), Ordering::Relaxed);
             }
         }
         batch.clear();
@@ -55,15 +59,15 @@ fn run(shared: &Shared, format: LogFormat) {
 }
 
 /// Waits for lines and swaps them into the batch. Returns whether they are the last ones.
-fn take_batch(shared: &Shared, batch: &mut Vec<u8>) -> bool {
-    let mut waiting = shared.lock();
+fn take_batch(buffer: &Buffer, batch: &mut Vec<u8>) -> bool {
+    let mut waiting = buffer.lock();
     while waiting.lines.is_empty() && !waiting.is_closed {
         waiting.writer = Writer::Idle;
-        waiting = shared.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        waiting = buffer.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
     }
     waiting.writer = Writer::Busy;
     let gathers = |waiting: &mut Waiting| !waiting.is_closed && waiting.lines.len() < waiting.max_bytes / 2;
-    let (mut waiting, _) = shared.wake.wait_timeout_while(waiting, GATHER, gathers).unwrap_or_else(PoisonError::into_inner);
+    let (mut waiting, _) = buffer.wake.wait_timeout_while(waiting, GATHER, gathers).unwrap_or_else(PoisonError::into_inner);
     std::mem::swap(&mut waiting.lines, batch);
     waiting.is_closed
 }
@@ -88,12 +92,12 @@ fn write_batch(sink: &mut dyn Write, batch: &[u8], state: &mut SinkState) -> Res
     let result = end_torn_line(sink, state).and_then(|()| write_all(sink, &mut rest)).and_then(|()| sink.flush());
     let Err(error) = result else {
         if std::mem::take(&mut state.is_failing) {
-            log::info!("the access log's sink takes lines again");
+            log::info!(target: LOG, "the access log's sink takes lines again");
         }
         return Ok(());
     };
     if !std::mem::replace(&mut state.is_failing, true) {
-        log::error!("the access log cannot be written, lines are dropped until it can: {error}");
+        log::error!(target: LOG, "the access log cannot be written, lines are dropped until it can: {error}");
     }
     let written = batch.len() - rest.len();
     if written > 0 {
@@ -126,7 +130,7 @@ fn write_all(sink: &mut dyn Write, rest: &mut &[u8]) -> io::Result<()> {
 }
 
 /// Says that the writer ended, however it ended.
-struct Done<'a>(&'a Shared);
+struct Done<'a>(&'a Buffer);
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {

@@ -4,6 +4,7 @@
 //! A snapshot taken while requests run may be a request older in one counter than in another; at rest it is exact. Tokens and cost are
 //! counted where the books are closed, so that they are what the ledger says.
 
+mod ends;
 mod reloads;
 mod shards;
 mod tallies;
@@ -13,20 +14,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::domain::answer::Refusal;
 use crate::domain::billing::NanoUsd;
+use crate::domain::end::End;
 use crate::domain::route::table::NamePattern;
 use crate::domain::usage::{Source, Usage};
 use crate::ops::host::clock;
 
+use ends::Ends;
+pub use ends::EndsSeen;
 use reloads::Reloads;
 pub use reloads::ReloadsSeen;
 pub use shards::Seen;
 use shards::{Grown, Histogram, Sharded, add, nanos};
 use tallies::Tallies;
 pub use tallies::{Billed, OTHER, UpstreamSeen, Went};
-
-/// The ends that a request can have; anything else counts as `other`.
-pub const ENDS: [&str; 7] = ["ok", "client_gone", "upstream_cut", "upstream_error", "refused", "interrupted", "other"];
 
 /// The classes of statuses; `none` is a client that left before a status was written.
 pub const STATUS_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -80,7 +82,7 @@ struct Shard {
     routing_ns: AtomicU64,
     parsing_errors: AtomicU64,
     by_class: [AtomicU64; STATUS_CLASSES.len()],
-    by_end: [AtomicU64; ENDS.len()],
+    by_end: Ends,
     by_source: [AtomicU64; SOURCES.len()],
     usage_clamped: AtomicU64,
 }
@@ -111,8 +113,7 @@ pub struct Snapshot {
     pub open_streams: usize,
     /// In the order of [`STATUS_CLASSES`].
     pub by_class: [u64; STATUS_CLASSES.len()],
-    /// In the order of [`ENDS`].
-    pub by_end: [u64; ENDS.len()],
+    pub by_end: EndsSeen,
     pub refusals: BTreeMap<&'static str, u64>,
     /// Closed entries by where their usage is from.
     pub by_source: Vec<(&'static str, u64)>,
@@ -186,19 +187,18 @@ impl Counters {
         histogram.observe_time(took);
     }
 
-    /// Counts an answer of our own by its refusal's label.
-    ///
-    /// Labels are words of the program, so their number is bounded by the program's text.
-    pub fn refused(&self, label: &'static str) {
-        self.refusals.at(&label, |count| count.mine(|count| add(count, 1)));
+    /// Counts an answer of our own.
+    pub fn refused(&self, refusal: &Refusal) {
+        // Its label is a word of the program, so the map has an end.
+        self.refusals.at(&refusal.label(), |count| count.mine(|count| add(count, 1)));
     }
 
     /// Counts a finished request: the status that its client saw (0: none) and how it ended.
-    pub fn finished(&self, status: u16, end: &str) {
+    pub fn finished(&self, status: u16, end: End) {
         let class = usize::from(status / 100).min(STATUS_CLASSES.len() - 1);
-        let end = ENDS.iter().position(|known| *known == end).unwrap_or(ENDS.len() - 1);
         self.shards.mine(|shard| {
-            shard.by_class.get(class).into_iter().chain(shard.by_end.get(end)).for_each(|count| add(count, 1));
+            shard.by_class.get(class).into_iter().for_each(|count| add(count, 1));
+            shard.by_end.count(end);
         });
     }
 
@@ -245,7 +245,7 @@ impl Counters {
             sum.routing_time += Duration::from_nanos(read(&shard.routing_ns));
             sum.parsing_errors += read(&shard.parsing_errors);
             sum.by_class.iter_mut().zip(&shard.by_class).for_each(|(sum, count)| *sum += read(count));
-            sum.by_end.iter_mut().zip(&shard.by_end).for_each(|(sum, count)| *sum += read(count));
+            sum.by_end.add(&shard.by_end);
             sum.usage_clamped += read(&shard.usage_clamped);
         }
         sum

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use super::ENDS;
+use super::ends::{Ends, EndsSeen};
 use super::shards::{Grown, Histogram, Seen, Sharded, add};
 use crate::domain::billing::NanoUsd;
 use crate::domain::end::End;
@@ -72,7 +72,7 @@ pub struct Tallies(Grown<Arc<str>, UpstreamTally>);
 
 #[derive(Debug)]
 struct UpstreamTally {
-    ends: Sharded<[AtomicU64; ENDS.len()]>,
+    ends: Sharded<Ends>,
     attempts: Histogram,
     first_byte: Histogram,
     total: Histogram,
@@ -104,8 +104,7 @@ pub struct Went {
 /// An upstream's tally at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSeen {
-    /// In the order of [`ENDS`].
-    pub ends: [u64; ENDS.len()],
+    pub ends: EndsSeen,
     pub attempts: Seen,
     pub first_byte: Seen,
     pub total: Seen,
@@ -125,8 +124,7 @@ impl Tallies {
     /// Counts a finished request that had a route.
     pub fn finished(&self, upstream: &str, went: &Went) {
         self.0.at(upstream, |tally| {
-            let end = ENDS.iter().position(|known| *known == went.end.label()).unwrap_or(ENDS.len() - 1);
-            tally.ends.mine(|ends| ends.get(end).into_iter().for_each(|count| add(count, 1)));
+            tally.ends.mine(|ends| ends.count(went.end));
             if went.attempts == 0 {
                 return;
             }
@@ -162,10 +160,8 @@ impl Default for UpstreamTally {
 
 impl UpstreamTally {
     fn seen(&self) -> UpstreamSeen {
-        let mut ends = [0; ENDS.len()];
-        for shard in self.ends.iter() {
-            ends.iter_mut().zip(shard).for_each(|(sum, count)| *sum += count.load(std::sync::atomic::Ordering::Relaxed));
-        }
+        let mut ends = EndsSeen::default();
+        self.ends.iter().for_each(|shard| ends.add(shard));
         let mut models: BTreeMap<String, Billed> = BTreeMap::new();
         for (model, tally) in self.models.entries().iter() {
             // A configured model may be called like a pattern, or `other`: one label, one sum.
@@ -271,7 +267,7 @@ mod tests {
         tallies.finished("main", &went);
         tallies.finished("main", &Went { end: End::Ok, attempts: 3, first_byte: Some(Duration::from_millis(70)), ..went });
         let seen = &tallies.seen()["main"];
-        assert_eq!(seen.ends, [1, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(seen.ends.some(), [("ok", 1), ("refused", 1)]);
         assert_eq!((seen.attempts.sum, seen.total.sum, seen.first_byte.sum), (3, 1_000_000_000, 70_000_000));
         assert_eq!(seen.first_byte.counts.iter().position(|count| *count == 1), Some(6));
     }

@@ -35,8 +35,8 @@ fn l2_counts_are_exact_under_100_clients_of_10_requests() {
                 for request in 0..10u64 {
                     let _in_flight = counters.enter();
                     counters.routed(client % 2 == 0, TOOK);
-                    counters.refused(if request == 0 { "no_key" } else { "unknown_model" });
-                    counters.finished(if client < 10 { 503 } else { 200 }, "ok");
+                    counters.refused(&if request == 0 { Refusal::NoKey } else { Refusal::UnknownModel { model: None } });
+                    counters.finished(if client < 10 { 503 } else { 200 }, End::Ok);
                     let usage = Usage { input_tokens: client, output_tokens: request, ..Usage::default() };
                     let model = (client % 2 == 0).then(|| NamePattern::Exact("gpt-5".into()));
                     counters.booked("main", &model, Source::Final, &usage, NanoUsd::from_nanos(client));
@@ -48,7 +48,7 @@ fn l2_counts_are_exact_under_100_clients_of_10_requests() {
     assert_eq!((seen.routing_attempts, seen.routing_success, seen.routing_fallback), (1_000, 500, 500));
     assert_eq!(seen.routing_time, 1_000 * TOOK);
     assert_eq!(seen.by_class, [0, 0, 900, 0, 0, 100]);
-    assert_eq!(seen.by_end, [1_000, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(seen.by_end.some(), [("ok", 1_000)]);
     assert_eq!(seen.refusals, [("no_key", 100), ("unknown_model", 900)].into());
     assert_eq!(seen.by_source.first(), Some(&("final", 1_000)));
     let billed = seen.billed();
@@ -59,14 +59,14 @@ fn l2_counts_are_exact_under_100_clients_of_10_requests() {
 }
 
 #[test]
-fn statuses_and_ends_outside_the_lists_have_their_place() {
+fn statuses_outside_the_list_have_their_place() {
     let counters = Counters::default();
     for status in [0, 99, 200, 418, 529, 999] {
-        counters.finished(status, "strange");
+        counters.finished(status, End::Interrupted);
     }
     let seen = counters.snapshot();
     assert_eq!(seen.by_class, [2, 0, 1, 0, 1, 2]);
-    assert_eq!(seen.by_end, [0, 0, 0, 0, 0, 0, 6]);
+    assert_eq!(seen.by_end.some(), [("interrupted", 6)]);
 }
 
 #[test]

@@ -9,6 +9,9 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 
 use crate::ops::watch::counters::Seen;
 
+/// What this file's lines in the log are called, wherever it lies.
+const LOG: &str = "trollbridge::ops::metrics::exposition";
+
 /// Labels of one sample: the name, and a word of the program or a name of the configuration.
 pub type Labels<'l> = Vec<(&'static str, &'l str)>;
 
@@ -70,7 +73,7 @@ impl Page {
     /// Writes the page.
     pub fn text(&self) -> String {
         TextEncoder::new().encode_to_string(&self.0).unwrap_or_else(|error| {
-            log::error!("the metrics page can't be written: {error}");
+            log::error!(target: LOG, "the metrics page can't be written: {error}");
             String::new()
         })
     }

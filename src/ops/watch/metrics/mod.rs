@@ -6,10 +6,10 @@
 mod exposition;
 
 use crate::domain::upstream::status::UpstreamStatus;
-use crate::ops::admin::answer::Vitals;
 use crate::ops::host::machine::Machine;
-use crate::ops::watch::counters::{ENDS, STATUS_CLASSES, Snapshot, UpstreamSeen};
-use crate::ops::watch::health::Ready;
+use crate::ops::watch::counters::{STATUS_CLASSES, Snapshot, UpstreamSeen};
+use crate::ops::watch::readiness::Ready;
+use crate::ops::watch::vitals::Vitals;
 
 use exposition::{Labels, Page, Unit, single};
 
@@ -18,7 +18,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Writes the whole page.
 pub fn page(vitals: &Vitals<'_>) -> String {
     let seen = vitals.counters.snapshot();
-    let machine = Machine::look(&vitals.place.state_dir);
+    let machine = Machine::look(&vitals.site.state_dir);
     let mut page = Page::default();
     requests(&mut page, &seen);
     routing(&mut page, &seen);
@@ -33,7 +33,7 @@ pub fn page(vitals: &Vitals<'_>) -> String {
 fn requests(page: &mut Page, seen: &Snapshot) {
     let by = labelled("status", STATUS_CLASSES.into_iter().zip(seen.by_class));
     page.counter("requests_total", "Finished requests by the class of the status that the client saw.", by);
-    let by = labelled("end", ENDS.into_iter().zip(seen.by_end));
+    let by = labelled("end", seen.by_end.rows());
     page.counter("requests_ended_total", "Finished requests by how they ended.", by);
     let by = labelled("reason", seen.refusals.iter().map(|(reason, count)| (*reason, *count)));
     page.counter("refusals_total", "Answers of the gateway's own, by reason.", by);
@@ -57,7 +57,7 @@ fn routing(page: &mut Page, seen: &Snapshot) {
 fn upstreams(page: &mut Page, seen: &Snapshot) {
     let all = || seen.upstreams.iter().map(|(name, of)| (name.as_str(), of));
     let ends = all().flat_map(|(name, of)| {
-        let by = ENDS.into_iter().zip(of.ends).filter(|(_, count)| *count > 0);
+        let by = of.ends.rows().filter(|(_, count)| *count > 0);
         by.map(move |(end, count)| (vec![("upstream", name), ("end", end)], count as f64))
     });
     page.counter("upstream_requests_total", "Finished requests that were routed to an upstream, by how they ended.", ends);

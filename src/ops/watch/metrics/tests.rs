@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::domain::answer::Refusal;
 use crate::domain::billing::NanoUsd;
 use crate::domain::end::End;
 use crate::domain::route::table::NamePattern;
@@ -23,9 +24,9 @@ fn counted() -> Arc<Counters> {
     counters.routed(true, Duration::from_micros(1_500));
     counters.parse_error();
     counters.phase(Phase::Peek, Duration::from_micros(12));
-    counters.refused("no_key");
-    counters.refused("unknown_model");
-    counters.finished(401, "refused");
+    counters.refused(&Refusal::NoKey);
+    counters.refused(&Refusal::UnknownModel { model: None });
+    counters.finished(401, End::Refused);
     let went = Went { end: End::Ok, attempts: 2, first_byte: Some(Duration::from_millis(30)), total: Duration::from_secs(2) };
     counters.finished_at("main", &went);
     let usage = Usage { input_tokens: 9, output_tokens: 12, ..Usage::default() };

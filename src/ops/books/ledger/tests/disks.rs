@@ -14,7 +14,7 @@ pub(super) struct Failing {
     broken_cuts: AtomicU64,
 }
 
-struct FailingDirectory(Directory, Arc<Failing>);
+struct FailingDirectory(RealDisk, Arc<Failing>);
 
 struct FailingSegment(Arc<dyn Segment>, Arc<Failing>);
 
@@ -64,7 +64,7 @@ pub(super) fn on_failing_disk(state: &TempDir, room: u64) -> (Ledger, Arc<Failin
     let directory = directory(state.path());
     disk::make_directory(&directory).unwrap();
     let failing = Arc::new(Failing { room: AtomicU64::new(room), ..Failing::default() });
-    let disk = Arc::new(FailingDirectory(Directory(directory.clone()), failing.clone()));
+    let disk = Arc::new(FailingDirectory(RealDisk(directory.clone()), failing.clone()));
     let (lock, name) = WriterLock::take(&directory, NOW).unwrap();
     let writer = Writer::new(disk, name, SETTINGS.segment_bytes, false);
     (Ledger::with(directory, writer, LedgerSync::Process, Some(lock)), failing)

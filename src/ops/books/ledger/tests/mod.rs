@@ -75,7 +75,7 @@ fn entry(ledger: &Ledger, nth: u64) {
 
 /// What a killed process leaves: nothing is tidied up, the kernel lets go of its lock.
 fn kill(ledger: Ledger, tickets: Vec<Ticket>) {
-    let lock = ledger.shared.lock.as_ref().unwrap();
+    let lock = ledger.files.lock.as_ref().unwrap();
     let left = lock.kept_name();
     for mut ticket in tickets {
         ticket.is_closed = true;

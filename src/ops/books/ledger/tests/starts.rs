@@ -103,7 +103,7 @@ fn g1_a_recovery_that_was_killed_itself_repeats_nothing() {
     let state = tempfile::tempdir().unwrap();
     let ledger = start(&state);
     let tickets = (0..5).map(|nth| ledger.open(&opened(nth)).unwrap()).collect();
-    let lock_of = |ledger: &Ledger| ledger.shared.lock.as_ref().unwrap().kept_name();
+    let lock_of = |ledger: &Ledger| ledger.files.lock.as_ref().unwrap().kept_name();
     let mut locks = vec![lock_of(&ledger)];
     kill(ledger, tickets);
     for _ in 0..3 {

@@ -14,7 +14,7 @@ struct Counting {
     fails: AtomicBool,
 }
 
-struct CountingDirectory(Directory, Arc<Counting>);
+struct CountingDirectory(RealDisk, Arc<Counting>);
 
 struct CountingSegment(Arc<dyn Segment>, Arc<Counting>);
 
@@ -59,7 +59,7 @@ fn counting(state: &TempDir, sync: LedgerSync) -> (Ledger, Arc<Counting>) {
     let directory = directory(state.path());
     disk::make_directory(&directory).unwrap();
     let counting = Arc::new(Counting::default());
-    let disk = Arc::new(CountingDirectory(Directory(directory.clone()), counting.clone()));
+    let disk = Arc::new(CountingDirectory(RealDisk(directory.clone()), counting.clone()));
     let (lock, name) = WriterLock::take(&directory, NOW).unwrap();
     let writer = Writer::new(disk, name, SETTINGS.segment_bytes, sync != LedgerSync::Process);
     (Ledger::with(directory, writer, sync, Some(lock)), counting)
