@@ -117,3 +117,7 @@ impl ProxyHttp for Gateway {
         true
     }
 }
+
+#[cfg(test)]
+#[path = "gateway_tests.rs"]
+mod tests;

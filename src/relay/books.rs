@@ -135,3 +135,7 @@ fn entry<'c>(admitted: &'c Admitted, client_key: Option<&'c str>, pick: Pick) ->
         key: upstream.credential(pick).map(|credential| Cow::Borrowed(&*credential.id)),
     }
 }
+
+#[cfg(test)]
+#[path = "books_tests.rs"]
+mod tests;

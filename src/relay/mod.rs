@@ -35,4 +35,4 @@ pub mod rotation;
 pub mod stage;
 
 #[cfg(test)]
-mod testing;
+pub mod testing;

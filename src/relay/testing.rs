@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,11 +42,17 @@ pub fn later(now: Now, wait: Duration) -> Now {
     Now { moment: now.moment.after(wait), unix_ms: now.unix_ms + ms }
 }
 
+/// A directory without clients; made once, for it is a database.
+static NOBODY: LazyLock<Arc<Directory>> = LazyLock::new(|| {
+    let state = tempfile::tempdir().unwrap();
+    Arc::new(Directory::load(state.path(), &HashMap::new()).unwrap())
+});
+
 /// The machine that a request is walked on: settings, books, counters.
 pub struct House {
     pub settings: Arc<Settings>,
     pub ledger: Ledger,
-    pub directory: Directory,
+    pub directory: Arc<Directory>,
     pub records: Records,
     pub state: TempDir,
 }
@@ -60,7 +66,7 @@ impl House {
         let loaded = config::load(Path::new("config.json"), &no_variable, &read).unwrap_or_else(|faults| panic!("{faults}"));
         let settings = Arc::new(loaded.settings);
         let (ledger, _) = Ledger::start(state.path(), settings.ledger, false, START.unix_ms).unwrap();
-        let directory = Directory::load(state.path(), &HashMap::new()).unwrap();
+        let directory = NOBODY.clone();
         let access_log = AccessLog::with_bound(LogFormat::Json, std::io::sink(), 1 << 20);
         let records = Records { counters: Arc::new(Counters::default()), access_log: Arc::new(access_log) };
         Self { settings, ledger, directory, records, state }
@@ -127,9 +133,16 @@ pub const ONE_KEY: &str = r#"{"auth":{"mode":"none"},"models":[{"id":"m","upstre
 /// Two keys and no proxy, at an upstream that shows the provider's limits.
 pub const TWO_KEYS: &str = r#"{"auth":{"mode":"none"},"models":[{"id":"m","upstream":"x"}],
   "upstreams":{"x":{"base_url":"https://x.example.com","keys":[{"id":"k1","key":"canary-key-one"},{"id":"k2","key":"canary-key-two"}]}}}"#;
+/// What a row adds to the file: a stream's beginning is held for 300 ms.
+pub const HOLD: &str = r#","retry":{"hold_first_event_ms":300}"#;
 /// A target by its URL: no key at all.
 pub const NO_KEY: &str =
     r#"{"auth":{"mode":"none"},"model_routing":{"enabled":true,"models":{"m":"https://url.example.com/v1"}}}"#;
+
+/// A configuration with more at its end.
+pub fn with(config: &str, more: &str) -> String {
+    format!("{}{more}}}", config.trim_end().strip_suffix('}').unwrap())
+}
 
 /// The troll: three keys, no proxy.
 pub fn troll_direct(more: &str) -> String {
@@ -161,6 +174,14 @@ fn troll(proxies: &str, more: &str) -> String {
     )
 }
 
+/// Walks every row of a table: what happens, and what the steps answer.
+pub fn check(config: &str, path: &str, rows: &[(&str, &str)]) {
+    let told = rows.iter().map(|(words, _)| walk(config, path, words));
+    let wrong: Vec<_> = rows.iter().zip(told).filter(|((_, expected), told)| expected != told).collect();
+    let lines = wrong.iter().map(|((words, expected), told)| format!("{words}\n  expected  {expected}\n  is        {told}\n"));
+    assert!(wrong.is_empty(), "{path}, {config}\n{}", lines.collect::<String>());
+}
+
 /// Walks one request. Each word is one thing that happens:
 ///
 /// | word | |
@@ -169,8 +190,10 @@ fn troll(proxies: &str, more: &str) -> String {
 /// | `sse` | a good head of an event stream |
 /// | `ev:ping`, `ev:good`, `ev:529` | the first event of a stream: a heartbeat, an answer, a failure |
 /// | `conn`, `login`, `noaddr` | no connection; a refused login; a name without an address |
-/// | `lost`, `kept`, `unread`, `silent` | the connection broke; it was a kept one; it refused the request unread; a read took too long |
+/// | `lost`, `kept`, `unread`, `silent`, `garbage` | the connection broke; it was a kept one; it refused the request unread; a read took too long; what came can't be read |
+/// | `judged` | the attempt that was decided could not be made |
 /// | `late`, `gone`, `slow`, `unreadable`, `stopping`, `internal` | a deadline, the client, its body, its request, the drain, ourselves |
+/// | `sent` | nothing but that the attempt begins |
 /// | `begun` | a final head goes to the client now |
 /// | `+5000` | so many milliseconds pass |
 ///
@@ -191,8 +214,8 @@ pub fn walk(config: &str, path: &str, words: &str) -> String {
         if std::mem::take(&mut fresh) {
             dispatch.begin(now);
         }
-        let step = if word == "begun" {
-            begun = true;
+        let step = if word == "begun" || word == "sent" {
+            begun |= word == "begun";
             continue;
         } else if word == "sse" {
             head(&mut dispatch, "200;content-type=text/event-stream", now, &mut held, &mut fresh)
