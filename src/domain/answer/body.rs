@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use crate::domain::answer::{Answer, Kind};
+use crate::domain::answer::public::{Answer, Kind};
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::id::RequestId;
 

@@ -31,6 +31,18 @@ pub struct Model {
 }
 
 impl Model {
+    /// A model of which the URL map alone says anything: where it goes.
+    fn of_url_map(id: &Arc<str>, upstream: &Arc<Upstream>) -> Self {
+        Self {
+            id: id.clone(),
+            aliases: Vec::new(),
+            upstream: upstream.clone(),
+            upstream_model_id: None,
+            price: None,
+            max_output_tokens: None,
+        }
+    }
+
     /// Every name that clients may say for it.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&*self.id).chain(self.aliases.iter().map(|alias| &**alias))

@@ -22,12 +22,7 @@ impl Scanner {
     /// Returns what is left for the states; takes nothing where they stand inside of a token.
     pub(super) fn whole_tokens<'a, L: Listener>(&mut self, rest: &'a [u8], listener: &mut L) -> Result<&'a [u8], PeekError> {
         let mut rest = rest;
-        let mut next = match (self.state, rest) {
-            (State::Key, _) | (State::KeyOrEnd, [b'"', ..]) => Next::Key,
-            (State::Value, _) => Next::Value,
-            (State::CommaOrEnd, _) => Next::CommaOrEnd,
-            _ => return Ok(rest),
-        };
+        let Some(mut next) = self.whole_token_due(rest) else { return Ok(rest) };
         self.state = loop {
             if next == Next::Key {
                 let [b'"', text @ ..] = rest else { break State::Key };
@@ -49,19 +44,12 @@ impl Scanner {
                             break State::Text;
                         }
                     },
+                    b'{' | b'[' if self.depth == MAX_DEPTH => break State::Value,
                     b'{' | b'[' => {
-                        if self.depth == MAX_DEPTH {
-                            break State::Value;
-                        }
-                        let is_object = *byte == b'{';
-                        self.depth += 1;
-                        self.stack = self.stack << 1 | u128::from(is_object);
                         rest = skip_any_space(after);
-                        match (is_object, rest) {
-                            (true, [b'"', ..]) => next = Next::Key,
-                            (false, [b'}' | b']', ..] | []) => break State::ValueOrEnd,
-                            (false, _) => next = Next::Value,
-                            (true, _) => break State::KeyOrEnd,
+                        match self.open_whole(*byte == b'{', rest) {
+                            Ok(first) => next = first,
+                            Err(state) => break state,
                         }
                         continue;
                     }
@@ -108,6 +96,30 @@ impl Scanner {
             self.interest = listener.key(self.depth, raw.map(|bytes| Raw { bytes, has_escapes: false }), self.offset(rest))?;
         }
         Ok(Some(skip_any_space(value)))
+    }
+
+    /// What stands next; `None`: the rest of a token, or something for the states.
+    #[inline]
+    fn whole_token_due(&self, rest: &[u8]) -> Option<Next> {
+        match (self.state, rest) {
+            (State::Key, _) | (State::KeyOrEnd, [b'"', ..]) => Some(Next::Key),
+            (State::Value, _) => Some(Next::Value),
+            (State::CommaOrEnd, _) => Some(Next::CommaOrEnd),
+            _ => None,
+        }
+    }
+
+    /// Opens a container that is not watched; `rest` is what follows its bracket. An error is the state that takes it on.
+    #[inline]
+    fn open_whole(&mut self, is_object: bool, rest: &[u8]) -> Result<Next, State> {
+        self.depth += 1;
+        self.stack = self.stack << 1 | u128::from(is_object);
+        match (is_object, rest) {
+            (true, [b'"', ..]) => Ok(Next::Key),
+            (true, _) => Err(State::KeyOrEnd),
+            (false, [b'}' | b']', ..] | []) => Err(State::ValueOrEnd),
+            (false, _) => Ok(Next::Value),
+        }
     }
 
     fn is_value_wanted(&self) -> bool {
