@@ -59,7 +59,7 @@ pub fn close(ctx: &mut Context, end: End) {
     let (Some(arrival), Some(routed)) = (&ctx.arrival, ctx.routed.as_deref()) else { return };
     let price = arrival.settings.price_of(&routed.route);
     let seen = Seen {
-        api: arrival.api,
+        spoken: arrival.api,
         end,
         report: ctx.delivery.report(),
         was_sent: ctx.attempt.connect.is_some(),

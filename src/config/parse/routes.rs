@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::parse::Context;
 use crate::config::parse::price;
-use crate::config::parse::upstreams::{Catalog, Target};
+use crate::config::parse::upstreams::{Catalog, RouteTarget};
 use crate::config::raw::{self, Config};
 use crate::config::source::At;
 use crate::domain::billing::Price;
@@ -18,9 +18,9 @@ const MOST_NAMES: usize = 5;
 
 /// The URL map and the host routes before their targets have upstreams.
 struct Targets {
-    default: Option<Target>,
-    names: Vec<(NamePattern, Target)>,
-    hosts: Vec<(HostPattern, Target)>,
+    default: Option<RouteTarget>,
+    names: Vec<(NamePattern, RouteTarget)>,
+    hosts: Vec<(HostPattern, RouteTarget)>,
 }
 
 /// Makes the plan. URL targets join the catalog on the way.
@@ -202,7 +202,7 @@ fn targets(raw: &Config, catalog: &Catalog, cx: &mut Context<'_, '_>) -> Targets
     }
 
     let list = At::Root.key("host_routes");
-    let mut hosts: Vec<(HostPattern, Target)> = Vec::new();
+    let mut hosts: Vec<(HostPattern, RouteTarget)> = Vec::new();
     for (nth, route) in raw.host_routes.iter().enumerate() {
         let at = list.item(nth);
         let target = catalog.target(&route.upstream, &format!("host \"{}\"", route.host), &at.key("upstream"), cx);

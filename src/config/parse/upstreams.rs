@@ -31,7 +31,7 @@ pub struct Catalog {
 }
 
 /// What a target names.
-pub enum Target {
+pub enum RouteTarget {
     Named(Arc<Upstream>),
     Url(Endpoint),
 }
@@ -79,9 +79,9 @@ impl Catalog {
     }
 
     /// Reads a target: a URL, or the name of an upstream (K4).
-    pub fn target(&self, text: &str, whose: &str, at: &At<'_>, cx: &mut Context<'_, '_>) -> Option<Target> {
+    pub fn target(&self, text: &str, whose: &str, at: &At<'_>, cx: &mut Context<'_, '_>) -> Option<RouteTarget> {
         if !text.contains("://") {
-            return self.by_name(text, whose, at, cx).map(Target::Named);
+            return self.by_name(text, whose, at, cx).map(RouteTarget::Named);
         }
         match Endpoint::from_url(text) {
             Ok(endpoint) => {
@@ -92,7 +92,7 @@ impl Catalog {
                     // It would inherit the keys and go out without a proxy.
                     cx.fault(at, format!("{whose}: requests to this URL go through the proxies of \"{name}\"; write that name"));
                 }
-                Some(Target::Url(endpoint))
+                Some(RouteTarget::Url(endpoint))
             }
             Err(message) => {
                 cx.fault(at, format!("{whose}: {message}"));
@@ -102,12 +102,12 @@ impl Catalog {
     }
 
     /// Makes one upstream of each distinct URL. A URL that is some upstream's base URL inherits that one's key and connection.
-    pub fn add_url_targets<'t>(&mut self, targets: impl Iterator<Item = &'t Target>) {
+    pub fn add_url_targets<'t>(&mut self, targets: impl Iterator<Item = &'t RouteTarget>) {
         let mut endpoints: Vec<&Endpoint> = Vec::new();
         let mut seen = std::collections::HashSet::new();
         let mut of_authority: HashMap<&str, usize> = HashMap::new();
         for target in targets {
-            let Target::Url(endpoint) = target else { continue };
+            let RouteTarget::Url(endpoint) = target else { continue };
             if seen.insert(endpoint) {
                 *of_authority.entry(endpoint.authority()).or_default() += 1;
                 endpoints.push(endpoint);
@@ -127,10 +127,10 @@ impl Catalog {
     }
 
     /// The upstream of a target, after [`Self::add_url_targets`].
-    pub fn resolve(&self, target: &Target) -> Option<Arc<Upstream>> {
+    pub fn resolve(&self, target: &RouteTarget) -> Option<Arc<Upstream>> {
         match target {
-            Target::Named(upstream) => Some(upstream.clone()),
-            Target::Url(endpoint) => self.by_url.get(endpoint).cloned(),
+            RouteTarget::Named(upstream) => Some(upstream.clone()),
+            RouteTarget::Url(endpoint) => self.by_url.get(endpoint).cloned(),
         }
     }
 

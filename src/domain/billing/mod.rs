@@ -11,4 +11,4 @@ pub mod price;
 pub use decimal::{Decimal, DecimalError};
 pub use money::{NanoUsd, parse_difference, signed_usd};
 pub use policy::{Billing, MostTokens, OnLoss};
-pub use price::{Line, Price, Rates, exact_usd};
+pub use price::{BillLine, Price, Rates, exact_usd};

@@ -72,9 +72,9 @@ impl Route {
         self.model.as_ref().is_some_and(|model| model.price.is_some())
     }
 
-    /// The name that the upstream is asked for when the client asked for `asked`: `upstream_model_id`, else the client's own word.
-    pub fn upstream_model<'a>(&'a self, asked: &'a str) -> &'a str {
-        self.model.as_ref().and_then(|model| model.upstream_model_id.as_deref()).unwrap_or(asked)
+    /// The name that the upstream is asked for when the client asked for `name`: `upstream_model_id`, else the client's own word.
+    pub fn upstream_model<'a>(&'a self, name: &'a str) -> &'a str {
+        self.model.as_ref().and_then(|model| model.upstream_model_id.as_deref()).unwrap_or(name)
     }
 }
 

@@ -56,8 +56,8 @@ pub struct RoutingTable {
     prefixes: Vec<PrefixesOfLength>,
     enabled: bool,
     pub(super) default_target: Option<Arc<Upstream>>,
-    exact_hosts: HashMap<Arc<str>, Target>,
-    hosts_below: HashMap<Arc<str>, Target>,
+    exact_hosts: HashMap<Arc<str>, Destination>,
+    hosts_below: HashMap<Arc<str>, Destination>,
     listed: Vec<Arc<Model>>,
     configured: usize,
 }
@@ -72,7 +72,7 @@ struct Named {
 
 /// Where a pattern leads, and [`Route::reason`] of what it matches.
 #[derive(Debug)]
-struct Target {
+struct Destination {
     upstream: Arc<Upstream>,
     entry: Arc<str>,
 }
@@ -80,7 +80,7 @@ struct Target {
 #[derive(Debug)]
 struct PrefixesOfLength {
     bytes: usize,
-    upstreams: HashMap<Arc<str>, Target>,
+    upstreams: HashMap<Arc<str>, Destination>,
 }
 
 impl RoutingTable {
@@ -144,15 +144,15 @@ impl RoutingTable {
 
     /// What of the configuration gave a model this route: its id, or the key of the URL map. `None` where a default did.
     ///
-    /// `asked` is the name that the request was routed by. The answer is bounded by the configuration, whatever clients ask for.
-    pub fn pattern_of(&self, route: &Route, asked: Option<&str>) -> Option<NamePattern> {
+    /// `name` is the one that the request was routed by. The answer is bounded by the configuration, whatever clients ask for.
+    pub fn pattern_of(&self, route: &Route, name: Option<&str>) -> Option<NamePattern> {
         if let Some(model) = &route.model {
             return Some(NamePattern::Exact(model.id.clone()));
         }
         match route.rule {
-            Rule::Exact => self.exact.get_key_value(asked?).map(|(name, _)| NamePattern::Exact(name.clone())),
+            Rule::Exact => self.exact.get_key_value(name?).map(|(name, _)| NamePattern::Exact(name.clone())),
             Rule::Prefix => {
-                let name = asked?;
+                let name = name?;
                 let longest = self.prefixes.iter().find_map(|of| of.upstreams.get_key_value(name.get(..of.bytes)?));
                 longest.map(|(prefix, _)| NamePattern::Prefix(prefix.clone()))
             }
@@ -236,7 +236,7 @@ impl RoutingTable {
     }
 }
 
-impl Target {
+impl Destination {
     fn route(&self, rule: Rule) -> Route {
         Route { entry: Some(self.entry.clone()), ..route(&self.upstream, rule) }
     }
@@ -258,7 +258,7 @@ fn by_name(models: &[Arc<Model>]) -> HashMap<Arc<str>, Named> {
 /// The URL map's exact names, and its prefixes, the longest first.
 fn by_pattern(targets: Vec<(NamePattern, Arc<Upstream>)>) -> (HashMap<Arc<str>, Arc<Upstream>>, Vec<PrefixesOfLength>) {
     let mut exact = HashMap::new();
-    let mut prefixes: BTreeMap<usize, HashMap<Arc<str>, Target>> = BTreeMap::new();
+    let mut prefixes: BTreeMap<usize, HashMap<Arc<str>, Destination>> = BTreeMap::new();
     for (pattern, upstream) in targets {
         let entry = format!("{}:{pattern}", Rule::Prefix.label()).into();
         match pattern {
@@ -266,7 +266,7 @@ fn by_pattern(targets: Vec<(NamePattern, Arc<Upstream>)>) -> (HashMap<Arc<str>, 
                 exact.entry(name).or_insert(upstream);
             }
             NamePattern::Prefix(prefix) => {
-                prefixes.entry(prefix.len()).or_default().entry(prefix).or_insert(Target { upstream, entry });
+                prefixes.entry(prefix.len()).or_default().entry(prefix).or_insert(Destination { upstream, entry });
             }
         }
     }
@@ -274,10 +274,10 @@ fn by_pattern(targets: Vec<(NamePattern, Arc<Upstream>)>) -> (HashMap<Arc<str>, 
 }
 
 /// The hosts by their whole names, and by the suffixes that they stand below.
-fn by_host(hosts: Vec<(HostPattern, Arc<Upstream>)>) -> (HashMap<Arc<str>, Target>, HashMap<Arc<str>, Target>) {
+fn by_host(hosts: Vec<(HostPattern, Arc<Upstream>)>) -> (HashMap<Arc<str>, Destination>, HashMap<Arc<str>, Destination>) {
     let (mut exact, mut below) = (HashMap::new(), HashMap::new());
     for (pattern, upstream) in hosts {
-        let target = Target { upstream, entry: format!("{}:{pattern}", Rule::Host.label()).into() };
+        let target = Destination { upstream, entry: format!("{}:{pattern}", Rule::Host.label()).into() };
         match pattern {
             HostPattern::Exact(host) => exact.entry(host).or_insert(target),
             HostPattern::Below(suffix) => below.entry(suffix).or_insert(target),

@@ -7,7 +7,7 @@ use super::number::Number;
 use super::spill::MAX_TEXT;
 use super::text;
 use super::token::skip_with_unicode;
-use super::{Interest, Listener, Raw, Scanner, State, skip_space};
+use super::{Interest, Raw, Scanner, State, Watcher, skip_space};
 use crate::domain::json::fault::{MAX_DEPTH, PeekError};
 
 /// What stands next. The states that may end a container are left at once: what follows a bracket is looked at with it.
@@ -20,13 +20,13 @@ enum Next {
 
 impl Scanner {
     /// Returns what is left for the states; takes nothing where they stand inside of a token.
-    pub(super) fn whole_tokens<'a, L: Listener>(&mut self, rest: &'a [u8], listener: &mut L) -> Result<&'a [u8], PeekError> {
+    pub(super) fn whole_tokens<'a, L: Watcher>(&mut self, rest: &'a [u8], watcher: &mut L) -> Result<&'a [u8], PeekError> {
         let mut rest = rest;
         let Some(mut next) = self.whole_token_due(rest) else { return Ok(rest) };
         self.state = loop {
             if next == Next::Key {
                 let [b'"', text @ ..] = rest else { break State::Key };
-                let Some(value) = self.whole_key(rest, text, listener)? else { break State::Key };
+                let Some(value) = self.whole_key(rest, text, watcher)? else { break State::Key };
                 rest = value;
                 next = Next::Value;
             }
@@ -81,11 +81,11 @@ impl Scanner {
 
     /// Tells a key that must be told, and returns what follows its colon. `None`, and nothing is told, if one of them is cut or odd.
     #[inline]
-    fn whole_key<'a, L: Listener>(
+    fn whole_key<'a, L: Watcher>(
         &mut self,
         rest: &'a [u8],
         text: &'a [u8],
-        listener: &mut L,
+        watcher: &mut L,
     ) -> Result<Option<&'a [u8]>, PeekError> {
         let is_told = self.depth == self.watched;
         let end = if is_told { text::skip_plain(text) } else { text::skip(text) };
@@ -93,7 +93,7 @@ impl Scanner {
         let [b':', value @ ..] = after else { return Ok(None) };
         if is_told {
             let raw = text.get(..text.len() - end.len()).filter(|raw| raw.len() <= MAX_TEXT);
-            self.interest = listener.key(self.depth, raw.map(|bytes| Raw { bytes, has_escapes: false }), self.offset(rest))?;
+            self.interest = watcher.key(self.depth, raw.map(|bytes| Raw { bytes, has_escapes: false }), self.offset(rest))?;
         }
         Ok(Some(skip_any_space(value)))
     }
