@@ -9,5 +9,5 @@ pub mod models;
 mod public;
 mod refusal;
 
-pub use public::{Answer, Kind};
+pub use public::Answer;
 pub use refusal::{Fault, NotConfigured, Refusal};
