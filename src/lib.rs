@@ -7,15 +7,17 @@
 //!
 //! | room | does | may use | never |
 //! |---|---|---|---|
-//! | [`domain`] | *decides*: dialects, peek, splice, routes, verdicts, usage, prices, answers | values | pingora, tokio, log, files, clock, environment |
-//! | [`config`] | *parses* `config.json` into domain values, all faults at once | domain | pingora, tokio |
+//! | [`domain`] | *decides*: dialects, peek, splice, routes, verdicts, usage, prices, answers | | pingora, tokio, log, files, clock, environment |
+//! | [`config`] | *parses* `config.json` into domain values, all faults at once | domain | pingora, tokio, log |
 //! | [`ops`] | *touches the machine*: clock, resolver, store, clients, access log, counters, certificates, reload | domain, config | pingora-proxy |
-//! | [`edge`] | *moves bytes*: the only room that knows `ProxyHttp` | domain, ops, pingora | files, environment, config |
-//! | [`provider_mock`] | a provider with a script, for the demo, tests and benches | tokio, hyper | the rooms above |
+//! | [`relay`] | *walks* one request from arrival to its ledger entry and decides what comes next | domain, ops | pingora, tokio, log, files, clock, environment, edge |
+//! | [`edge`] | *moves bytes*: the only room that knows `ProxyHttp` | domain, ops, relay | files, environment |
+//! | [`provider_mock`] | a provider with a script, for the demo, tests and benches | | pingora |
 //! | [`cli`] | one file per command | all | |
 //! | [`app`] | plugs the parts together | all | |
 //!
-//! `tests/it/rooms.rs` holds the arrows to this table.
+//! A room uses the rooms of its third column and no others, and of other crates all but what stands in its last. Nothing uses itself in a
+//! circle: no file, no folder, no room. `tests/it/rooms.rs` reads this table and keeps it.
 
 pub mod app;
 pub mod cli;

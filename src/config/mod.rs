@@ -86,6 +86,7 @@ fn load_known(
 }
 
 /// The JSON Schema of the file, as it is shipped in `conf/config.schema.json` (K13).
+#[cfg(test)]
 pub fn schema() -> String {
     let schema = schemars::schema_for!(raw::Config);
     format!("{:#}\n", schema.as_value())

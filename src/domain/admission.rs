@@ -53,32 +53,32 @@ pub struct Rewrite {
 }
 
 /// Refuses a caller whose key has ended, and one without a balance where one is required.
-pub fn may_call(settings: &Settings, caller: &Caller, api: Api, now_unix_ms: u64) -> Result<(), Refusal> {
+pub fn may_call(settings: &Settings, caller: &Caller, asked: Api, now_unix_ms: u64) -> Result<(), Refusal> {
     caller.client().map_or(Ok(()), |client| client.admit(now_unix_ms))?;
-    if settings.billing.require_credits && caller.account().is_none() && api != Api::Models {
+    if settings.billing.require_credits && caller.account().is_none() && asked != Api::Models {
         return Err(Refusal::NoBalance);
     }
     Ok(())
 }
 
 /// Reads the way out of the head; what no way covers is refused before the body is read.
-pub fn way(settings: &Settings, api: Api, head: Head<'_>) -> Result<Way, Refusal> {
+pub fn way(settings: &Settings, asked: Api, head: Head<'_>) -> Result<Way, Refusal> {
     let unknown_path = || Refusal::UnknownPath { path: head.path.to_owned() };
-    if join::escapes(head.path) || (matches!(api, Api::Other | Api::Unknown) && Api::is_disguised(head.path)) {
+    if join::escapes(head.path) || (matches!(asked, Api::Other | Api::Unknown) && Api::is_disguised(head.path)) {
         return Err(unknown_path());
     }
-    if api == Api::Models {
+    if asked == Api::Models {
         return Ok(Way::Models);
     }
-    let takes_method = !api.is_post_only() || *head.method == Method::POST;
-    if takes_method && carries_json(head.method, head.headers) && api != Api::Unknown {
+    let takes_method = !asked.is_post_only() || *head.method == Method::POST;
+    if takes_method && carries_json(head.method, head.headers) && asked != Api::Unknown {
         return match content_encoding(head.headers) {
             Some(encoding) => Err(Refusal::CompressedBody { encoding }),
             None => Ok(Way::ByModel),
         };
     }
     let route = head.host.and_then(|host| settings.routing.by_host(host));
-    route.map(Way::ByHost).ok_or_else(|| match api {
+    route.map(Way::ByHost).ok_or_else(|| match asked {
         Api::Unknown => unknown_path(),
         _ if !takes_method => Refusal::WrongMethod { allow: "POST" },
         _ => Refusal::NotJson,
@@ -97,28 +97,29 @@ pub fn route_of(routing: &RoutingTable, peeked: &Result<Peeked, PeekError>) -> R
 }
 
 /// What a body asks for, with the prompts of a text completion counted: each of them gets as many answers.
-pub fn asked_output<'b>(api: Api, peeked: &Peeked, body: impl IntoIterator<Item = &'b [u8]>) -> AskedOutput {
-    let list = peeked.prompts.clone().filter(|_| api == Api::Completions);
+pub fn asked_output<'b>(asked: Api, peeked: &Peeked, body: impl IntoIterator<Item = &'b [u8]>) -> AskedOutput {
+    let list = peeked.prompts.clone().filter(|_| asked == Api::Completions);
     AskedOutput { prompts: list.map(|list| prompts::count(body, list)), ..peeked.output }
 }
 
-/// Refuses a model that the caller may not use, or that has no price where one is required; `asked` is the name in the request.
-pub fn permitted(settings: &Settings, caller: &Caller, api: Api, asked: Option<&str>, route: &Route) -> Result<(), Refusal> {
+/// Refuses a model that the caller may not use, or that has no price where one is required; `model` is the name in the request.
+pub fn permitted(settings: &Settings, caller: &Caller, asked: Api, model: Option<&str>, route: &Route) -> Result<(), Refusal> {
     // A batch names its models where nobody looks, and its answer says nothing of what it will cost.
-    if api == Api::Other && caller.is_limited() {
+    if asked == Api::Other && caller.is_limited() {
         return Err(Refusal::PathNotMetered);
     }
-    if !caller.may_use(asked.into_iter().chain(route.model.iter().flat_map(|model| model.names()))) {
-        return Err(Refusal::ModelNotAllowed { model: asked.map(str::to_owned) });
+    if !caller.may_use(model.into_iter().chain(route.model.iter().flat_map(|model| model.names()))) {
+        return Err(Refusal::ModelNotAllowed { model: model.map(str::to_owned) });
     }
     if settings.billing.require_price && !route.has_price() {
-        return Err(Refusal::NoPrice { model: asked.map(str::to_owned) });
+        return Err(Refusal::NoPrice { model: model.map(str::to_owned) });
     }
     Ok(())
 }
 
-/// Says what changes in the body: the model's name (M13), and the usage that a chat stream has to be asked for (U6).
-pub fn rewrite(settings: &Settings, api: Api, peeked: &Peeked, route: &Route) -> Rewrite {
+/// Says what changes in the body: the model's name (M13), and the usage that a chat stream of the API
+/// that the upstream speaks has to be asked for (U6).
+pub fn rewrite(settings: &Settings, spoken: Api, peeked: &Peeked, route: &Route) -> Rewrite {
     let mut rewrite = Rewrite::default();
     let upstream_model = route.model.as_ref().and_then(|model| model.upstream_model_id.as_deref());
     if let Some(edit) = upstream_model.and_then(|to| peeked.rename_model(to)) {
@@ -127,7 +128,7 @@ pub fn rewrite(settings: &Settings, api: Api, peeked: &Peeked, route: &Route) ->
     }
     if settings.inject_include_usage
         && peeked.stream
-        && leaves_usage_out_of_streams(api)
+        && leaves_usage_out_of_streams(spoken)
         && let Some(edit) = peeked.ask_for_usage()
     {
         rewrite.asks_for_usage = true;
@@ -151,9 +152,9 @@ pub fn configured(upstream: &Upstream) -> Result<Arc<Endpoint>, Refusal> {
     }
 }
 
-/// Whether a stream of this API has its usage only when it is asked for.
-pub fn leaves_usage_out_of_streams(api: Api) -> bool {
-    matches!(api, Api::ChatCompletions | Api::Completions)
+/// Whether an upstream's stream of this API has its usage only when it is asked for.
+pub fn leaves_usage_out_of_streams(spoken: Api) -> bool {
+    matches!(spoken, Api::ChatCompletions | Api::Completions)
 }
 
 /// A request that is routed by its model: a method with a body, and a body that says it is JSON or says nothing.

@@ -145,16 +145,16 @@ impl Drop for Reservation {
 }
 
 /// What a request may cost at most, as far as its body tells: the input by its bytes at the dearest class that input is billed at,
-/// the output by what the request allows, for each answer that it asks for; neither the input nor one answer beyond `most`.
+/// the output by what the request allows in the API that was asked, for each answer that it asks for; neither the input nor one answer beyond `most`.
 ///
 /// Counting tokens is free, and embeddings have no output. An estimate that is too high refuses a client a little early, one that is too
 /// low lets parallel requests overspend: hence the dearest class.
-pub fn estimate(price: &Price, api: Api, body_bytes: usize, asked: AskedOutput, most: MostTokens) -> NanoUsd {
+pub fn estimate(price: &Price, asked: Api, body_bytes: usize, output: AskedOutput, most: MostTokens) -> NanoUsd {
     let input_tokens = u64::try_from(body_bytes).unwrap_or(u64::MAX).div_ceil(BYTES_PER_TOKEN).min(most.input);
-    match api {
+    match asked {
         Api::CountTokens | Api::Models | Api::Root => NanoUsd::ZERO,
         Api::Embeddings => price.cost_at_most(input_tokens, 0),
-        _ => price.cost_at_most(input_tokens, of_one_answer(api, asked, most.output).saturating_mul(answers(api, asked))),
+        _ => price.cost_at_most(input_tokens, of_one_answer(asked, output, most.output).saturating_mul(answers(asked, output))),
     }
 }
 
@@ -162,9 +162,9 @@ pub fn estimate(price: &Price, api: Api, body_bytes: usize, asked: AskedOutput, 
 /// at the provider, so it must not lower the reservation.
 ///
 /// A limit of 0 counts as none: who forwards a request from a Go struct with `omitempty` drops it.
-fn of_one_answer(api: Api, asked: AskedOutput, most: u64) -> u64 {
-    let AskedOutput { max_tokens, max_completion_tokens, max_output_tokens, .. } = asked;
-    let limit = match api {
+fn of_one_answer(asked: Api, output: AskedOutput, most: u64) -> u64 {
+    let AskedOutput { max_tokens, max_completion_tokens, max_output_tokens, .. } = output;
+    let limit = match asked {
         Api::ChatCompletions => max_tokens.max(max_completion_tokens),
         Api::Completions | Api::Messages | Api::CountTokens => max_tokens,
         Api::Responses => max_output_tokens,
@@ -177,11 +177,11 @@ fn of_one_answer(api: Api, asked: AskedOutput, most: u64) -> u64 {
 
 /// How many answers are generated. `best_of` is the number of candidates of which the `n` best are given, not a factor of `n`; each
 /// prompt of a text completion gets as many.
-fn answers(api: Api, asked: AskedOutput) -> u64 {
-    let of_one_prompt = asked.n.max(asked.best_of).unwrap_or(1).max(1);
-    match api {
+fn answers(asked: Api, output: AskedOutput) -> u64 {
+    let of_one_prompt = output.n.max(output.best_of).unwrap_or(1).max(1);
+    match asked {
         Api::ChatCompletions => of_one_prompt,
-        Api::Completions => of_one_prompt.saturating_mul(asked.prompts.unwrap_or(1).max(1)),
+        Api::Completions => of_one_prompt.saturating_mul(output.prompts.unwrap_or(1).max(1)),
         _ => 1,
     }
 }

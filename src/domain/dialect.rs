@@ -1,6 +1,8 @@
 //! Which provider's language a request speaks, read from its path alone.
 //!
-//! The dialect decides the shape of every answer of ours; the [`Api`] decides how usage is read and how a stream must end.
+//! The dialect decides the shape of every answer of ours. An [`Api`] is met twice: what the client *asked* decides which fields of its request
+//! count and what its errors look like, what the upstream has *spoken* decides how usage is read and how a stream must end. Arguments say
+//! which of the two they are.
 
 /// The two shapes of error bodies and model lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -117,10 +117,10 @@ impl Settings {
     }
 
     /// What to reserve before a request goes out along `route` (G4): see [`estimate`].
-    pub fn reservation(&self, route: &Route, api: Api, body_bytes: usize, asked: AskedOutput) -> NanoUsd {
+    pub fn reservation(&self, route: &Route, asked: Api, body_bytes: usize, output: AskedOutput) -> NanoUsd {
         let of_model = route.model.as_ref().and_then(|model| model.max_output_tokens);
         let most = MostTokens { output: of_model.unwrap_or(self.billing.most_tokens.output), ..self.billing.most_tokens };
-        estimate(self.price_of(route), api, body_bytes, asked, most)
+        estimate(self.price_of(route), asked, body_bytes, output, most)
     }
 
     /// What start-up logs (K12): one line per upstream, never a key, then how many models are configured.

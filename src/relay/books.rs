@@ -82,7 +82,7 @@ impl OpenBooks {
         let Admitted { arrived, ask, way, .. } = admitted;
         let price = arrived.settings.price_of(&way.route);
         let seen = Seen {
-            api: way.spoken,
+            spoken: way.spoken,
             end,
             report: closing.report,
             was_sent: attempt.connect.is_some(),

@@ -4,6 +4,7 @@
 //! report has no fault.
 
 mod context;
+mod entry;
 mod golden;
 mod ledger;
 mod listen;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::parse::Context;
 use crate::config::parse::price;
-use crate::config::parse::upstreams::{Catalog, Target};
+use crate::config::parse::upstreams::{Catalog, RouteTarget};
 use crate::config::raw::{self, Config};
 use crate::config::source::At;
 use crate::domain::billing::Price;
@@ -18,9 +18,9 @@ const MOST_NAMES: usize = 5;
 
 /// The URL map and the host routes before their targets have upstreams.
 struct Targets {
-    default: Option<Target>,
-    names: Vec<(NamePattern, Target)>,
-    hosts: Vec<(HostPattern, Target)>,
+    default: Option<RouteTarget>,
+    names: Vec<(NamePattern, RouteTarget)>,
+    hosts: Vec<(HostPattern, RouteTarget)>,
 }
 
 /// Makes the plan. URL targets join the catalog on the way.
@@ -67,7 +67,7 @@ pub fn warn_about_gaps(plan: &Plan, cx: &mut Context<'_, '_>) {
             None => gaps.push((upstream.clone(), vec![what])),
         }
     };
-    for (model, _) in &plan.models {
+    for model in &plan.models {
         note(if plan.model_based { &model.upstream } else { &plan.troll }, model.id.to_string());
     }
     let map = plan.url_map.as_ref().filter(|map| map.enabled && plan.model_based);
@@ -122,13 +122,13 @@ pub fn warn_about_prices(raw: &Config, plan: &Plan, cx: &mut Context<'_, '_>) {
     }
 }
 
-/// `models[]` in the file's order, each with its aliases; a name that stands twice is left out, with a fault that names both places.
-fn models(raw: &Config, catalog: &Catalog, default_price: Price, cx: &mut Context<'_, '_>) -> Vec<(Model, Vec<Arc<str>>)> {
+/// `models[]` in the file's order; a name that stands twice is left out, with a fault that names both places.
+fn models(raw: &Config, catalog: &Catalog, default_price: Price, cx: &mut Context<'_, '_>) -> Vec<Model> {
     let list = At::Root.key("models");
     let written = raw.models.as_deref().unwrap_or_default();
     let mut names = Names::default();
     for (nth, model) in written.iter().enumerate() {
-        names.take(&model.id, Place { model: nth, alias: None }, cx);
+        names.take(&model.id, Holder { model: nth, alias: None }, cx);
     }
     let mut models = Vec::with_capacity(written.len());
     let mut unpriced = Vec::new();
@@ -136,7 +136,7 @@ fn models(raw: &Config, catalog: &Catalog, default_price: Price, cx: &mut Contex
         let at = list.item(nth);
         let mut aliases: Vec<Arc<str>> = Vec::with_capacity(model.id_aliases.len());
         for (alias_nth, alias) in model.id_aliases.iter().enumerate() {
-            if names.take(alias, Place { model: nth, alias: Some(alias_nth) }, cx) {
+            if names.take(alias, Holder { model: nth, alias: Some(alias_nth) }, cx) {
                 aliases.push(alias.as_str().into());
             }
         }
@@ -156,17 +156,14 @@ fn models(raw: &Config, catalog: &Catalog, default_price: Price, cx: &mut Contex
         let name = model.upstream.as_deref().unwrap_or("troll");
         let upstream = catalog.by_name(name, &format!("model \"{}\"", model.id), &at.key("upstream"), cx);
         let Some(upstream) = upstream else { continue };
-        models.push((
-            Model {
-                id: model.id.as_str().into(),
-                aliases: Vec::new(),
-                upstream,
-                upstream_model_id: model.upstream_model_id.as_deref().map(Arc::from),
-                price,
-                max_output_tokens: model.max_output_tokens,
-            },
+        models.push(Model {
+            id: model.id.as_str().into(),
             aliases,
-        ));
+            upstream,
+            upstream_model_id: model.upstream_model_id.as_deref().map(Arc::from),
+            price,
+            max_output_tokens: model.max_output_tokens,
+        });
     }
     if !unpriced.is_empty() && !raw.billing.require_price {
         cx.warn(&list, format!("without prices of their own, at billing.default_price: {}", some_of(&unpriced)));
@@ -205,7 +202,7 @@ fn targets(raw: &Config, catalog: &Catalog, cx: &mut Context<'_, '_>) -> Targets
     }
 
     let list = At::Root.key("host_routes");
-    let mut hosts: Vec<(HostPattern, Target)> = Vec::new();
+    let mut hosts: Vec<(HostPattern, RouteTarget)> = Vec::new();
     for (nth, route) in raw.host_routes.iter().enumerate() {
         let at = list.item(nth);
         let target = catalog.target(&route.upstream, &format!("host \"{}\"", route.host), &at.key("upstream"), cx);
@@ -222,17 +219,18 @@ fn targets(raw: &Config, catalog: &Catalog, cx: &mut Context<'_, '_>) -> Targets
 
 /// Which model took a name first.
 #[derive(Default)]
-struct Names<'r>(HashMap<&'r str, Place>);
+struct Names<'r>(HashMap<&'r str, Holder>);
 
+/// The model that has a name, and by which of its aliases; `None`: by its id.
 #[derive(Clone, Copy)]
-struct Place {
+struct Holder {
     model: usize,
     alias: Option<usize>,
 }
 
 impl<'r> Names<'r> {
     /// Whether the name was free.
-    fn take(&mut self, name: &'r str, place: Place, cx: &mut Context<'_, '_>) -> bool {
+    fn take(&mut self, name: &'r str, holder: Holder, cx: &mut Context<'_, '_>) -> bool {
         let message = match (sane_name(name), self.0.get(name)) {
             (Err(message), _) => message.to_owned(),
             (Ok(()), Some(first)) => {
@@ -240,16 +238,16 @@ impl<'r> Names<'r> {
                 format!("\"{name}\" is already taken by {first}")
             }
             (Ok(()), None) => {
-                self.0.insert(name, place);
+                self.0.insert(name, holder);
                 return true;
             }
         };
-        place.with_path(|at| cx.fault(at, message));
+        holder.with_path(|at| cx.fault(at, message));
         false
     }
 }
 
-impl Place {
+impl Holder {
     fn with_path<T>(self, use_path: impl FnOnce(&At<'_>) -> T) -> T {
         let models = At::Root.key("models");
         let model = models.item(self.model);

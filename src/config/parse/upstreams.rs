@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::fault::nearest;
+use crate::config::parse::entry::Entry;
 use crate::config::parse::{Context, pool};
 use crate::config::raw::{self, Config};
 use crate::config::source::At;
-use crate::domain::guard::{KeyGuard, MIN_KEY_BYTES};
+use crate::domain::guard::KeyGuard;
 use crate::domain::upstream::advice::Cooldowns;
 use crate::domain::upstream::retry_budget::RetryBudget;
-use crate::domain::upstream::{AuthHeader, Credential, Endpoint, Timeouts, Upstream};
+use crate::domain::upstream::{AuthHeader, Endpoint, Timeouts, Upstream};
 
 const OHMYGPT: &str = "https://apic1.ohmycdn.com/api/v1/ai/openai/cc-omg";
 
@@ -30,21 +31,9 @@ pub struct Catalog {
 }
 
 /// What a target names.
-pub enum Target {
+pub enum RouteTarget {
     Named(Arc<Upstream>),
     Url(Endpoint),
-}
-
-/// The keys that troll and the others have in common.
-struct Common<'r> {
-    base_url: Option<&'r str>,
-    connect_to: Option<&'r str>,
-    auth_header: Option<raw::AuthHeader>,
-    ca_file: Option<&'r str>,
-    http2: Option<bool>,
-    timeouts: Option<&'r raw::TimeoutsOverride>,
-    pass_client_faults: Option<bool>,
-    cooldown: Option<&'r raw::Cooldown>,
 }
 
 impl Catalog {
@@ -90,9 +79,9 @@ impl Catalog {
     }
 
     /// Reads a target: a URL, or the name of an upstream (K4).
-    pub fn target(&self, text: &str, whose: &str, at: &At<'_>, cx: &mut Context<'_, '_>) -> Option<Target> {
+    pub fn target(&self, text: &str, whose: &str, at: &At<'_>, cx: &mut Context<'_, '_>) -> Option<RouteTarget> {
         if !text.contains("://") {
-            return self.by_name(text, whose, at, cx).map(Target::Named);
+            return self.by_name(text, whose, at, cx).map(RouteTarget::Named);
         }
         match Endpoint::from_url(text) {
             Ok(endpoint) => {
@@ -103,7 +92,7 @@ impl Catalog {
                     // It would inherit the keys and go out without a proxy.
                     cx.fault(at, format!("{whose}: requests to this URL go through the proxies of \"{name}\"; write that name"));
                 }
-                Some(Target::Url(endpoint))
+                Some(RouteTarget::Url(endpoint))
             }
             Err(message) => {
                 cx.fault(at, format!("{whose}: {message}"));
@@ -113,12 +102,12 @@ impl Catalog {
     }
 
     /// Makes one upstream of each distinct URL. A URL that is some upstream's base URL inherits that one's key and connection.
-    pub fn add_url_targets<'t>(&mut self, targets: impl Iterator<Item = &'t Target>) {
+    pub fn add_url_targets<'t>(&mut self, targets: impl Iterator<Item = &'t RouteTarget>) {
         let mut endpoints: Vec<&Endpoint> = Vec::new();
         let mut seen = std::collections::HashSet::new();
         let mut of_authority: HashMap<&str, usize> = HashMap::new();
         for target in targets {
-            let Target::Url(endpoint) = target else { continue };
+            let RouteTarget::Url(endpoint) = target else { continue };
             if seen.insert(endpoint) {
                 *of_authority.entry(endpoint.authority()).or_default() += 1;
                 endpoints.push(endpoint);
@@ -132,17 +121,16 @@ impl Catalog {
         }
         for endpoint in endpoints {
             let shares_authority = of_authority.get(endpoint.authority()).is_some_and(|count| *count > 1);
-            let upstream = Arc::new(self.url_target(endpoint, owners.get(endpoint), shares_authority));
-            self.by_url.insert(endpoint.clone(), upstream.clone());
-            self.add(upstream);
+            let upstream = self.add(self.url_target(endpoint, owners.get(endpoint), shares_authority));
+            self.by_url.insert(endpoint.clone(), upstream);
         }
     }
 
     /// The upstream of a target, after [`Self::add_url_targets`].
-    pub fn resolve(&self, target: &Target) -> Option<Arc<Upstream>> {
+    pub fn resolve(&self, target: &RouteTarget) -> Option<Arc<Upstream>> {
         match target {
-            Target::Named(upstream) => Some(upstream.clone()),
-            Target::Url(endpoint) => self.by_url.get(endpoint).cloned(),
+            RouteTarget::Named(upstream) => Some(upstream.clone()),
+            RouteTarget::Url(endpoint) => self.by_url.get(endpoint).cloned(),
         }
     }
 
@@ -157,8 +145,11 @@ impl Catalog {
             None => raw.base_url.as_deref().and_then(|url| endpoint(url, None, at, cx)),
         };
         let keys = pool::keys("main", Some("MAIN_UPSTREAM_KEY"), raw.key.as_ref(), &raw.keys, at, cx);
-        let upstream = self.upstream("main", endpoint, keys.credentials, true, true, &common(raw), at, cx);
-        self.add(Arc::new(upstream));
+        let credentials = keys.credentials;
+        let entry =
+            Entry { name: "main", at, endpoint, credentials, requires_key: true, shows_client_faults: true, common: raw.into() };
+        let upstream = entry.upstream(self.timeouts, cx);
+        self.add(upstream);
     }
 
     fn ohmygpt(&mut self, raw: &raw::Upstream, at: &At<'_>, cx: &mut Context<'_, '_>) {
@@ -167,29 +158,37 @@ impl Catalog {
         }
         let keys = pool::keys("ohmygpt", Some("OHMYGPT_API_KEY"), raw.key.as_ref(), &raw.keys, at, cx);
         let endpoint = Endpoint::from_url(OHMYGPT).ok();
-        let upstream = self.upstream("ohmygpt", endpoint, keys.credentials, true, false, &common(raw), at, cx);
-        self.add(Arc::new(upstream));
+        let credentials = keys.credentials;
+        let entry = Entry {
+            name: "ohmygpt",
+            at,
+            endpoint,
+            credentials,
+            requires_key: true,
+            shows_client_faults: false,
+            common: raw.into(),
+        };
+        let upstream = entry.upstream(self.timeouts, cx);
+        self.add(upstream);
     }
 
     fn troll(&mut self, raw: &raw::Troll, at: &At<'_>, cx: &mut Context<'_, '_>) {
-        let common = Common {
-            base_url: raw.base_url.as_deref(),
-            connect_to: raw.connect_to.as_deref(),
-            auth_header: raw.auth_header,
-            ca_file: raw.ca_file.as_deref(),
-            http2: raw.http2,
-            timeouts: raw.timeouts.as_ref(),
-            pass_client_faults: raw.pass_client_faults,
-            cooldown: raw.cooldown.as_ref(),
-        };
-        let endpoint = common.base_url.and_then(|url| endpoint(url, None, at, cx));
+        let endpoint = raw.base_url.as_deref().and_then(|url| endpoint(url, None, at, cx));
         let keys = pool::keys("troll", Some("TROLL_API_KEY"), None, &raw.keys, at, cx);
-        let connect_to = common.connect_to.and_then(|text| text.parse().ok());
+        let connect_to = raw.connect_to.as_deref().and_then(|text| text.parse().ok());
         let pool = pool::pool(raw, &keys, endpoint.as_ref(), connect_to, at, cx);
-        let mut upstream = self.upstream("troll", endpoint, keys.credentials, true, false, &common, at, cx);
-        upstream.pool = pool;
-        upstream.hides_limits = true;
-        self.add(Arc::new(upstream));
+        let credentials = keys.credentials;
+        let entry = Entry {
+            name: "troll",
+            at,
+            endpoint,
+            credentials,
+            requires_key: true,
+            shows_client_faults: false,
+            common: raw.into(),
+        };
+        let upstream = entry.upstream(self.timeouts, cx);
+        self.add(Upstream { pool, hides_limits: true, ..upstream });
     }
 
     fn named(&mut self, name: &str, raw: &raw::Upstream, at: &At<'_>, cx: &mut Context<'_, '_>) {
@@ -206,69 +205,10 @@ impl Catalog {
         }
         let endpoint = raw.base_url.as_deref().and_then(|url| endpoint(url, None, at, cx));
         let keys = pool::keys(name, None, raw.key.as_ref(), &raw.keys, at, cx);
-        let upstream = self.upstream(name, endpoint, keys.credentials, false, true, &common(raw), at, cx);
-        self.add(Arc::new(upstream));
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "each is a different fact about one upstream, and all callers stand above")]
-    fn upstream(
-        &self,
-        name: &str,
-        endpoint: Option<Endpoint>,
-        credentials: Vec<Credential>,
-        requires_key: bool,
-        shows_client_faults: bool,
-        common: &Common<'_>,
-        at: &At<'_>,
-        cx: &mut Context<'_, '_>,
-    ) -> Upstream {
-        let connect_to = common.connect_to.and_then(|text| cx.address(&at.key("connect_to"), text));
-        if connect_to.is_some_and(|address| address.port() == 0) {
-            cx.fault(&at.key("connect_to"), "the port must be 1 to 65535");
-        }
-        let leaves_machine = |endpoint: &Endpoint| match connect_to {
-            Some(address) => !address.ip().is_loopback(),
-            None => endpoint.host() != "localhost" && !endpoint.host().parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()),
-        };
-        if !credentials.is_empty() && endpoint.as_ref().is_some_and(|endpoint| !endpoint.is_https() && leaves_machine(endpoint)) {
-            cx.warn(at, format!("the key of \"{name}\" travels unencrypted: its URL is http"));
-        }
-        if credentials.iter().any(|credential| credential.key.expose().len() < MIN_KEY_BYTES) {
-            cx.warn(
-                at,
-                format!("a key of \"{name}\" is shorter than {MIN_KEY_BYTES} characters, too short to be looked for in answers"),
-            );
-        }
-        let over = |own: Option<Duration>, all| own.unwrap_or(all);
-        let (connect, first_byte, idle) = common.timeouts.map_or((None, None, None), |own| {
-            let seconds = |value: Option<u64>| value.map(Duration::from_secs);
-            (own.connect_ms.map(Duration::from_millis), seconds(own.first_byte_s), seconds(own.idle_s))
-        });
-        Upstream {
-            name: name.into(),
-            endpoint: endpoint.map(Arc::new),
-            guard: KeyGuard::new(credentials.iter().map(|credential| &credential.key)),
-            credentials,
-            pool: None,
-            cooldowns: pool::cooldowns(common.cooldown),
-            retry_budget: RetryBudget::default(),
-            hides_limits: false,
-            requires_key,
-            auth_header: match common.auth_header {
-                None | Some(raw::AuthHeader::Authorization) => AuthHeader::Authorization,
-                Some(raw::AuthHeader::XApiKey) => AuthHeader::XApiKey,
-                Some(raw::AuthHeader::Both) => AuthHeader::Both,
-            },
-            connect_to,
-            ca_file: common.ca_file.map(|file| cx.pem(&at.key("ca_file"), file, "CERTIFICATE")),
-            http2: common.http2.unwrap_or(true),
-            timeouts: Timeouts {
-                connect: over(connect, self.timeouts.connect),
-                first_byte: over(first_byte, self.timeouts.first_byte),
-                idle: over(idle, self.timeouts.idle),
-            },
-            pass_client_faults: common.pass_client_faults.unwrap_or(shows_client_faults),
-        }
+        let credentials = keys.credentials;
+        let entry = Entry { name, at, endpoint, credentials, requires_key: false, shows_client_faults: true, common: raw.into() };
+        let upstream = entry.upstream(self.timeouts, cx);
+        self.add(upstream);
     }
 
     /// A URL's upstream, named by its host, and by more of the URL where the host alone names several.
@@ -295,22 +235,11 @@ impl Catalog {
         }
     }
 
-    fn add(&mut self, upstream: Arc<Upstream>) {
+    fn add(&mut self, upstream: Upstream) -> Arc<Upstream> {
+        let upstream = Arc::new(upstream);
         self.by_name.insert(upstream.name.clone(), upstream.clone());
-        self.upstreams.push(upstream);
-    }
-}
-
-fn common(raw: &raw::Upstream) -> Common<'_> {
-    Common {
-        base_url: raw.base_url.as_deref(),
-        connect_to: raw.connect_to.as_deref(),
-        auth_header: raw.auth_header,
-        ca_file: raw.ca_file.as_deref(),
-        http2: raw.http2,
-        timeouts: raw.timeouts.as_ref(),
-        pass_client_faults: raw.pass_client_faults,
-        cooldown: raw.cooldown.as_ref(),
+        self.upstreams.push(upstream.clone());
+        upstream
     }
 }
 

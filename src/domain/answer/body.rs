@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use crate::domain::answer::{Answer, Kind};
+use crate::domain::answer::public::{Answer, Kind};
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::id::RequestId;
 
@@ -58,12 +58,12 @@ pub fn error_body(dialect: Dialect, answer: &Answer, id: &RequestId) -> String {
     .to_string()
 }
 
-/// The event that ends a stream which can't go on, in the form that the API's clients raise on.
+/// The event that ends a stream which can't go on, in the form that clients of the API that was asked raise on.
 ///
 /// Begins with a blank line, so that it stands alone even behind an event that was too long to be kept back until its end.
 /// Responses clients get `response.failed` with `server_error` (Codex posts again up to six times on anything less definite).
-pub fn error_event(api: Api, answer: &Answer, id: &RequestId) -> String {
-    match api {
+pub fn error_event(asked: Api, answer: &Answer, id: &RequestId) -> String {
+    match asked {
         Api::Messages => format!("\n\nevent: error\ndata: {}\n\n", error_body(Dialect::Anthropic, answer, id)),
         Api::Responses => {
             let code = match answer.kind {

@@ -25,7 +25,8 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// What the gateway saw of an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
-    pub api: Api,
+    /// What API the upstream spoke: by it the provider is paid, whatever the client asked.
+    pub spoken: Api,
     pub end: End,
     /// `None`: no good answer began.
     pub report: Option<Report>,
@@ -67,7 +68,7 @@ impl Bill {
         };
         let (usage, source) = match (rule, observed) {
             (OnLoss::Estimate, Some((usage, Source::Final))) => (usage, Source::Final),
-            (OnLoss::Estimate, _) if has_tokens(seen.api) => estimate(seen, observed, policy.most_tokens.input),
+            (OnLoss::Estimate, _) if has_tokens(seen.spoken) => estimate(seen, observed, policy.most_tokens.input),
             (_, Some(observed)) => observed,
             (_, None) => return Self::NOTHING,
         };
@@ -77,8 +78,8 @@ impl Bill {
 }
 
 /// Whether the API is paid by the token at all; of others nothing is invented.
-fn has_tokens(api: Api) -> bool {
-    matches!(api, Api::ChatCompletions | Api::Completions | Api::Messages | Api::Responses | Api::Embeddings)
+fn has_tokens(spoken: Api) -> bool {
+    matches!(spoken, Api::ChatCompletions | Api::Completions | Api::Messages | Api::Responses | Api::Embeddings)
 }
 
 fn estimate(seen: &Seen, observed: Option<(Usage, Source)>, most_input: u64) -> (Usage, Source) {
@@ -88,7 +89,7 @@ fn estimate(seen: &Seen, observed: Option<(Usage, Source)>, most_input: u64) -> 
     if !has_input {
         usage.input_tokens = seen.request_bytes.div_ceil(BYTES_PER_TOKEN).min(most_input);
     }
-    if seen.api != Api::Embeddings {
+    if seen.spoken != Api::Embeddings {
         let text_bytes = seen.report.map_or(0, |report| report.text_bytes).max(seen.json_bytes);
         usage.output_tokens = before.output_tokens.max(text_bytes.div_ceil(BYTES_PER_TOKEN));
     }
@@ -122,7 +123,7 @@ mod tests {
     }
 
     fn seen(end: End, report: Option<Report>) -> Seen {
-        Seen { api: Api::Messages, end, report, was_sent: true, request_bytes: 4_000, json_bytes: 0 }
+        Seen { spoken: Api::Messages, end, report, was_sent: true, request_bytes: 4_000, json_bytes: 0 }
     }
 
     fn bill(seen: Seen, gone: OnLoss, cut: OnLoss) -> (Option<(u64, u64)>, Source, u64) {
@@ -219,10 +220,10 @@ mod tests {
     fn a_whole_answer_without_usage_is_estimated_where_tokens_are_what_is_paid() {
         let silent = Seen { json_bytes: 800, ..seen(End::Ok, Some(report(None, Source::None, 0))) };
         assert_eq!(bill(silent, OnLoss::Free, OnLoss::Free), (Some((1_000, 200)), Source::Estimated, 6_000_000));
-        let embeddings = Seen { api: Api::Embeddings, ..silent };
+        let embeddings = Seen { spoken: Api::Embeddings, ..silent };
         assert_eq!(bill(embeddings, OnLoss::Free, OnLoss::Free), (Some((1_000, 0)), Source::Estimated, 3_000_000));
-        for api in [Api::CountTokens, Api::Other] {
-            assert_eq!(bill(Seen { api, ..silent }, OnLoss::Estimate, OnLoss::Estimate), (None, Source::None, 0));
+        for spoken in [Api::CountTokens, Api::Other] {
+            assert_eq!(bill(Seen { spoken, ..silent }, OnLoss::Estimate, OnLoss::Estimate), (None, Source::None, 0));
         }
     }
 }

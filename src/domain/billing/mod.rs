@@ -6,9 +6,9 @@ pub mod bill;
 mod decimal;
 mod money;
 mod policy;
-pub mod price;
+mod price;
 
-pub use decimal::{Decimal, DecimalError};
+pub use decimal::Decimal;
 pub use money::{NanoUsd, parse_difference, signed_usd};
 pub use policy::{Billing, MostTokens, OnLoss};
-pub use price::{Line, Price, Rates, exact_usd};
+pub use price::{Price, Rates, exact_usd};

@@ -32,7 +32,7 @@ pub struct Rates {
 
 /// One class of a usage and its rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct BillLine {
     pub class: &'static str,
     pub tokens: u64,
     /// US dollars per million tokens.
@@ -73,14 +73,14 @@ impl Price {
     }
 
     /// The classes of a usage, each with its rate: the lines of a bill before the multiplier.
-    pub fn lines(&self, usage: &Usage) -> [Line; 5] {
+    pub fn lines(&self, usage: &Usage) -> [BillLine; 5] {
         let Rates { input, output, cache_write, cache_write_1h, cache_read } = self.rates;
         [
-            Line { class: "input", tokens: usage.input_tokens, rate: input },
-            Line { class: "cache write", tokens: usage.cache_write_tokens, rate: cache_write },
-            Line { class: "cache write 1h", tokens: usage.cache_write_1h_tokens, rate: cache_write_1h },
-            Line { class: "cache read", tokens: usage.cache_read_tokens, rate: cache_read },
-            Line { class: "output", tokens: usage.output_tokens, rate: output },
+            BillLine { class: "input", tokens: usage.input_tokens, rate: input },
+            BillLine { class: "cache write", tokens: usage.cache_write_tokens, rate: cache_write },
+            BillLine { class: "cache write 1h", tokens: usage.cache_write_1h_tokens, rate: cache_write_1h },
+            BillLine { class: "cache read", tokens: usage.cache_read_tokens, rate: cache_read },
+            BillLine { class: "output", tokens: usage.output_tokens, rate: output },
         ]
     }
 
@@ -106,7 +106,7 @@ impl Price {
     }
 }
 
-impl Line {
+impl BillLine {
     /// US dollars in 10⁻¹⁵, exact: the tokens times billionths per million.
     pub fn exact(&self) -> u128 {
         u128::from(self.tokens) * u128::from(self.rate.nanos())

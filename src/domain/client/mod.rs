@@ -13,9 +13,9 @@ use std::sync::Arc;
 use crate::domain::answer::Refusal;
 use crate::domain::credit::Account;
 
-pub use expiry::{ExpiryError, date_time, parse_expiry};
+pub use expiry::{date_time, parse_expiry};
 pub use key::{ClientKey, KeyHash};
-pub use models::{ModelPattern, Models};
+pub use models::Models;
 
 /// The names that the gateway gives to callers without an entry.
 const RESERVED: &[&str] = &[Caller::STATIC, Caller::ANONYMOUS];

@@ -21,30 +21,30 @@ pub fn presented_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Refusal> {
     let authorization = only_value(headers, AUTHORIZATION.as_str())?.map(bearer);
     let api_key = only_value(headers, X_API_KEY)?;
     match (authorization, api_key) {
-        (None | Some(Scheme::BearerWithoutKey), api_key) => Ok(api_key),
-        (Some(Scheme::Bearer(key)), None) => Ok(Some(key)),
-        (Some(Scheme::Bearer(key)), Some(api_key)) if key == api_key => Ok(Some(key)),
-        (Some(Scheme::Other), None) => Err(Refusal::WrongKey),
-        (Some(Scheme::Bearer(_) | Scheme::Other), Some(_)) => Err(Refusal::TwoCredentials),
+        (None | Some(AuthScheme::BearerWithoutKey), api_key) => Ok(api_key),
+        (Some(AuthScheme::Bearer(key)), None) => Ok(Some(key)),
+        (Some(AuthScheme::Bearer(key)), Some(api_key)) if key == api_key => Ok(Some(key)),
+        (Some(AuthScheme::Other), None) => Err(Refusal::WrongKey),
+        (Some(AuthScheme::Bearer(_) | AuthScheme::Other), Some(_)) => Err(Refusal::TwoCredentials),
     }
 }
 
-enum Scheme<'a> {
+enum AuthScheme<'a> {
     Bearer(&'a [u8]),
     BearerWithoutKey,
     Other,
 }
 
 /// Splits `Bearer KEY`; the scheme's case does not matter (RFC 9110 §11.1).
-fn bearer(value: &[u8]) -> Scheme<'_> {
-    let Some((scheme, rest)) = value.split_at_checked("bearer".len()) else { return Scheme::Other };
+fn bearer(value: &[u8]) -> AuthScheme<'_> {
+    let Some((scheme, rest)) = value.split_at_checked("bearer".len()) else { return AuthScheme::Other };
     if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Scheme::Other;
+        return AuthScheme::Other;
     }
     match rest.first() {
-        None => Scheme::BearerWithoutKey,
-        Some(b' ' | b'\t') => Scheme::Bearer(rest.trim_ascii()),
-        Some(_) => Scheme::Other,
+        None => AuthScheme::BearerWithoutKey,
+        Some(b' ' | b'\t') => AuthScheme::Bearer(rest.trim_ascii()),
+        Some(_) => AuthScheme::Other,
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::escape;
 use super::fault::{MAX_MODEL_BYTES, PeekError};
 use super::peeked::{AskedOutput, IncludeUsage, ModelName, Peeked, Room, UsageSite};
-use super::scan::{Interest, Listener, Raw, Token};
+use super::scan::{Interest, Raw, Token, Watcher};
 
 /// The keys that the gateway acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ impl Findings {
     }
 }
 
-impl Listener for Findings {
+impl Watcher for Findings {
     fn opened(&mut self, depth: usize, first_member: usize) {
         let room = Room { at: first_member, is_empty: true };
         self.peeked.usage_site = if depth == 1 { UsageSite::Top(room) } else { UsageSite::Options(room) };

@@ -25,4 +25,4 @@ mod samples;
 
 pub use fault::PeekError;
 pub use peek::{Peeker, peek};
-pub use peeked::{AskedOutput, IncludeUsage, ModelName, Peeked};
+pub use peeked::{AskedOutput, IncludeUsage, Peeked};

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::escape;
 use super::fault::PeekError;
-use super::scan::{Interest, Listener, Raw, Scanner, Token};
+use super::scan::{Interest, Raw, Scanner, Token, Watcher};
 
 /// The longest value, quotes included, that is replaced.
 pub const MAX_HELD: usize = 4096;
@@ -127,7 +127,7 @@ impl Search {
     }
 }
 
-impl Listener for Search {
+impl Watcher for Search {
     fn opened(&mut self, _depth: usize, _first_member: usize) {}
 
     fn key(&mut self, depth: usize, raw: Option<Raw<'_>>, _at: usize) -> Result<Interest, PeekError> {

@@ -25,7 +25,7 @@ use crate::domain::billing::{Decimal, NanoUsd};
 use crate::domain::end::End;
 use crate::domain::usage::{Source, Usage};
 
-pub use line::{MAX_TEXT, VERSION, seal, write_close, write_entry, write_open, write_segment};
+pub use line::{seal, write_close, write_entry, write_open, write_segment};
 pub use read::{LineFault, is_intact_open, read, split_glued};
 pub use sums::Sums;
 

@@ -31,6 +31,18 @@ pub struct Model {
 }
 
 impl Model {
+    /// A model of which the URL map alone says anything: where it goes.
+    fn of_url_map(id: &Arc<str>, upstream: &Arc<Upstream>) -> Self {
+        Self {
+            id: id.clone(),
+            aliases: Vec::new(),
+            upstream: upstream.clone(),
+            upstream_model_id: None,
+            price: None,
+            max_output_tokens: None,
+        }
+    }
+
     /// Every name that clients may say for it.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&*self.id).chain(self.aliases.iter().map(|alias| &**alias))
@@ -60,9 +72,9 @@ impl Route {
         self.model.as_ref().is_some_and(|model| model.price.is_some())
     }
 
-    /// The name that the upstream is asked for when the client asked for `asked`: `upstream_model_id`, else the client's own word.
-    pub fn upstream_model<'a>(&'a self, asked: &'a str) -> &'a str {
-        self.model.as_ref().and_then(|model| model.upstream_model_id.as_deref()).unwrap_or(asked)
+    /// The name that the upstream is asked for when the client asked for `name`: `upstream_model_id`, else the client's own word.
+    pub fn upstream_model<'a>(&'a self, name: &'a str) -> &'a str {
+        self.model.as_ref().and_then(|model| model.upstream_model_id.as_deref()).unwrap_or(name)
     }
 }
 

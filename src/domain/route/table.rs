@@ -21,8 +21,8 @@ pub struct Plan {
     pub model_based: bool,
     pub unknown_model: UnknownModel,
     pub troll: Arc<Upstream>,
-    /// `models[]` in the file's order, each with its aliases.
-    pub models: Vec<(Model, Vec<Arc<str>>)>,
+    /// `models[]` in the file's order.
+    pub models: Vec<Model>,
     /// `model_routing`; `None` where the file has none (K5).
     pub url_map: Option<UrlMap>,
     pub hosts: Vec<(HostPattern, Arc<Upstream>)>,
@@ -56,8 +56,8 @@ pub struct RoutingTable {
     prefixes: Vec<PrefixesOfLength>,
     enabled: bool,
     pub(super) default_target: Option<Arc<Upstream>>,
-    exact_hosts: HashMap<Arc<str>, Target>,
-    hosts_below: HashMap<Arc<str>, Target>,
+    exact_hosts: HashMap<Arc<str>, Destination>,
+    hosts_below: HashMap<Arc<str>, Destination>,
     listed: Vec<Arc<Model>>,
     configured: usize,
 }
@@ -72,7 +72,7 @@ struct Named {
 
 /// Where a pattern leads, and [`Route::reason`] of what it matches.
 #[derive(Debug)]
-struct Target {
+struct Destination {
     upstream: Arc<Upstream>,
     entry: Arc<str>,
 }
@@ -80,70 +80,37 @@ struct Target {
 #[derive(Debug)]
 struct PrefixesOfLength {
     bytes: usize,
-    upstreams: HashMap<Arc<str>, Target>,
+    upstreams: HashMap<Arc<str>, Destination>,
 }
 
 impl RoutingTable {
     pub fn new(plan: Plan) -> Self {
         let Plan { model_based, unknown_model, troll, models, url_map, hosts } = plan;
-        let url_map = url_map.unwrap_or(UrlMap { enabled: false, default_target: None, targets: Vec::new() });
-        let configured = models.len() + url_map.targets.len();
+        let no_map = UrlMap { enabled: false, default_target: None, targets: Vec::new() };
+        let UrlMap { enabled, default_target, targets } = url_map.unwrap_or(no_map);
+        let configured = models.len() + targets.len();
 
-        let mut by_name = HashMap::with_capacity(models.len());
-        let mut listed = Vec::with_capacity(models.len());
-        for (model, aliases) in models {
-            let model = Model { aliases, ..model };
-            let model = Arc::new(if model_based { model } else { sent_to_troll(model, &troll) });
-            by_name.entry(model.id.clone()).or_insert_with(|| Named { model: model.clone(), entry: None });
-            for alias in &model.aliases {
-                let entry = Some(format!("alias:{}", model.id).into());
-                by_name.entry(alias.clone()).or_insert_with(|| Named { model: model.clone(), entry });
-            }
-            listed.push(model);
+        let of_models = models.into_iter().map(|model| if model_based { model } else { sent_to_troll(model, &troll) });
+        let mut listed: Vec<Arc<Model>> = of_models.map(Arc::new).collect();
+        let models = by_name(&listed);
+        if enabled && model_based {
+            let of_map = targets.iter().filter_map(|(pattern, upstream)| match pattern {
+                NamePattern::Exact(name) if !models.contains_key(name) => Some(Arc::new(Model::of_url_map(name, upstream))),
+                NamePattern::Exact(_) | NamePattern::Prefix(_) => None,
+            });
+            listed.extend(of_map);
         }
-
-        let enabled = url_map.enabled;
-        let mut exact = HashMap::new();
-        let mut prefixes: BTreeMap<usize, HashMap<Arc<str>, Target>> = BTreeMap::new();
-        for (pattern, upstream) in url_map.targets {
-            let entry = format!("{}:{pattern}", Rule::Prefix.label()).into();
-            match pattern {
-                NamePattern::Exact(name) => {
-                    if enabled && model_based && !by_name.contains_key(&name) {
-                        listed.push(Arc::new(Model {
-                            id: name.clone(),
-                            aliases: Vec::new(),
-                            upstream: upstream.clone(),
-                            upstream_model_id: None,
-                            price: None,
-                            max_output_tokens: None,
-                        }));
-                    }
-                    exact.entry(name).or_insert(upstream);
-                }
-                NamePattern::Prefix(prefix) => {
-                    prefixes.entry(prefix.len()).or_default().entry(prefix).or_insert(Target { upstream, entry });
-                }
-            }
-        }
-
-        let (mut exact_hosts, mut hosts_below) = (HashMap::new(), HashMap::new());
-        for (pattern, upstream) in hosts {
-            let target = Target { upstream, entry: format!("{}:{pattern}", Rule::Host.label()).into() };
-            match pattern {
-                HostPattern::Exact(host) => exact_hosts.entry(host).or_insert(target),
-                HostPattern::Below(suffix) => hosts_below.entry(suffix).or_insert(target),
-            };
-        }
+        let (exact, prefixes) = by_pattern(targets);
+        let (exact_hosts, hosts_below) = by_host(hosts);
         Self {
             model_based,
             unknown_model,
             troll,
-            models: by_name,
+            models,
             exact,
-            prefixes: prefixes.into_iter().rev().map(|(bytes, upstreams)| PrefixesOfLength { bytes, upstreams }).collect(),
+            prefixes,
             enabled,
-            default_target: url_map.default_target,
+            default_target,
             exact_hosts,
             hosts_below,
             listed,
@@ -177,15 +144,15 @@ impl RoutingTable {
 
     /// What of the configuration gave a model this route: its id, or the key of the URL map. `None` where a default did.
     ///
-    /// `asked` is the name that the request was routed by. The answer is bounded by the configuration, whatever clients ask for.
-    pub fn pattern_of(&self, route: &Route, asked: Option<&str>) -> Option<NamePattern> {
+    /// `name` is the one that the request was routed by. The answer is bounded by the configuration, whatever clients ask for.
+    pub fn pattern_of(&self, route: &Route, name: Option<&str>) -> Option<NamePattern> {
         if let Some(model) = &route.model {
             return Some(NamePattern::Exact(model.id.clone()));
         }
         match route.rule {
-            Rule::Exact => self.exact.get_key_value(asked?).map(|(name, _)| NamePattern::Exact(name.clone())),
+            Rule::Exact => self.exact.get_key_value(name?).map(|(name, _)| NamePattern::Exact(name.clone())),
             Rule::Prefix => {
-                let name = asked?;
+                let name = name?;
                 let longest = self.prefixes.iter().find_map(|of| of.upstreams.get_key_value(name.get(..of.bytes)?));
                 longest.map(|(prefix, _)| NamePattern::Prefix(prefix.clone()))
             }
@@ -269,10 +236,54 @@ impl RoutingTable {
     }
 }
 
-impl Target {
+impl Destination {
     fn route(&self, rule: Rule) -> Route {
         Route { entry: Some(self.entry.clone()), ..route(&self.upstream, rule) }
     }
+}
+
+/// Every name of every model; the first of two counts.
+fn by_name(models: &[Arc<Model>]) -> HashMap<Arc<str>, Named> {
+    let mut by_name = HashMap::with_capacity(models.len());
+    for model in models {
+        by_name.entry(model.id.clone()).or_insert_with(|| Named { model: model.clone(), entry: None });
+        for alias in &model.aliases {
+            let entry = Some(format!("alias:{}", model.id).into());
+            by_name.entry(alias.clone()).or_insert_with(|| Named { model: model.clone(), entry });
+        }
+    }
+    by_name
+}
+
+/// The URL map's exact names, and its prefixes, the longest first.
+fn by_pattern(targets: Vec<(NamePattern, Arc<Upstream>)>) -> (HashMap<Arc<str>, Arc<Upstream>>, Vec<PrefixesOfLength>) {
+    let mut exact = HashMap::new();
+    let mut prefixes: BTreeMap<usize, HashMap<Arc<str>, Destination>> = BTreeMap::new();
+    for (pattern, upstream) in targets {
+        let entry = format!("{}:{pattern}", Rule::Prefix.label()).into();
+        match pattern {
+            NamePattern::Exact(name) => {
+                exact.entry(name).or_insert(upstream);
+            }
+            NamePattern::Prefix(prefix) => {
+                prefixes.entry(prefix.len()).or_default().entry(prefix).or_insert(Destination { upstream, entry });
+            }
+        }
+    }
+    (exact, prefixes.into_iter().rev().map(|(bytes, upstreams)| PrefixesOfLength { bytes, upstreams }).collect())
+}
+
+/// The hosts by their whole names, and by the suffixes that they stand below.
+fn by_host(hosts: Vec<(HostPattern, Arc<Upstream>)>) -> (HashMap<Arc<str>, Destination>, HashMap<Arc<str>, Destination>) {
+    let (mut exact, mut below) = (HashMap::new(), HashMap::new());
+    for (pattern, upstream) in hosts {
+        let target = Destination { upstream, entry: format!("{}:{pattern}", Rule::Host.label()).into() };
+        match pattern {
+            HostPattern::Exact(host) => exact.entry(host).or_insert(target),
+            HostPattern::Below(suffix) => below.entry(suffix).or_insert(target),
+        };
+    }
+    (exact, below)
 }
 
 /// A model as the old behaviour has it: everything goes to troll, which knows only its own names (K14).

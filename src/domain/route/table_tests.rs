@@ -30,16 +30,15 @@ fn upstream(name: &str) -> Arc<Upstream> {
     })
 }
 
-fn model(id: &str, upstream: &Arc<Upstream>, aliases: &[&str]) -> (Model, Vec<Arc<str>>) {
-    let model = Model {
+fn model(id: &str, upstream: &Arc<Upstream>, aliases: &[&str]) -> Model {
+    Model {
         id: id.into(),
-        aliases: Vec::new(),
+        aliases: aliases.iter().map(|alias| Arc::from(*alias)).collect(),
         upstream: upstream.clone(),
         upstream_model_id: Some(format!("{id}-at-{}", upstream.name).into()),
         price: None,
         max_output_tokens: None,
-    };
-    (model, aliases.iter().map(|alias| Arc::from(*alias)).collect())
+    }
 }
 
 fn plan(change: impl FnOnce(&mut Plan)) -> RoutingTable {

@@ -72,10 +72,10 @@ impl FirstEvent {
 }
 
 #[derive(Deserialize)]
-struct Event {
+struct EventData {
     #[serde(rename = "type")]
     kind: Option<String>,
-    error: Option<Failure>,
+    error: Option<ErrorObject>,
     /// Of the `error` event in the Responses API, which has no object around it.
     code: Option<Value>,
     response: Option<Response>,
@@ -83,11 +83,11 @@ struct Event {
 
 #[derive(Deserialize)]
 struct Response {
-    error: Option<Failure>,
+    error: Option<ErrorObject>,
 }
 
 #[derive(Deserialize)]
-struct Failure {
+struct ErrorObject {
     #[serde(rename = "type")]
     kind: Option<Value>,
     code: Option<Value>,
@@ -98,11 +98,11 @@ fn judge(data: &[u8]) -> Opening {
     if data.trim_ascii().is_empty() {
         return Opening::Open;
     }
-    let Ok(event) = serde_json::from_slice::<Event>(data) else { return Opening::Begins };
+    let Ok(event) = serde_json::from_slice::<EventData>(data) else { return Opening::Begins };
     let failure = match event.kind.as_deref() {
         Some("ping" | "response.created" | "response.in_progress" | "response.queued") => return Opening::Open,
         Some("response.failed") => event.response.and_then(|response| response.error),
-        Some("error") if event.error.is_none() => Some(Failure { kind: None, code: event.code }),
+        Some("error") if event.error.is_none() => Some(ErrorObject { kind: None, code: event.code }),
         _ => event.error,
     };
     let words = failure.map(|failure| [failure.code, failure.kind]).unwrap_or_default();

@@ -32,7 +32,7 @@ use crate::domain::upstream::retry_budget::RetryBudget;
 
 pub use carrier::{Out, Pick, Tried};
 pub use credential::{AuthHeader, Credential};
-pub use endpoint::{Endpoint, Scheme};
+pub use endpoint::Endpoint;
 
 /// A named place that requests are sent to. Only the configuration makes one; nothing in a request can.
 #[derive(Debug)]

@@ -19,11 +19,11 @@ use crate::domain::upstream::standing::{Cause, KeyStanding, KeyState};
 /// Hands out standings; one for the process.
 #[derive(Debug, Default)]
 pub struct Registry {
-    known: Mutex<Known>,
+    known: Mutex<Standings>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct Standings {
     keys: HashMap<Identity, Weak<KeyStanding>>,
     proxies: HashMap<Identity, Weak<Health>>,
     turns: HashMap<Box<str>, Arc<AtomicUsize>>,

@@ -15,13 +15,13 @@ struct Fixture {
     /// Input, cache write, 1-hour cache write, cache read, output.
     usage: Option<[u64; 5]>,
     source: Source,
-    end: End,
+    end: Ending,
     clamped: u32,
     text_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum Ending {
     Good,
     Error,
     Cut,
@@ -47,7 +47,7 @@ macro_rules! fixture {
 }
 
 fn fixtures() -> Vec<Fixture> {
-    use End::{Cut, Error, Good};
+    use Ending::{Cut, Error, Good};
     let (fin, part, none) = (Source::Final, Source::Partial, Source::None);
     let anthropic = Some([25, 100, 200, 4000, 15]);
     let responses = Some([200, 0, 0, 128, 52]);
@@ -106,8 +106,8 @@ impl Fixture {
                 },
             ),
             source: self.source,
-            terminated: self.end != End::Cut,
-            error_event: self.end == End::Error,
+            terminated: self.end != Ending::Cut,
+            error_event: self.end == Ending::Error,
             clamped: self.clamped,
             text_bytes: if counts_text { self.text_bytes } else { 0 },
         }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::counts::Counts;
-use super::json::{Event, EventKind, Scanner};
+use super::json::{Event, EventKind, KeyScanner};
 use super::key::{USAGE, has_value};
 use super::report::{Report, Source};
 use super::shape::{Framing, Shape};
@@ -27,7 +27,7 @@ use super::text::TextCounter;
 #[derive(Clone, Debug)]
 pub struct Meter {
     lines: Lines,
-    scanner: Scanner,
+    scanner: KeyScanner,
     /// The event in progress; of a JSON body, all of it.
     event: Event,
     stream: Stream,
@@ -67,7 +67,7 @@ impl Meter {
     fn with(shape: Shape, framing: Framing, counts_text: bool) -> Self {
         Self {
             lines: Lines::new(),
-            scanner: Scanner::new(shape, framing == Framing::Sse, counts_text),
+            scanner: KeyScanner::new(shape, framing == Framing::Sse, counts_text),
             event: Event::default(),
             stream: Stream {
                 shape,
@@ -215,7 +215,7 @@ mod tests {
             shape in proptest::sample::select(&[OpenAiChat, Anthropic, Responses][..]),
         ) {
             let mut event = Event::default();
-            Scanner::new(shape, true, false).push(data.as_bytes(), &mut event);
+            KeyScanner::new(shape, true, false).push(data.as_bytes(), &mut event);
             let stream = Meter::new(shape, Framing::Sse).stream;
             let mut read = stream;
             read.absorb(event);

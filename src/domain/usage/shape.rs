@@ -23,8 +23,9 @@ pub enum Framing {
 }
 
 impl Shape {
-    pub fn of(api: Api) -> Self {
-        match api {
+    /// The shape of the answers of an upstream that speaks this API.
+    pub fn of(spoken: Api) -> Self {
+        match spoken {
             Api::ChatCompletions | Api::Completions | Api::Embeddings | Api::Other => Self::OpenAiChat,
             Api::Messages => Self::Anthropic,
             Api::Responses => Self::Responses,

@@ -11,7 +11,7 @@
 //!
 //! Memory: at most [`MAX_PATTERN_BYTES`] and [`MAX_GAPS`] gaps for a stream. What fills a text's gap is not kept.
 
-use super::json::{Event, Inside, Scanner};
+use super::json::{Event, Inside, KeyScanner};
 use super::shape::Shape;
 use crate::domain::json::scan::closing::{after_string, text_run};
 
@@ -88,7 +88,7 @@ enum Mismatch {
 impl Pattern {
     /// Finds the gaps of an event in which a scanner finds text and nothing else.
     fn of(data: &[u8], shape: Shape) -> Option<Self> {
-        let mut scanner = Scanner::new(shape, true, true);
+        let mut scanner = KeyScanner::new(shape, true, true);
         let event = &mut Event::default();
         let (mut bytes, mut gaps) = (Vec::with_capacity(data.len().min(MAX_PATTERN_BYTES)), Vec::with_capacity(MAX_GAPS));
         let mut rest = data;
@@ -216,7 +216,7 @@ mod tests {
 
     fn after(first: &str, shape: Shape) -> TextCounter {
         let mut event = Event::default();
-        Scanner::new(shape, true, true).push(first.as_bytes(), &mut event);
+        KeyScanner::new(shape, true, true).push(first.as_bytes(), &mut event);
         let mut counter = TextCounter::default();
         counter.missed(first.as_bytes(), &event, shape);
         counter

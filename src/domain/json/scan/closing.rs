@@ -10,7 +10,7 @@ use super::text::escaped;
 
 /// The string goes on beyond the piece, perhaps in the middle of an escape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::domain) struct Open {
+pub(in crate::domain) struct OpenString {
     pub in_escape: bool,
 }
 
@@ -19,7 +19,7 @@ const CALM: u32 = 4;
 
 /// Returns what follows the closing quote. `bytes` must begin outside of an escape; any byte may follow a backslash.
 #[inline]
-pub(in crate::domain) fn after_string(bytes: &[u8]) -> Result<&[u8], Open> {
+pub(in crate::domain) fn after_string(bytes: &[u8]) -> Result<&[u8], OpenString> {
     let mut rest = bytes;
     // Most strings are short words.
     for _ in 0..4 {
@@ -31,7 +31,7 @@ pub(in crate::domain) fn after_string(bytes: &[u8]) -> Result<&[u8], Open> {
         match rest.get(at as usize..) {
             Some([b'"', after @ ..]) => return Ok(after),
             Some([_, _, after @ ..]) => rest = after,
-            _ => return Err(Open { in_escape: true }),
+            _ => return Err(OpenString { in_escape: true }),
         }
     }
     after_long(rest)
@@ -60,7 +60,7 @@ fn from_quote_or_backslash(bytes: &[u8]) -> &[u8] {
 }
 
 #[inline(never)]
-fn after_long(bytes: &[u8]) -> Result<&[u8], Open> {
+fn after_long(bytes: &[u8]) -> Result<&[u8], OpenString> {
     let mut rest = bytes;
     while let Some(at) = memchr(b'"', rest) {
         let (before, quote) = rest.split_at_checked(at).unwrap_or((rest, &[]));
@@ -73,7 +73,7 @@ fn after_long(bytes: &[u8]) -> Result<&[u8], Open> {
             Err(open) => rest = open,
         }
     }
-    Err(Open { in_escape: ends_in_escape(rest) })
+    Err(OpenString { in_escape: ends_in_escape(rest) })
 }
 
 /// Steps over 64 bytes at a time while they have quotes. `Err`: not closed yet, goes on there, outside of an escape.
@@ -114,11 +114,11 @@ mod tests {
     use super::*;
 
     /// The same rule, one byte at a time.
-    fn slowly(bytes: &[u8]) -> Result<&[u8], Open> {
+    fn slowly(bytes: &[u8]) -> Result<&[u8], OpenString> {
         match bytes {
-            [] => Err(Open { in_escape: false }),
+            [] => Err(OpenString { in_escape: false }),
             [b'"', after @ ..] => Ok(after),
-            [b'\\'] => Err(Open { in_escape: true }),
+            [b'\\'] => Err(OpenString { in_escape: true }),
             [b'\\', _, after @ ..] | [_, after @ ..] => slowly(after),
         }
     }

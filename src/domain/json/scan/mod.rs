@@ -1,7 +1,7 @@
 //! The strict JSON scanner: grammar, depth and UTF-8 are checked while the bytes pass, in any chunks, without a tree.
 //!
 //! It stops at the first fault and the same bytes give the same fault however they are cut. Of an object that is watched, the keys and
-//! the values that a [`Listener`] asked for are told with their places; all else is only validated. The top level must be an object.
+//! the values that a [`Watcher`] asked for are told with their places; all else is only validated. The top level must be an object.
 //!
 //! Memory: the nesting as one bit per level, and at most [`MAX_TEXT`] bytes of a key or value that chunks cut.
 
@@ -21,7 +21,7 @@ use self::spill::Spill;
 use self::utf8::{Admitted, Utf8};
 use super::fault::{MAX_DEPTH, PeekError};
 
-/// What the listener wants to know of the value that belongs to a key.
+/// What the watcher wants to know of the value that belongs to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Interest {
     /// Nothing.
@@ -53,8 +53,8 @@ pub(super) struct Raw<'a> {
     pub has_escapes: bool,
 }
 
-/// Hears of watched objects. Offsets count from the first byte that was pushed.
-pub(super) trait Listener {
+/// Is told of watched objects. Offsets count from the first byte that was pushed.
+pub(super) trait Watcher {
     /// A watched object begins: its first member would stand at `first_member`.
     fn opened(&mut self, depth: usize, first_member: usize);
     /// A key of the watched object at `depth` (1: the top level) was read; `raw` is `None` if longer than [`MAX_TEXT`].
@@ -133,12 +133,12 @@ impl Scanner {
     }
 
     /// Scans the next bytes. After an error the scanner is spent.
-    pub fn push<L: Listener>(&mut self, chunk: &[u8], listener: &mut L) -> Result<(), PeekError> {
+    pub fn push<L: Watcher>(&mut self, chunk: &[u8], watcher: &mut L) -> Result<(), PeekError> {
         let mut chunk = chunk;
         loop {
             match self.utf8.admit(&mut chunk) {
-                Admitted::Text(text) => self.scan(text, listener)?,
-                Admitted::Char(char) => self.scan(char.encode_utf8(&mut [0; 4]).as_bytes(), listener)?,
+                Admitted::Text(text) => self.scan(text, watcher)?,
+                Admitted::Char(char) => self.scan(char.encode_utf8(&mut [0; 4]).as_bytes(), watcher)?,
                 Admitted::Nothing => return Ok(()),
                 Admitted::Invalid => return Err(PeekError::InvalidUtf8 { offset: self.end }),
             }
@@ -165,33 +165,33 @@ impl Scanner {
         (in_string && self.is_heeded && !self.is_key).then_some(self.value_at)
     }
 
-    fn scan<L: Listener>(&mut self, window: &[u8], listener: &mut L) -> Result<(), PeekError> {
+    fn scan<L: Watcher>(&mut self, window: &[u8], watcher: &mut L) -> Result<(), PeekError> {
         self.end += window.len();
         let mut rest = window;
         // What this window has of the open key or scalar.
         let mut token = window;
         loop {
-            rest = self.whole_tokens(rest, listener)?;
+            rest = self.whole_tokens(rest, watcher)?;
             let Some((&byte, after)) = rest.split_first() else { break };
             rest = match self.state {
-                State::Text => self.text(token, rest, listener)?,
+                State::Text => self.text(token, rest, watcher)?,
                 State::Escape => self.escape(byte, rest, after)?,
                 State::Hex(due) => self.hex(byte, due, rest, after)?,
-                State::Number(number) => self.number(number, token, rest, listener)?,
-                State::Literal(literal, read) => self.literal(literal, read, rest, listener)?,
+                State::Number(number) => self.number(number, token, rest, watcher)?,
+                State::Literal(literal, read) => self.literal(literal, read, rest, watcher)?,
                 _ if is_space(byte) => skip_space(after),
-                State::CommaOrEnd => self.comma_or_end(byte, rest, after, listener)?,
+                State::CommaOrEnd => self.comma_or_end(byte, rest, after, watcher)?,
                 State::Colon if byte == b':' => self.enter(State::Value, skip_space(after)),
                 State::Colon => return Err(self.unexpected(rest, "`:` after the key")),
-                State::KeyOrEnd if byte == b'}' => self.close(after, listener)?,
+                State::KeyOrEnd if byte == b'}' => self.close(after, watcher)?,
                 State::Key | State::KeyOrEnd => {
                     token = after;
                     self.begin_key(byte, rest, after)?
                 }
-                State::ValueOrEnd if byte == b']' => self.close(after, listener)?,
+                State::ValueOrEnd if byte == b']' => self.close(after, watcher)?,
                 State::Start | State::Value | State::ValueOrEnd => {
                     token = if byte == b'"' { after } else { rest };
-                    self.begin_value(byte, rest, after, listener)?
+                    self.begin_value(byte, rest, after, watcher)?
                 }
                 State::End => return Err(PeekError::TrailingData { offset: self.offset(rest) }),
             };
@@ -212,12 +212,12 @@ impl Scanner {
         Ok(self.enter(State::Text, after))
     }
 
-    fn begin_value<'a, L: Listener>(
+    fn begin_value<'a, L: Watcher>(
         &mut self,
         byte: u8,
         rest: &'a [u8],
         after: &'a [u8],
-        listener: &mut L,
+        watcher: &mut L,
     ) -> Result<&'a [u8], PeekError> {
         let is_wanted = self.depth == self.watched && self.interest != Interest::Skip;
         if is_wanted {
@@ -227,7 +227,7 @@ impl Scanner {
             return Err(PeekError::NotAnObject { offset: self.value_at });
         }
         if matches!(byte, b'{' | b'[') {
-            return self.open(byte, is_wanted, rest, after, listener);
+            return self.open(byte, is_wanted, rest, after, watcher);
         }
         let state = match byte {
             b'"' => State::Text,
@@ -244,13 +244,13 @@ impl Scanner {
         Ok(self.enter(state, after))
     }
 
-    fn open<'a, L: Listener>(
+    fn open<'a, L: Watcher>(
         &mut self,
         byte: u8,
         is_wanted: bool,
         rest: &'a [u8],
         after: &'a [u8],
-        listener: &mut L,
+        watcher: &mut L,
     ) -> Result<&'a [u8], PeekError> {
         if self.depth == MAX_DEPTH {
             return Err(PeekError::TooDeep { offset: self.offset(rest) });
@@ -258,38 +258,38 @@ impl Scanner {
         let is_object = byte == b'{';
         if is_wanted && is_object && self.interest == Interest::Members {
             self.watched += 1;
-            listener.opened(self.watched, self.offset(after));
+            watcher.opened(self.watched, self.offset(after));
         }
         self.depth += 1;
         self.stack = self.stack << 1 | u128::from(is_object);
         Ok(self.enter(if is_object { State::KeyOrEnd } else { State::ValueOrEnd }, after))
     }
 
-    fn comma_or_end<'a, L: Listener>(
+    fn comma_or_end<'a, L: Watcher>(
         &mut self,
         byte: u8,
         rest: &'a [u8],
         after: &'a [u8],
-        listener: &mut L,
+        watcher: &mut L,
     ) -> Result<&'a [u8], PeekError> {
         let in_object = self.stack & 1 == 1;
         match (byte, in_object) {
             (b',', true) => Ok(self.enter(State::Key, skip_space(after))),
             (b',', false) => Ok(self.enter(State::Value, skip_space(after))),
-            (b'}', true) | (b']', false) => self.close(after, listener),
+            (b'}', true) | (b']', false) => self.close(after, watcher),
             (_, true) => Err(self.unexpected(rest, "`,` or `}`")),
             (_, false) => Err(self.unexpected(rest, "`,` or `]`")),
         }
     }
 
-    fn close<'a, L: Listener>(&mut self, after: &'a [u8], listener: &mut L) -> Result<&'a [u8], PeekError> {
+    fn close<'a, L: Watcher>(&mut self, after: &'a [u8], watcher: &mut L) -> Result<&'a [u8], PeekError> {
         let was_watched = self.depth == self.watched;
         self.depth -= 1;
         self.stack >>= 1;
         if was_watched {
             self.watched -= 1;
         } else if self.depth == self.watched && self.interest != Interest::Skip {
-            listener.value(Token::Container, self.value_at..self.offset(after))?;
+            watcher.value(Token::Container, self.value_at..self.offset(after))?;
         }
         Ok(self.enter(if self.depth == 0 { State::End } else { State::CommaOrEnd }, after))
     }

@@ -1,21 +1,16 @@
 //! Strings, numbers and literals: how each goes on, ends, and is told.
 
 use super::text;
-use super::{Listener, Literal, Number, Raw, Scanner, State, Token};
+use super::{Literal, Number, Raw, Scanner, State, Token, Watcher};
 use crate::domain::json::fault::PeekError;
 
 impl Scanner {
     /// Skips text up to the closing quote, or to what needs a closer look.
-    pub(super) fn text<'a, L: Listener>(
-        &mut self,
-        token: &[u8],
-        rest: &'a [u8],
-        listener: &mut L,
-    ) -> Result<&'a [u8], PeekError> {
+    pub(super) fn text<'a, L: Watcher>(&mut self, token: &[u8], rest: &'a [u8], watcher: &mut L) -> Result<&'a [u8], PeekError> {
         let rest = skip_with_unicode(rest);
         match rest {
             [b'"', after @ ..] => {
-                self.end_string(token, rest, listener)?;
+                self.end_string(token, rest, watcher)?;
                 Ok(after)
             }
             [b'\\', after @ ..] => Ok(self.enter(State::Escape, after)),
@@ -39,12 +34,12 @@ impl Scanner {
         Ok(self.enter(if due == 1 { State::Text } else { State::Hex(due - 1) }, after))
     }
 
-    pub(super) fn number<'a, L: Listener>(
+    pub(super) fn number<'a, L: Watcher>(
         &mut self,
         number: Number,
         token: &[u8],
         rest: &'a [u8],
-        listener: &mut L,
+        watcher: &mut L,
     ) -> Result<&'a [u8], PeekError> {
         let (number, rest) = number.run(rest);
         self.state = State::Number(number);
@@ -58,18 +53,18 @@ impl Scanner {
         if self.is_heeded {
             self.is_heeded = false;
             let span = self.value_at..self.offset(rest);
-            listener.value(Token::Number(self.spill.join(before(token, rest))), span)?;
+            watcher.value(Token::Number(self.spill.join(before(token, rest))), span)?;
             self.spill.clear();
         }
         Ok(rest)
     }
 
-    pub(super) fn literal<'a, L: Listener>(
+    pub(super) fn literal<'a, L: Watcher>(
         &mut self,
         literal: Literal,
         read: u8,
         rest: &'a [u8],
-        listener: &mut L,
+        watcher: &mut L,
     ) -> Result<&'a [u8], PeekError> {
         let mut read = read;
         let mut rest = rest;
@@ -93,12 +88,12 @@ impl Scanner {
                 Literal::False => Token::False,
                 Literal::Null => Token::Null,
             };
-            listener.value(token, self.value_at..self.offset(rest))?;
+            watcher.value(token, self.value_at..self.offset(rest))?;
         }
         Ok(rest)
     }
 
-    fn end_string<L: Listener>(&mut self, token: &[u8], rest: &[u8], listener: &mut L) -> Result<(), PeekError> {
+    fn end_string<L: Watcher>(&mut self, token: &[u8], rest: &[u8], watcher: &mut L) -> Result<(), PeekError> {
         self.state = if self.is_key { State::Colon } else { State::CommaOrEnd };
         if !self.is_heeded {
             return Ok(());
@@ -107,9 +102,9 @@ impl Scanner {
         let after_quote = self.offset(rest) + 1;
         let raw = self.spill.join(before(token, rest));
         if self.is_key {
-            self.interest = listener.key(self.depth, raw.map(Raw::of), self.key_at)?;
+            self.interest = watcher.key(self.depth, raw.map(Raw::of), self.key_at)?;
         } else {
-            listener.value(Token::String(raw), self.value_at..after_quote)?;
+            watcher.value(Token::String(raw), self.value_at..after_quote)?;
         }
         self.spill.clear();
         Ok(())

@@ -7,7 +7,7 @@ use super::number::Number;
 use super::spill::MAX_TEXT;
 use super::text;
 use super::token::skip_with_unicode;
-use super::{Interest, Listener, Raw, Scanner, State, skip_space};
+use super::{Interest, Raw, Scanner, State, Watcher, skip_space};
 use crate::domain::json::fault::{MAX_DEPTH, PeekError};
 
 /// What stands next. The states that may end a container are left at once: what follows a bracket is looked at with it.
@@ -20,18 +20,13 @@ enum Next {
 
 impl Scanner {
     /// Returns what is left for the states; takes nothing where they stand inside of a token.
-    pub(super) fn whole_tokens<'a, L: Listener>(&mut self, rest: &'a [u8], listener: &mut L) -> Result<&'a [u8], PeekError> {
+    pub(super) fn whole_tokens<'a, L: Watcher>(&mut self, rest: &'a [u8], watcher: &mut L) -> Result<&'a [u8], PeekError> {
         let mut rest = rest;
-        let mut next = match (self.state, rest) {
-            (State::Key, _) | (State::KeyOrEnd, [b'"', ..]) => Next::Key,
-            (State::Value, _) => Next::Value,
-            (State::CommaOrEnd, _) => Next::CommaOrEnd,
-            _ => return Ok(rest),
-        };
+        let Some(mut next) = self.whole_token_due(rest) else { return Ok(rest) };
         self.state = loop {
             if next == Next::Key {
                 let [b'"', text @ ..] = rest else { break State::Key };
-                let Some(value) = self.whole_key(rest, text, listener)? else { break State::Key };
+                let Some(value) = self.whole_key(rest, text, watcher)? else { break State::Key };
                 rest = value;
                 next = Next::Value;
             }
@@ -49,19 +44,12 @@ impl Scanner {
                             break State::Text;
                         }
                     },
+                    b'{' | b'[' if self.depth == MAX_DEPTH => break State::Value,
                     b'{' | b'[' => {
-                        if self.depth == MAX_DEPTH {
-                            break State::Value;
-                        }
-                        let is_object = *byte == b'{';
-                        self.depth += 1;
-                        self.stack = self.stack << 1 | u128::from(is_object);
                         rest = skip_any_space(after);
-                        match (is_object, rest) {
-                            (true, [b'"', ..]) => next = Next::Key,
-                            (false, [b'}' | b']', ..] | []) => break State::ValueOrEnd,
-                            (false, _) => next = Next::Value,
-                            (true, _) => break State::KeyOrEnd,
+                        match self.open_whole(*byte == b'{', rest) {
+                            Ok(first) => next = first,
+                            Err(state) => break state,
                         }
                         continue;
                     }
@@ -93,11 +81,11 @@ impl Scanner {
 
     /// Tells a key that must be told, and returns what follows its colon. `None`, and nothing is told, if one of them is cut or odd.
     #[inline]
-    fn whole_key<'a, L: Listener>(
+    fn whole_key<'a, L: Watcher>(
         &mut self,
         rest: &'a [u8],
         text: &'a [u8],
-        listener: &mut L,
+        watcher: &mut L,
     ) -> Result<Option<&'a [u8]>, PeekError> {
         let is_told = self.depth == self.watched;
         let end = if is_told { text::skip_plain(text) } else { text::skip(text) };
@@ -105,9 +93,33 @@ impl Scanner {
         let [b':', value @ ..] = after else { return Ok(None) };
         if is_told {
             let raw = text.get(..text.len() - end.len()).filter(|raw| raw.len() <= MAX_TEXT);
-            self.interest = listener.key(self.depth, raw.map(|bytes| Raw { bytes, has_escapes: false }), self.offset(rest))?;
+            self.interest = watcher.key(self.depth, raw.map(|bytes| Raw { bytes, has_escapes: false }), self.offset(rest))?;
         }
         Ok(Some(skip_any_space(value)))
+    }
+
+    /// What stands next; `None`: the rest of a token, or something for the states.
+    #[inline]
+    fn whole_token_due(&self, rest: &[u8]) -> Option<Next> {
+        match (self.state, rest) {
+            (State::Key, _) | (State::KeyOrEnd, [b'"', ..]) => Some(Next::Key),
+            (State::Value, _) => Some(Next::Value),
+            (State::CommaOrEnd, _) => Some(Next::CommaOrEnd),
+            _ => None,
+        }
+    }
+
+    /// Opens a container that is not watched; `rest` is what follows its bracket. An error is the state that takes it on.
+    #[inline]
+    fn open_whole(&mut self, is_object: bool, rest: &[u8]) -> Result<Next, State> {
+        self.depth += 1;
+        self.stack = self.stack << 1 | u128::from(is_object);
+        match (is_object, rest) {
+            (true, [b'"', ..]) => Ok(Next::Key),
+            (true, _) => Err(State::KeyOrEnd),
+            (false, [b'}' | b']', ..] | []) => Err(State::ValueOrEnd),
+            (false, _) => Ok(Next::Value),
+        }
     }
 
     fn is_value_wanted(&self) -> bool {

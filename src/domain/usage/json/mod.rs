@@ -20,13 +20,13 @@ mod word;
 
 use super::counts::{Counts, Field, read_count};
 use super::shape::Shape;
-use crate::domain::json::scan::closing::{Open, after_string, text_run};
+use crate::domain::json::scan::closing::{OpenString, after_string, text_run};
 pub(super) use event::{Event, EventKind};
-use place::{Place, Target};
+use place::{Place, Role};
 use word::Word;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scanner {
+pub(super) struct KeyScanner {
     shape: Shape,
     /// `[DONE]` is looked for, and text is counted.
     in_stream: bool,
@@ -34,7 +34,7 @@ pub(super) struct Scanner {
     state: State,
     place: Place,
     /// What the value after the current key is.
-    target: Target,
+    role: Role,
     /// The root object is open.
     is_open: bool,
     /// Containers open inside a value that is skipped.
@@ -93,7 +93,7 @@ pub(super) enum Inside {
 
 const DONE: [u8; 6] = *b"[DONE]";
 
-impl Scanner {
+impl KeyScanner {
     pub(super) fn new(shape: Shape, in_stream: bool, counts_text: bool) -> Self {
         Self {
             shape,
@@ -101,7 +101,7 @@ impl Scanner {
             counts_text: in_stream && counts_text,
             state: State::Start,
             place: Place::Root,
-            target: Target::Skip,
+            role: Role::Skip,
             is_open: false,
             nesting: 0,
             word: Word::default(),
@@ -221,8 +221,7 @@ impl Scanner {
         let (run, end, rest) = text_run(bytes);
         match end {
             Some(b'"') => {
-                self.target =
-                    self.word.join(run).map_or(Target::Skip, |key| self.place.target(key, self.shape, self.counts_text));
+                self.role = self.word.join(run).map_or(Role::Skip, |key| self.place.role(key, self.shape, self.counts_text));
                 let Some(value) = rest.strip_prefix(b":") else { return self.goto(State::Colon, rest) };
                 match value.strip_prefix(b" ").unwrap_or(value).split_first() {
                     Some((&byte, after)) if !is_space(byte) => {
@@ -244,30 +243,30 @@ impl Scanner {
 
     /// The first byte of a value decides what becomes of it.
     fn value<'a>(&mut self, byte: u8, bytes: &'a [u8], rest: &'a [u8], event: &mut Event) -> &'a [u8] {
-        match (self.target, byte) {
-            (Target::Object(place), b'{') => {
+        match (self.role, byte) {
+            (Role::Object(place), b'{') => {
                 self.enter(place, event);
                 self.goto(State::Key, rest)
             }
-            (Target::Array(place) | Target::TextOr(place), b'[') => {
+            (Role::Array(place) | Role::TextOr(place), b'[') => {
                 self.place = place;
                 self.goto(State::FirstElement, rest)
             }
-            (Target::Count(_), b'-' | b'0'..=b'9') => {
+            (Role::Count(_), b'-' | b'0'..=b'9') => {
                 self.word.clear();
                 self.state = State::Number;
                 self.number(bytes, event)
             }
-            (Target::Count(_), b'"' | b'{' | b'[' | b't' | b'f') => {
+            (Role::Count(_), b'"' | b'{' | b'[' | b't' | b'f') => {
                 event.clamped = event.clamped.saturating_add(1);
                 self.skipped(byte, rest)
             }
-            (Target::Kind, b'"') => {
+            (Role::Kind, b'"') => {
                 self.word.clear();
                 self.goto(State::Kind, rest)
             }
-            (Target::Text | Target::TextOr(_), b'"') => self.goto(State::Text, rest),
-            (Target::Error, byte) => {
+            (Role::Text | Role::TextOr(_), b'"') => self.goto(State::Text, rest),
+            (Role::Error, byte) => {
                 event.has_error |= matches!(byte, b'{' | b'"');
                 self.skipped(byte, rest)
             }
@@ -313,7 +312,7 @@ impl Scanner {
             event.empty_choices |= self.place == Place::Choices && self.state == State::FirstElement;
             return self.close(rest, event);
         }
-        self.target = self.place.element(self.counts_text);
+        self.role = self.place.element(self.counts_text);
         self.value(byte, bytes, rest, event)
     }
 
@@ -389,7 +388,7 @@ impl Scanner {
         }
     }
 
-    fn cut_string(&mut self, open: Open) -> &'static [u8] {
+    fn cut_string(&mut self, open: OpenString) -> &'static [u8] {
         self.goto(if open.in_escape { State::SkipEscape } else { State::SkipString }, &[])
     }
 
@@ -407,7 +406,7 @@ impl Scanner {
             self.word.push(bytes);
             return &[];
         };
-        if let Target::Count(field) = self.target {
+        if let Role::Count(field) = self.role {
             let (text, cut) = self.word.begun(last);
             let bent = match read_count(text, cut) {
                 Some((count, bent)) => self.draft.raise(field, count) || bent,

@@ -26,7 +26,7 @@ pub(super) enum Place {
 
 /// What becomes of the value of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum Role {
     Skip,
     Object(Place),
     Array(Place),
@@ -41,44 +41,44 @@ pub(super) enum Target {
 
 impl Place {
     /// What the value of `key` is in this place.
-    pub(super) fn target(self, key: &[u8], shape: Shape, counts_text: bool) -> Target {
+    pub(super) fn role(self, key: &[u8], shape: Shape, counts_text: bool) -> Role {
         match self {
             Self::Root => root(key, shape, counts_text),
-            Self::Message | Self::Response if key == b"usage" => Target::Object(Self::Usage),
+            Self::Message | Self::Response if key == b"usage" => Role::Object(Self::Usage),
             Self::Usage | Self::Details if shape == Shape::Anthropic => anthropic(key, self),
             Self::Usage | Self::Details => openai(key, self),
             Self::Choice => match key {
-                b"delta" => Target::Object(Self::Delta),
-                b"text" => Target::Text,
-                _ => Target::Skip,
+                b"delta" => Role::Object(Self::Delta),
+                b"text" => Role::Text,
+                _ => Role::Skip,
             },
             Self::Delta if shape == Shape::Anthropic => match key {
-                b"text" | b"thinking" | b"partial_json" => Target::Text,
-                _ => Target::Skip,
+                b"text" | b"thinking" | b"partial_json" => Role::Text,
+                _ => Role::Skip,
             },
             Self::Delta => match key {
-                b"content" => Target::TextOr(Self::Parts),
-                b"reasoning_content" | b"reasoning" | b"refusal" => Target::Text,
-                b"tool_calls" => Target::Array(Self::ToolCalls),
-                _ => Target::Skip,
+                b"content" => Role::TextOr(Self::Parts),
+                b"reasoning_content" | b"reasoning" | b"refusal" => Role::Text,
+                b"tool_calls" => Role::Array(Self::ToolCalls),
+                _ => Role::Skip,
             },
-            Self::Part if key == b"thinking" => Target::TextOr(Self::Thoughts),
-            Self::Part | Self::Thought if key == b"text" => Target::Text,
-            Self::ToolCall if key == b"function" => Target::Object(Self::Function),
-            Self::Function if key == b"arguments" => Target::Text,
-            Self::Message | Self::Response | Self::Choices | Self::ToolCalls | Self::ToolCall | Self::Function => Target::Skip,
-            Self::Parts | Self::Part | Self::Thoughts | Self::Thought => Target::Skip,
+            Self::Part if key == b"thinking" => Role::TextOr(Self::Thoughts),
+            Self::Part | Self::Thought if key == b"text" => Role::Text,
+            Self::ToolCall if key == b"function" => Role::Object(Self::Function),
+            Self::Function if key == b"arguments" => Role::Text,
+            Self::Message | Self::Response | Self::Choices | Self::ToolCalls | Self::ToolCall | Self::Function => Role::Skip,
+            Self::Parts | Self::Part | Self::Thoughts | Self::Thought => Role::Skip,
         }
     }
 
     /// What an element of this array is.
-    pub(super) fn element(self, counts_text: bool) -> Target {
+    pub(super) fn element(self, counts_text: bool) -> Role {
         match self {
-            Self::Choices if counts_text => Target::Object(Self::Choice),
-            Self::ToolCalls => Target::Object(Self::ToolCall),
-            Self::Parts => Target::Object(Self::Part),
-            Self::Thoughts => Target::Object(Self::Thought),
-            _ => Target::Skip,
+            Self::Choices if counts_text => Role::Object(Self::Choice),
+            Self::ToolCalls => Role::Object(Self::ToolCall),
+            Self::Parts => Role::Object(Self::Part),
+            Self::Thoughts => Role::Object(Self::Thought),
+            _ => Role::Skip,
         }
     }
 
@@ -106,45 +106,45 @@ impl Place {
     }
 }
 
-fn root(key: &[u8], shape: Shape, counts_text: bool) -> Target {
+fn root(key: &[u8], shape: Shape, counts_text: bool) -> Role {
     match (key, shape) {
-        (b"usage", _) => Target::Object(Place::Usage),
-        (b"error", _) => Target::Error,
-        (b"choices", Shape::OpenAiChat) => Target::Array(Place::Choices),
-        (b"type", Shape::Anthropic | Shape::Responses) => Target::Kind,
-        (b"message", Shape::Anthropic) => Target::Object(Place::Message),
-        (b"response", Shape::Responses) => Target::Object(Place::Response),
-        (b"delta", Shape::Anthropic) if counts_text => Target::Object(Place::Delta),
+        (b"usage", _) => Role::Object(Place::Usage),
+        (b"error", _) => Role::Error,
+        (b"choices", Shape::OpenAiChat) => Role::Array(Place::Choices),
+        (b"type", Shape::Anthropic | Shape::Responses) => Role::Kind,
+        (b"message", Shape::Anthropic) => Role::Object(Place::Message),
+        (b"response", Shape::Responses) => Role::Object(Place::Response),
+        (b"delta", Shape::Anthropic) if counts_text => Role::Object(Place::Delta),
         // Of a Responses stream only the deltas count: `…done` and `response.completed` repeat the text.
-        (b"delta", Shape::Responses) if counts_text => Target::Text,
-        _ => Target::Skip,
+        (b"delta", Shape::Responses) if counts_text => Role::Text,
+        _ => Role::Skip,
     }
 }
 
 /// <https://docs.anthropic.com/en/api/messages>, `usage`.
-fn anthropic(key: &[u8], place: Place) -> Target {
+fn anthropic(key: &[u8], place: Place) -> Role {
     match (place, key) {
-        (Place::Usage, b"input_tokens") => Target::Count(Field::Input),
-        (Place::Usage, b"output_tokens") => Target::Count(Field::Output),
-        (Place::Usage, b"cache_read_input_tokens") => Target::Count(Field::CacheRead),
-        (Place::Usage, b"cache_creation_input_tokens") => Target::Count(Field::CacheWrite),
-        (Place::Usage, b"cache_creation") => Target::Object(Place::Details),
-        (Place::Details, b"ephemeral_5m_input_tokens") => Target::Count(Field::CacheWrite5m),
-        (Place::Details, b"ephemeral_1h_input_tokens") => Target::Count(Field::CacheWrite1h),
-        _ => Target::Skip,
+        (Place::Usage, b"input_tokens") => Role::Count(Field::Input),
+        (Place::Usage, b"output_tokens") => Role::Count(Field::Output),
+        (Place::Usage, b"cache_read_input_tokens") => Role::Count(Field::CacheRead),
+        (Place::Usage, b"cache_creation_input_tokens") => Role::Count(Field::CacheWrite),
+        (Place::Usage, b"cache_creation") => Role::Object(Place::Details),
+        (Place::Details, b"ephemeral_5m_input_tokens") => Role::Count(Field::CacheWrite5m),
+        (Place::Details, b"ephemeral_1h_input_tokens") => Role::Count(Field::CacheWrite1h),
+        _ => Role::Skip,
     }
 }
 
 /// <https://platform.openai.com/docs/api-reference/chat/object>,
 /// <https://platform.openai.com/docs/api-reference/responses/object>. Chat says prompt and completion, Responses and images say
 /// input and output; compatible servers mix them.
-fn openai(key: &[u8], place: Place) -> Target {
+fn openai(key: &[u8], place: Place) -> Role {
     match (place, key) {
-        (Place::Usage, b"prompt_tokens" | b"input_tokens") => Target::Count(Field::Input),
-        (Place::Usage, b"completion_tokens" | b"output_tokens") => Target::Count(Field::Output),
-        (Place::Usage, b"total_tokens") => Target::Count(Field::Total),
-        (Place::Usage, b"prompt_tokens_details" | b"input_tokens_details") => Target::Object(Place::Details),
-        (Place::Details, b"cached_tokens") => Target::Count(Field::CacheRead),
-        _ => Target::Skip,
+        (Place::Usage, b"prompt_tokens" | b"input_tokens") => Role::Count(Field::Input),
+        (Place::Usage, b"completion_tokens" | b"output_tokens") => Role::Count(Field::Output),
+        (Place::Usage, b"total_tokens") => Role::Count(Field::Total),
+        (Place::Usage, b"prompt_tokens_details" | b"input_tokens_details") => Role::Object(Place::Details),
+        (Place::Details, b"cached_tokens") => Role::Count(Field::CacheRead),
+        _ => Role::Skip,
     }
 }

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
 
-use super::json::{Event, Scanner};
+use super::json::{Event, KeyScanner};
 use super::key::{USAGE, has_value};
 use super::shape::Shape;
 use crate::domain::json::rename::{RenamePath, model_span, model_value};
@@ -34,7 +34,7 @@ pub struct SseRewrite {
     /// The event in progress is too long: it passes unchanged.
     is_passing: bool,
     /// The last event ended with a carriage return; a line feed that follows is part of it, and is dropped when the event was.
-    late_line_feed: Option<Fate>,
+    late_line_feed: Option<EventFate>,
     is_first: bool,
 }
 
@@ -46,7 +46,7 @@ struct Edits {
 
 /// What becomes of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Fate {
+enum EventFate {
     Keep,
     Drop,
     /// The bytes of the model's value are replaced.
@@ -76,7 +76,7 @@ impl SseRewrite {
             && chunk.first() == Some(&b'\n')
         {
             let line_feed = chunk.split_to(1);
-            if fate != Fate::Drop {
+            if fate != EventFate::Drop {
                 out.push(line_feed);
             }
         }
@@ -122,11 +122,11 @@ impl SseRewrite {
     }
 
     /// Decides on the event that `rest` completes.
-    fn complete(&mut self, rest: &[u8], end: &EventEnd) -> Fate {
+    fn complete(&mut self, rest: &[u8], end: &EventEnd) -> EventFate {
         let is_first = std::mem::take(&mut self.is_first);
         let event = rest.get(..end.len).unwrap_or_default();
         if std::mem::take(&mut self.is_passing) || self.held.len() + end.judged_len > MAX_EVENT {
-            return Fate::Keep;
+            return EventFate::Keep;
         }
         if self.held.is_empty() {
             return self.edits.judge(event, is_first);
@@ -134,7 +134,7 @@ impl SseRewrite {
         let before = self.held.len();
         self.held.extend_from_slice(event);
         let fate = self.edits.judge(&self.held, is_first);
-        if fate == Fate::Keep {
+        if fate == EventFate::Keep {
             // The chunk's own bytes pass; only the earlier ones are a copy.
             self.held.truncate(before);
         }
@@ -143,10 +143,10 @@ impl SseRewrite {
 
     /// Carries out the decision on the event of `len` bytes at `at`; returns where the next event begins in what is left of
     /// `chunk`.
-    fn settle(&mut self, fate: Fate, chunk: &mut Bytes, at: usize, len: usize, out: &mut Vec<Bytes>) -> usize {
+    fn settle(&mut self, fate: EventFate, chunk: &mut Bytes, at: usize, len: usize, out: &mut Vec<Bytes>) -> usize {
         if !self.held.is_empty() {
             let held = self.held.split().freeze();
-            if fate == Fate::Keep {
+            if fate == EventFate::Keep {
                 emit(held, out);
                 return at + len;
             }
@@ -154,7 +154,7 @@ impl SseRewrite {
             apply(fate, held, out);
             return 0;
         }
-        if fate == Fate::Keep {
+        if fate == EventFate::Keep {
             return at + len;
         }
         emit(chunk.split_to(at), out);
@@ -164,37 +164,37 @@ impl SseRewrite {
 }
 
 impl Edits {
-    fn judge(&self, event: &[u8], is_first: bool) -> Fate {
+    fn judge(&self, event: &[u8], is_first: bool) -> EventFate {
         let may_drop = self.drop_usage_chunk && has_value(&USAGE, event);
         let rename = self.rename.as_ref().filter(|_| MODEL.find(event).is_some());
         if !may_drop && rename.is_none() {
-            return Fate::Keep;
+            return EventFate::Keep;
         }
         let mark = if is_first && event.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
         let lines = DataLines::of(event.get(mark..).unwrap_or_default(), mark);
         let data = lines.joined(event);
         if may_drop && is_usage_chunk(&data) {
-            return Fate::Drop;
+            return EventFate::Drop;
         }
         rename
             .and_then(|(path, name)| Some((lines.in_event(model_span(&data, *path)?)?, name.clone())))
-            .map_or(Fate::Keep, |(span, name)| Fate::Rename(span, name))
+            .map_or(EventFate::Keep, |(span, name)| EventFate::Rename(span, name))
     }
 }
 
 /// The chunk that `include_usage` adds: no choices, but a usage object.
 /// <https://platform.openai.com/docs/api-reference/chat/create#chat-create-stream_options>
 fn is_usage_chunk(data: &[u8]) -> bool {
-    let (mut scanner, mut event) = (Scanner::new(Shape::OpenAiChat, true, false), Event::default());
+    let (mut scanner, mut event) = (KeyScanner::new(Shape::OpenAiChat, true, false), Event::default());
     scanner.push(data, &mut event);
     scanner.is_closed() && event.has_usage && event.empty_choices && !event.has_error
 }
 
-fn apply(fate: Fate, mut event: Bytes, out: &mut Vec<Bytes>) {
+fn apply(fate: EventFate, mut event: Bytes, out: &mut Vec<Bytes>) {
     match fate {
-        Fate::Keep => emit(event, out),
-        Fate::Drop => {}
-        Fate::Rename(span, name) => {
+        EventFate::Keep => emit(event, out),
+        EventFate::Drop => {}
+        EventFate::Rename(span, name) => {
             let after = event.split_off(span.end.min(event.len()));
             event.truncate(span.start);
             emit(event, out);
