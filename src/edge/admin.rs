@@ -7,8 +7,8 @@ use http::Response;
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 
-use crate::ops::admin::answer::AdminAnswer;
-use crate::ops::admin::pages::{MAX_BODY_BYTES, Pages, Way};
+use crate::ops::admin::answer::{AdminAnswer, MAX_BODY_BYTES};
+use crate::ops::admin::pages::{Pages, Way};
 
 /// The pages as an application of Pingora.
 pub struct Admin(pub Arc<Pages>);

@@ -20,8 +20,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::time::sleep;
 
-use crate::ops::admin::answer::AdminAnswer;
-use crate::ops::admin::pages::{MAX_BODY_BYTES, Pages, Way};
+use crate::ops::admin::answer::{AdminAnswer, MAX_BODY_BYTES};
+use crate::ops::admin::pages::{Pages, Way};
 
 /// What this file's lines in the log are called, wherever it lies.
 const LOG: &str = "trollbridge::ops::control::serve";
