@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use http::request;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -21,13 +20,10 @@ use crate::ops::admin::answer::AdminAnswer;
 use crate::ops::admin::clients::{self, Asked, Operation};
 use crate::ops::admin::reload::Reloader;
 use crate::ops::admin::table::{AnswerBy, Page, View};
-use crate::ops::books::clients::Directory;
-use crate::ops::books::ledger::{Condition, Ledger};
-use crate::ops::host::body_budget::BodyBudget;
+use crate::ops::books::ledger::Condition;
 use crate::ops::host::clock;
-use crate::ops::watch::access_log::AccessLog;
-use crate::ops::watch::counters::Counters;
-use crate::ops::watch::readiness::{Readiness, Ready};
+use crate::ops::parts::Parts;
+use crate::ops::watch::readiness::Ready;
 use crate::ops::watch::vitals::{Site, Vitals};
 
 /// Pages that look at the disk at the same time; one that hangs must not take a thread for each scrape.
@@ -37,13 +33,7 @@ const LOOK_WAIT: Duration = Duration::from_secs(2);
 
 /// What the pages look at, and what they can do.
 pub struct Pages {
-    pub settings: Arc<ArcSwap<Settings>>,
-    pub counters: Arc<Counters>,
-    pub budget: BodyBudget,
-    pub access_log: Arc<AccessLog>,
-    pub readiness: Arc<Readiness>,
-    pub directory: Arc<Directory>,
-    pub ledger: Ledger,
+    pub parts: Arc<Parts>,
     pub reloader: Arc<Reloader>,
     pub started: Instant,
     pub site: Site,
@@ -66,7 +56,7 @@ impl Pages {
         way: Way,
         body: impl Future<Output = Result<Vec<u8>, AdminAnswer>>,
     ) -> AdminAnswer {
-        let settings = self.settings.load_full();
+        let settings = self.parts.settings.load_full();
         let (method, path) = (head.method.as_str(), head.uri.path());
         let page = Page::at(path);
         let permitted = match way {
@@ -99,32 +89,32 @@ impl Pages {
         let pages = self.clone();
         let looked = spawn_blocking(move || {
             let _look = look;
-            pages.show(page, view, &method, &settings, &pages.ledger.condition())
+            pages.show(page, view, &method, &settings, &pages.parts.ledger.condition())
         });
         looked.await.unwrap_or_else(|_| AdminAnswer::error(500, "the page could not be made"))
     }
 
     fn show(&self, page: Page, view: View, method: &str, settings: &Settings, ledger: &Condition) -> AdminAnswer {
-        let routing = &settings.routing;
+        let (parts, routing) = (&*self.parts, &settings.routing);
         let default_target = routing.default_target();
         let reload_words = self.reloader.words();
         let vitals = Vitals {
-            counters: &self.counters,
-            ready: match self.readiness.now() {
-                Ready::Yes if self.ledger.is_in_trouble() => Ready::NoLedger,
+            counters: &parts.counters,
+            ready: match parts.readiness.now() {
+                Ready::Yes if parts.ledger.is_in_trouble() => Ready::NoLedger,
                 ready => ready,
             },
             routing_enabled: routing.enabled(),
             models_configured: routing.models_configured(),
             default_target: default_target.as_deref(),
-            body_budget: &self.budget,
-            access_lines_dropped: self.access_log.dropped(),
+            body_budget: &parts.budget,
+            access_lines_dropped: parts.access_log.dropped(),
             version: env!("CARGO_PKG_VERSION"),
             uptime: self.started.elapsed(),
             upstreams: &settings.upstreams,
             now: clock::now(),
             ledger,
-            clients: self.directory.len(),
+            clients: parts.directory.len(),
             site: &self.site,
             reload_words: reload_words.as_ref().map(|words| words.as_str()),
         };
@@ -141,7 +131,7 @@ impl Pages {
         body: Vec<u8>,
     ) -> AdminAnswer {
         let Some(operation) = operation else { return AdminAnswer::no_page() };
-        let directory = self.directory.clone();
+        let directory = self.parts.directory.clone();
         let answered = spawn_blocking(move || {
             let asked = Asked { directory: &directory, method: &method, id: page.id_in(&path), body: &body };
             clients::answer(&asked, operation, page.take(&method))
