@@ -27,7 +27,7 @@ use crate::app::takeover::Beginning;
 use crate::edge::stoppable::Sockets;
 use crate::ops::host::clock;
 use crate::ops::host::drain::PARTING;
-use crate::ops::host::handover::{self, Failure, Taken, Will};
+use crate::ops::host::handover::{self, HandoverFailure, Taken, Will};
 use crate::ops::parts::Parts;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -107,10 +107,10 @@ impl Signals {
         }
     }
 
-    async fn hand_over(&self) -> Result<Taken, Failure> {
+    async fn hand_over(&self) -> Result<Taken, HandoverFailure> {
         let path = self.upgrade_sock.clone();
         handover::fit(&path)?;
-        let nobody = || Failure::NobodyWaits { path: path.clone() };
+        let nobody = || HandoverFailure::NobodyWaits { path: path.clone() };
         let (table, to) = (self.sockets.table().ok_or_else(nobody)?, self.upgrade_sock.clone());
         let (listens, _) = table.lock().serialize();
         // Blocks, up to some seconds where nobody waits yet.

@@ -41,7 +41,7 @@ pub struct Pages {
 
 /// The way a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Via {
     /// Whoever reaches the listener: the token proves the operator.
     AdminListener,
     /// Whoever reaches the socket is the operator.
@@ -53,15 +53,15 @@ impl Pages {
     pub async fn answer(
         self: &Arc<Self>,
         head: &request::Parts,
-        way: Way,
+        via: Via,
         body: impl Future<Output = Result<Vec<u8>, AdminAnswer>>,
     ) -> AdminAnswer {
         let settings = self.parts.settings.load_full();
         let (method, path) = (head.method.as_str(), head.uri.path());
         let page = Page::at(path);
-        let permitted = match way {
-            Way::AdminListener => page.permit(&head.headers, settings.admin.token.as_ref()),
-            Way::ControlSocket => Ok(()),
+        let permitted = match via {
+            Via::AdminListener => page.permit(&head.headers, settings.admin.token.as_ref()),
+            Via::ControlSocket => Ok(()),
         };
         if let Err(refusal) = permitted {
             return refusal;
