@@ -1,11 +1,11 @@
 //! Plugs the parts together: the only place that knows all of them.
 
+mod assembly;
 mod books;
 mod last_resort;
 mod preflight;
 mod reload;
 mod services;
-mod shared;
 mod signals;
 mod takeover;
 
@@ -24,9 +24,9 @@ use crate::ops::host::handover::Heir;
 use crate::ops::host::pid_file;
 use crate::ops::watch::log as program_log;
 
+use assembly::Assembled;
 pub use preflight::{Obstacle, check as preflight, look_at_files};
 use services::Origin;
-use shared::Shared;
 use signals::Signals;
 use takeover::Beginning;
 
@@ -82,7 +82,8 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let books = books::open(&settings, upgrade)?;
     program_log::announce(&settings);
     let (state_dir, retention) = (settings.state_dir.clone(), settings.ledger.retention);
-    let shared = Shared::new(settings, config, registry, books, elsewhere, started)?;
+    let parts = assembly::parts(settings, registry, books)?;
+    let assembled = Assembled::of(parts.clone(), config, elsewhere, started);
 
     conf.max_retries = MOST_ATTEMPTS;
     // Ours: the drain is over before Pingora hears of an end, and the background is a process of its own.
@@ -93,30 +94,20 @@ pub fn run(plan: Plan) -> Result<(), Obstacle> {
     let mut server = Server::new_with_opt_and_conf(Some(Opt { upgrade, ..Opt::default() }), conf);
     let beginning = Arc::new(Beginning::default());
     let origin = Origin { heir, parent: parent.clone(), pid_file: pid_path.clone(), beginning: beginning.clone() };
-    let sockets = services::add(&mut server, &shared, origin)?;
+    let sockets = services::add(&mut server, &assembled, origin)?;
     if let Some(parent) = parent.filter(|_| upgrade) {
         parent.tell(Stage::Waits);
     }
 
-    last_resort::watch(server.watch_execution_phase(), last_step, shared.access_log.clone(), pid_path.clone(), beginning.clone());
-    shared.directory.watch();
-    let keeper = books::keep(shared.ledger.clone(), &state_dir, retention);
-    let (drain, readiness, registry) = (shared.drain.clone(), shared.readiness.clone(), shared.registry.clone());
-    let signals = Signals {
-        drain,
-        readiness,
-        registry,
-        sockets,
-        ledger: shared.ledger.clone(),
-        beginning: beginning.clone(),
-        upgrade_sock,
-        limit,
-    };
+    last_resort::watch(server.watch_execution_phase(), last_step, parts.access_log.clone(), pid_path.clone(), beginning.clone());
+    parts.directory.watch();
+    let keeper = books::keep(parts.ledger.clone(), &state_dir, retention);
+    let signals = Signals { parts: parts.clone(), sockets, beginning: beginning.clone(), upgrade_sock, limit };
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     // Folds what was written last.
     drop(keeper);
     pid_file::remove_if_ours(&pid_path);
-    shared.access_log.close();
+    parts.access_log.close();
     program_log::finish();
     match beginning.failed() {
         Some(why) => Err(Obstacle::TryAgain(why.clone())),

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::domain::settings::Settings;
 use crate::ops::admin::control;
 use crate::ops::books::store::StoreError;
-use crate::ops::host::handover::Failure;
+use crate::ops::host::handover::HandoverFailure;
 use crate::ops::host::tls::{Material, Unfit};
 use crate::ops::host::{clock, pid_file};
 
@@ -35,9 +35,9 @@ impl Obstacle {
     }
 
     /// An upgrade that is under way is over soon.
-    pub fn of_hand_over(failure: Failure) -> Self {
+    pub fn of_hand_over(failure: HandoverFailure) -> Self {
         match failure {
-            Failure::UnderWay { .. } => Self::TryAgain(failure.to_string()),
+            HandoverFailure::UnderWay { .. } => Self::TryAgain(failure.to_string()),
             _ => Self::Unusable(failure.to_string()),
         }
     }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use pingora_core::server::Server;
 use pingora_core::services::background::background_service;
 
-use crate::app::shared::Shared;
+use crate::app::assembly::Assembled;
 use crate::app::takeover::{Begin, Beginning, Hear};
 use crate::app::{Obstacle, reload};
 use crate::edge::admin::Admin;
@@ -36,47 +36,41 @@ pub struct Origin {
 /// # Errors
 ///
 /// A listener that can't be made from its settings.
-pub fn add(server: &mut Server, shared: &Shared, origin: Origin) -> Result<Sockets, Obstacle> {
+pub fn add(server: &mut Server, assembled: &Assembled, origin: Origin) -> Result<Sockets, Obstacle> {
     let Origin { heir, parent, pid_file, beginning } = origin;
-    let (settings, sockets) = (&shared.settings, Sockets::default());
+    let (Assembled { parts, reloader, pages }, sockets) = (assembled, Sockets::default());
+    let settings = &parts.settings;
     let admin_addr = settings.load().admin.addr;
     let addresses = settings.load().listeners.iter().map(|listener| listener.addr).chain(admin_addr).collect();
 
     let bootstrap = server.bootstrap_as_a_service();
-    let hear = Hear {
-        heir: Mutex::new(heir),
-        addresses,
-        registry: shared.registry.clone(),
-        readiness: shared.readiness.clone(),
-        beginning: beginning.clone(),
-    };
+    let hear = Hear { heir: Mutex::new(heir), addresses, parts: parts.clone(), beginning: beginning.clone() };
     let hear = server.add_service(background_service("hear", hear));
     hear.add_dependency(&bootstrap);
 
-    let (gateway, conf) = (Gateway::new(shared.parts()), server.configuration.clone());
-    let clients = listen::clients(&conf, gateway, settings.clone(), &shared.certificates, shared.drain.clone());
+    let (gateway, conf) = (Gateway::new(assembled.of_requests()), server.configuration.clone());
+    let clients = listen::clients(&conf, gateway, settings.clone(), &parts.certificates, parts.drain.clone());
     let clients = clients.map_err(|error| Obstacle::Unusable(error.to_string()))?;
-    let clients = Stoppable::new(clients, shared.drain.clients(), sockets.clone());
+    let clients = Stoppable::new(clients, parts.drain.clients(), sockets.clone());
     let mut stand = vec![clients.stands()];
     let mut listening = vec![server.add_service(clients)];
     if let Some(addr) = admin_addr {
-        let admin = listen::admin(addr, Admin(shared.pages.clone()));
-        let admin = Stoppable::new(admin, shared.drain.admin(), sockets.clone());
+        let admin = listen::admin(addr, Admin(pages.clone()));
+        let admin = Stoppable::new(admin, parts.drain.admin(), sockets.clone());
         stand.push(admin.stands());
         listening.push(server.add_service(admin));
     }
     listening.iter().for_each(|service| service.add_dependency(&hear));
 
-    let (pages, readiness) = (shared.pages.clone(), shared.readiness.clone());
-    let begin = Begin { beginning, stand, pages, readiness, pid_file, parent };
-    let hangups = server.add_service(background_service("reload", reload::OnHangup { reloader: shared.reloader.clone() }));
+    let begin = Begin { beginning, stand, pages: pages.clone(), parts: parts.clone(), pid_file, parent };
+    let hangups = server.add_service(background_service("reload", reload::OnHangup { reloader: reloader.clone() }));
     let begin = server.add_service(background_service("begin", begin));
     begin.add_dependencies(listening.iter().chain([&hangups]));
     let checks = HealthChecks {
         settings: settings.clone(),
-        cas: shared.cas.clone(),
-        resolver: shared.resolver.clone(),
-        reloaded: shared.reloaded.clone(),
+        cas: parts.cas.clone(),
+        resolver: parts.resolver.clone(),
+        reloaded: parts.reloaded.clone(),
     };
     server.add_service(background_service("health checks", checks)).add_dependency(&hear);
     Ok(sockets)

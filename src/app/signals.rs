@@ -24,13 +24,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::app::takeover::Beginning;
-use crate::domain::upstream::registry::Registry;
 use crate::edge::stoppable::Sockets;
-use crate::ops::books::ledger::Ledger;
 use crate::ops::host::clock;
-use crate::ops::host::drain::{Drain, PARTING};
-use crate::ops::host::handover::{self, Failure, Taken, Will};
-use crate::ops::watch::readiness::Readiness;
+use crate::ops::host::drain::PARTING;
+use crate::ops::host::handover::{self, HandoverFailure, Taken, Will};
+use crate::ops::parts::Parts;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// For the last bytes of HTTP/2 connections, which are written behind a request's end.
@@ -39,11 +37,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 const CUT_TAKES: Duration = Duration::from_secs(2);
 
 pub struct Signals {
-    pub drain: Arc<Drain>,
-    pub readiness: Arc<Readiness>,
-    pub registry: Arc<Registry>,
+    pub parts: Arc<Parts>,
     pub sockets: Sockets,
-    pub ledger: Ledger,
     pub beginning: Arc<Beginning>,
     pub upgrade_sock: PathBuf,
     /// The longest that a drain may take.
@@ -81,11 +76,11 @@ impl ShutdownSignalWatch for Signals {
             Cause::Interrupt => self.cut("SIGINT: ending at once").await,
             Cause::Terminate => self.drain("SIGTERM", false, &mut heard).await,
             Cause::Replaced(Taken { pid }) => {
-                self.drain.stop_admin();
+                self.parts.drain.stop_admin();
                 self.drain(&format!("process {pid} has taken over"), true, &mut heard).await;
             }
         }
-        self.drain.stop_admin();
+        self.parts.drain.stop_admin();
         // Pingora's own way to an end, in which nothing is left to wait for.
         ShutdownSignal::GracefulTerminate
     }
@@ -112,10 +107,10 @@ impl Signals {
         }
     }
 
-    async fn hand_over(&self) -> Result<Taken, Failure> {
+    async fn hand_over(&self) -> Result<Taken, HandoverFailure> {
         let path = self.upgrade_sock.clone();
         handover::fit(&path)?;
-        let nobody = || Failure::NobodyWaits { path: path.clone() };
+        let nobody = || HandoverFailure::NobodyWaits { path: path.clone() };
         let (table, to) = (self.sockets.table().ok_or_else(nobody)?, self.upgrade_sock.clone());
         let (listens, _) = table.lock().serialize();
         // Blocks, up to some seconds where nobody waits yet.
@@ -123,17 +118,17 @@ impl Signals {
         if !matches!(sent, Ok(Ok(_))) {
             return Err(nobody());
         }
-        let will = Will { pid: std::process::id(), listens, inheritance: self.registry.bequeath(clock::now()) };
+        let will = Will { pid: std::process::id(), listens, inheritance: self.parts.registry.bequeath(clock::now()) };
         handover::bequeath(&path, &will).await
     }
 
     async fn drain(&self, why: &str, is_replaced: bool, heard: &mut Heard) {
         if !is_replaced {
             // Of a process that was replaced, probes on kept connections ask for the address, and that is served.
-            self.readiness.set_draining();
+            self.parts.readiness.set_draining();
         }
-        self.drain.stop_clients();
-        let (open, limit) = (self.drain.open(), self.limit);
+        self.parts.drain.stop_clients();
+        let (open, limit) = (self.parts.drain.open(), self.limit);
         log::info!("draining ({why}): {open} requests open, at most {} seconds for them", limit.as_secs());
         let until = Instant::now() + limit;
         loop {
@@ -158,7 +153,7 @@ impl Signals {
     /// Connections may send a last request for a moment, and entries that the disk has refused so far are bills.
     async fn nothing_is_open(&self) {
         sleep(PARTING).await;
-        let is_busy = || self.drain.open() > 0 || self.ledger.kept() > 0;
+        let is_busy = || self.parts.drain.open() > 0 || self.parts.ledger.kept() > 0;
         loop {
             while is_busy() {
                 sleep(LOOK_AGAIN).await;
@@ -171,16 +166,16 @@ impl Signals {
     }
 
     async fn cut(&self, why: &str) {
-        self.readiness.set_draining();
-        self.drain.stop_clients();
-        let open = self.drain.open();
+        self.parts.readiness.set_draining();
+        self.parts.drain.stop_clients();
+        let open = self.parts.drain.open();
         log::log!(if open > 0 { log::Level::Warn } else { log::Level::Info }, "{why}: {open} requests are cut");
         if open == 0 {
             return;
         }
-        self.drain.cut();
+        self.parts.drain.cut();
         let ended = async {
-            while self.drain.open() > 0 {
+            while self.parts.drain.open() > 0 {
                 sleep(LOOK_AGAIN).await;
             }
             sleep(SETTLE).await;

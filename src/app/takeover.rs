@@ -13,14 +13,13 @@ use pingora_core::services::background::BackgroundService;
 use tokio::sync::Notify;
 
 use crate::app::preflight;
-use crate::domain::upstream::registry::Registry;
 use crate::ops::admin::control;
 use crate::ops::admin::pages::Pages;
 use crate::ops::host::child::{Parent, Stage};
 use crate::ops::host::handover::{Awaiting, Heir};
 use crate::ops::host::pid_file::Prepared;
 use crate::ops::host::{clock, pid_file};
-use crate::ops::watch::readiness::Readiness;
+use crate::ops::parts::Parts;
 
 /// What the two steps share.
 #[derive(Default)]
@@ -37,8 +36,7 @@ pub struct Hear {
     pub heir: Mutex<Option<Heir>>,
     /// Where this process is to listen.
     pub addresses: Vec<SocketAddr>,
-    pub registry: Arc<Registry>,
-    pub readiness: Arc<Readiness>,
+    pub parts: Arc<Parts>,
     pub beginning: Arc<Beginning>,
 }
 
@@ -48,7 +46,7 @@ pub struct Begin {
     /// Whether each listening service does.
     pub stand: Vec<Arc<AtomicBool>>,
     pub pages: Arc<Pages>,
-    pub readiness: Arc<Readiness>,
+    pub parts: Arc<Parts>,
     pub pid_file: PathBuf,
     pub parent: Option<Arc<Parent>>,
 }
@@ -105,11 +103,11 @@ impl Hear {
         // Pingora tries such an address for half a minute, and panics then.
         let mut fresh = self.addresses.iter().filter(|addr| !will.listens.contains(&addr.to_string()));
         fresh.try_for_each(|addr| preflight::free(*addr)).map_err(|obstacle| obstacle.to_string())?;
-        let (keys, proxies) = self.registry.inherit(&will.inheritance, clock::now());
+        let (keys, proxies) = self.parts.registry.inherit(&will.inheritance, clock::now());
         log::info!("taking over from process {}: {keys} keys rest, {proxies} proxies are down", will.pid);
         *self.beginning.awaiting() = Some(awaiting);
         // Probes may come here from the first moment on, and clients are served by either process.
-        self.readiness.set_ready();
+        self.parts.readiness.set_ready();
         Ok(())
     }
 }
@@ -128,7 +126,7 @@ impl BackgroundService for Begin {
         let (socket, pages) = (control::path(&self.pid_file), self.pages.clone());
         // For as long as this process lives; a successor puts its own in the place.
         tokio::spawn(async move { control::serve(&socket, pages, std::future::pending()).await });
-        self.readiness.set_ready();
+        self.parts.readiness.set_ready();
         log::info!("serving");
         self.tell(Stage::Serves);
     }

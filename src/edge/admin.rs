@@ -7,8 +7,8 @@ use http::Response;
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 
-use crate::ops::admin::answer::AdminAnswer;
-use crate::ops::admin::pages::{MAX_BODY_BYTES, Pages, Way};
+use crate::ops::admin::answer::{AdminAnswer, MAX_BODY_BYTES};
+use crate::ops::admin::pages::{Pages, Via};
 
 /// The pages as an application of Pingora.
 pub struct Admin(pub Arc<Pages>);
@@ -17,7 +17,7 @@ pub struct Admin(pub Arc<Pages>);
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let head = session.req_header().as_owned_parts();
-        let answer = self.0.answer(&head, Way::AdminListener, read_body(session)).await;
+        let answer = self.0.answer(&head, Via::AdminListener, read_body(session)).await;
         answer.into_response(&head.method)
     }
 }

@@ -1,7 +1,9 @@
 //! Touches the machine: what this process is made of and runs on, its books, what is seen of it, and the operator's doors. One job per file.
 //!
 //! ```text
-//! admin/   the operator's doors: pages, control socket, reload     asks books, watch and host
+//! admin/   the operator's doors: pages, control socket, reload     asks and changes the parts
+//!   │
+//! parts.rs the one list of what a process is made of                one of each below
 //!   │
 //! watch/   what is counted and written down: metrics, logs, health     shows books and host
 //!   │
@@ -15,4 +17,5 @@
 pub mod admin;
 pub mod books;
 pub mod host;
+pub mod parts;
 pub mod watch;

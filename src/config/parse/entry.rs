@@ -1,6 +1,7 @@
 //! One entry of `upstreams`: what main, troll and all others have in common becomes an upstream.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::parse::{Context, pool};

@@ -24,16 +24,17 @@ use crate::ops::books::store::{Store, StoreError};
 /// What this file's lines in the log are called, wherever it lies.
 const LOG: &str = "trollbridge::ops::clients::admin";
 
-/// The largest body that is read: the longest client has a page of text.
-pub const MAX_BODY_BYTES: usize = 64 * 1024;
-
-/// What a path below `/clients` asks for.
-enum Place<'p> {
-    All,
-    One(&'p str),
-    Credit(&'p str),
-    Restore(&'p str),
+/// What one page asks for.
+pub struct Asked<'a> {
+    pub directory: &'a Directory,
+    pub method: &'a str,
+    /// The client's id or name, as the path has it; empty where the page is about all of them.
+    pub id: &'a str,
+    pub body: &'a [u8],
 }
+
+/// Does what is asked of one page, with a method that the page takes.
+pub type Operation = fn(&Asked<'_>, &Store) -> Result<AdminAnswer, OperationError>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,77 +42,51 @@ struct Amount {
     amount: String,
 }
 
-/// Whether a path is answered here.
-pub fn is_here(path: &str) -> bool {
-    path == "/clients" || path.starts_with("/clients/")
+/// Answers one request that may see its page; `takes` says of its method whether the page does. Waits for the disk: not for an async
+/// thread.
+pub fn answer(asked: &Asked<'_>, operation: Operation, takes: Result<(), AdminAnswer>) -> AdminAnswer {
+    let done = asked.directory.store().map_err(OperationError::from).and_then(|store| match takes {
+        Ok(()) => operation(asked, &store),
+        Err(other_method) => Ok(other_method),
+    });
+    done.unwrap_or_else(|error| {
+        let status = match &error {
+            OperationError::Invalid(_) => 400,
+            OperationError::Unknown(_) => 404,
+            OperationError::NameTaken(_) => 409,
+            OperationError::Store(StoreError::Busy { .. }) => 503,
+            OperationError::Store(_) => 500,
+        };
+        AdminAnswer::error(status, &error.to_string())
+    })
 }
 
-/// Answers one request whose token was right. Waits for the disk: not for an async thread.
-pub fn answer(directory: &Directory, method: &str, path: &str, body: &[u8]) -> AdminAnswer {
-    match try_answer(directory, method, path, body) {
-        Ok(answer) => answer,
-        Err(error) => {
-            let status = match &error {
-                OperationError::Invalid(_) => 400,
-                OperationError::Unknown(_) => 404,
-                OperationError::NameTaken(_) => 409,
-                OperationError::Store(StoreError::Busy { .. }) => 503,
-                OperationError::Store(_) => 500,
-            };
-            AdminAnswer::error(status, &error.to_string())
-        }
+pub fn all(asked: &Asked<'_>, store: &Store) -> Result<AdminAnswer, OperationError> {
+    if asked.method == "POST" {
+        let (client, key) = operations::add(store, &read::<NewClient>(asked.body)?)?;
+        take_over(asked.directory, store);
+        let answer = AdminAnswer::json(201, operations::new_as_json(&client, &key).to_string());
+        return Ok(AdminAnswer { header: Some(("cache-control", "no-store")), ..answer });
     }
+    let clients: Vec<Value> = operations::list(store)?.iter().map(|client| shown(asked.directory, client)).collect();
+    Ok(ok(json!({ "clients": clients })))
 }
 
-fn try_answer(directory: &Directory, method: &str, path: &str, body: &[u8]) -> Result<AdminAnswer, OperationError> {
-    let Some(place) = Place::of(path) else { return Ok(AdminAnswer::error(404, "there is no such page")) };
-    let store = directory.store()?;
-    match (place, method) {
-        (Place::All, "GET" | "HEAD") => {
-            let clients: Vec<Value> = operations::list(&store)?.iter().map(|client| shown(directory, client)).collect();
-            Ok(ok(json!({ "clients": clients })))
-        }
-        (Place::All, "POST") => {
-            let (client, key) = operations::add(&store, &read::<NewClient>(body)?)?;
-            take_over(directory, &store);
-            let answer = AdminAnswer::json(201, operations::new_as_json(&client, &key).to_string());
-            Ok(AdminAnswer { header: Some(("cache-control", "no-store")), ..answer })
-        }
-        (Place::One(id), "GET" | "HEAD") => Ok(ok(shown(directory, &operations::show(&store, &decoded(id))?))),
-        (Place::One(id), "DELETE") => {
-            let revoked = operations::revoke(&store, &decoded(id))?;
-            Ok(changed(directory, &store, &revoked))
-        }
-        (Place::Restore(id), "POST") => {
-            let restored = operations::restore(&store, &decoded(id))?;
-            Ok(changed(directory, &store, &restored))
-        }
-        (Place::Credit(id), "POST") => {
-            let credited = operations::credit(&store, &decoded(id), &read::<Amount>(body)?.amount)?;
-            Ok(changed(directory, &store, &credited))
-        }
-        (place, _) => {
-            let allow = match place {
-                Place::All => "GET, HEAD, POST",
-                Place::One(_) => "GET, HEAD, DELETE",
-                Place::Credit(_) | Place::Restore(_) => "POST",
-            };
-            Ok(AdminAnswer::other_method(allow))
-        }
+pub fn one(asked: &Asked<'_>, store: &Store) -> Result<AdminAnswer, OperationError> {
+    let id = decoded(asked.id);
+    if asked.method == "DELETE" {
+        return Ok(changed(asked.directory, store, &operations::revoke(store, &id)?));
     }
+    Ok(ok(shown(asked.directory, &operations::show(store, &id)?)))
 }
 
-impl<'p> Place<'p> {
-    fn of(path: &'p str) -> Option<Self> {
-        let Some(rest) = path.strip_prefix("/clients/") else { return (path == "/clients").then_some(Self::All) };
-        match rest.split_once('/') {
-            None if rest.is_empty() => None,
-            None => Some(Self::One(rest)),
-            Some((id, "credit")) if !id.is_empty() => Some(Self::Credit(id)),
-            Some((id, "restore")) if !id.is_empty() => Some(Self::Restore(id)),
-            Some(_) => None,
-        }
-    }
+pub fn restore(asked: &Asked<'_>, store: &Store) -> Result<AdminAnswer, OperationError> {
+    Ok(changed(asked.directory, store, &operations::restore(store, &decoded(asked.id))?))
+}
+
+pub fn credit(asked: &Asked<'_>, store: &Store) -> Result<AdminAnswer, OperationError> {
+    let credited = operations::credit(store, &decoded(asked.id), &read::<Amount>(asked.body)?.amount)?;
+    Ok(changed(asked.directory, store, &credited))
 }
 
 fn decoded(id: &str) -> String {
@@ -147,6 +122,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::ops::admin::table::{AnswerBy, Page};
 
     fn directory() -> (tempfile::TempDir, Directory) {
         let dir = tempfile::tempdir().unwrap();
@@ -155,8 +131,11 @@ mod tests {
     }
 
     fn ask(directory: &Directory, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        let answer =
-            answer(directory, method, path, if body.is_null() { Vec::new() } else { body.to_string().into() }.as_slice());
+        let page = Page::at(path);
+        let AnswerBy::Clients(operation) = page.answer else { panic!("{path} is not of the clients") };
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into() };
+        let asked = Asked { directory, method, id: page.id_in(path), body: &body };
+        let answer = operation.map_or_else(AdminAnswer::no_page, |operation| answer(&asked, operation, page.take(method)));
         (answer.status, serde_json::from_str(&answer.body).unwrap())
     }
 
@@ -212,6 +191,5 @@ mod tests {
             let message = answer["error"]["message"].as_str().unwrap();
             assert!(got == status && message.contains(part), "{method} {path} {body}: {got} {message}");
         }
-        assert!(is_here("/clients") && is_here("/clients/x") && !is_here("/clientsx") && !is_here("/"));
     }
 }

@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use http::request;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -17,20 +16,15 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::domain::settings::Settings;
-use crate::ops::admin::answer::{self, AdminAnswer};
-use crate::ops::admin::clients;
+use crate::ops::admin::answer::AdminAnswer;
+use crate::ops::admin::clients::{self, Asked, Operation};
 use crate::ops::admin::reload::Reloader;
-use crate::ops::books::clients::Directory;
-use crate::ops::books::ledger::{Condition, Ledger};
-use crate::ops::host::body_budget::BodyBudget;
+use crate::ops::admin::table::{AnswerBy, Page, View};
+use crate::ops::books::ledger::Condition;
 use crate::ops::host::clock;
-use crate::ops::watch::access_log::AccessLog;
-use crate::ops::watch::counters::Counters;
-use crate::ops::watch::readiness::{Readiness, Ready};
+use crate::ops::parts::Parts;
+use crate::ops::watch::readiness::Ready;
 use crate::ops::watch::vitals::{Site, Vitals};
-
-/// The largest body that is read.
-pub const MAX_BODY_BYTES: usize = clients::MAX_BODY_BYTES;
 
 /// Pages that look at the disk at the same time; one that hangs must not take a thread for each scrape.
 static LOOKS: Semaphore = Semaphore::const_new(4);
@@ -39,13 +33,7 @@ const LOOK_WAIT: Duration = Duration::from_secs(2);
 
 /// What the pages look at, and what they can do.
 pub struct Pages {
-    pub settings: Arc<ArcSwap<Settings>>,
-    pub counters: Arc<Counters>,
-    pub budget: BodyBudget,
-    pub access_log: Arc<AccessLog>,
-    pub readiness: Arc<Readiness>,
-    pub directory: Arc<Directory>,
-    pub ledger: Ledger,
+    pub parts: Arc<Parts>,
     pub reloader: Arc<Reloader>,
     pub started: Instant,
     pub site: Site,
@@ -53,7 +41,7 @@ pub struct Pages {
 
 /// The way a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Via {
     /// Whoever reaches the listener: the token proves the operator.
     AdminListener,
     /// Whoever reaches the socket is the operator.
@@ -65,74 +53,90 @@ impl Pages {
     pub async fn answer(
         self: &Arc<Self>,
         head: &request::Parts,
-        way: Way,
+        via: Via,
         body: impl Future<Output = Result<Vec<u8>, AdminAnswer>>,
     ) -> AdminAnswer {
-        let settings = self.settings.load_full();
+        let settings = self.parts.settings.load_full();
         let (method, path) = (head.method.as_str(), head.uri.path());
-        let refusal = match way {
-            Way::AdminListener => answer::refusal(path, &head.headers, settings.admin.token.as_ref()),
-            Way::ControlSocket => None,
+        let page = Page::at(path);
+        let permitted = match via {
+            Via::AdminListener => page.permit(&head.headers, settings.admin.token.as_ref()),
+            Via::ControlSocket => Ok(()),
         };
-        if let Some(refusal) = refusal {
+        if let Err(refusal) = permitted {
             return refusal;
         }
-        if clients::is_here(path) {
-            return match timeout(settings.limits.body_read, body).await {
-                Ok(Ok(body)) => self.clients(method.to_owned(), path.to_owned(), body).await,
+        match page.answer {
+            AnswerBy::Memory(view) => self.show(page, view, method, &settings, &Condition::default()),
+            AnswerBy::Disk(view) => self.look(page, view, method.to_owned(), settings).await,
+            AnswerBy::Clients(operation) => match timeout(settings.limits.body_read, body).await {
+                Ok(Ok(body)) => self.clients(page, operation, method.to_owned(), path.to_owned(), body).await,
                 Ok(Err(refused)) => refused,
                 Err(_) => AdminAnswer::error(408, "the body did not arrive in time"),
-            };
+            },
+            AnswerBy::Reload => match page.take(method) {
+                Ok(()) => self.reload().await,
+                Err(other_method) => other_method,
+            },
         }
-        if path == "/reload" {
-            return if method == "POST" { self.reload().await } else { AdminAnswer::other_method("POST") };
-        }
-        if answer::is_health(path) {
-            return self.page(method, path, &settings, &Condition::default());
-        }
+    }
+
+    /// Lets a thread that may wait look at the disk.
+    async fn look(self: &Arc<Self>, page: Page, view: View, method: String, settings: Arc<Settings>) -> AdminAnswer {
         let Ok(Ok(look)) = timeout(LOOK_WAIT, LOOKS.acquire()).await else {
             return AdminAnswer::error(503, "the disk of state_dir does not answer");
         };
-        let (pages, method, path) = (self.clone(), method.to_owned(), path.to_owned());
+        let pages = self.clone();
         let looked = spawn_blocking(move || {
             let _look = look;
-            pages.page(&method, &path, &settings, &pages.ledger.condition())
+            pages.show(page, view, &method, &settings, &pages.parts.ledger.condition())
         });
         looked.await.unwrap_or_else(|_| AdminAnswer::error(500, "the page could not be made"))
     }
 
-    fn page(&self, method: &str, path: &str, settings: &Settings, ledger: &Condition) -> AdminAnswer {
-        let routing = &settings.routing;
+    fn show(&self, page: Page, view: View, method: &str, settings: &Settings, ledger: &Condition) -> AdminAnswer {
+        let (parts, routing) = (&*self.parts, &settings.routing);
         let default_target = routing.default_target();
         let reload_words = self.reloader.words();
         let vitals = Vitals {
-            counters: &self.counters,
-            ready: match self.readiness.now() {
-                Ready::Yes if self.ledger.is_in_trouble() => Ready::NoLedger,
+            counters: &parts.counters,
+            ready: match parts.readiness.now() {
+                Ready::Yes if parts.ledger.is_in_trouble() => Ready::NoLedger,
                 ready => ready,
             },
             routing_enabled: routing.enabled(),
             models_configured: routing.models_configured(),
             default_target: default_target.as_deref(),
-            body_budget: &self.budget,
-            access_lines_dropped: self.access_log.dropped(),
+            body_budget: &parts.budget,
+            access_lines_dropped: parts.access_log.dropped(),
             version: env!("CARGO_PKG_VERSION"),
             uptime: self.started.elapsed(),
             upstreams: &settings.upstreams,
             now: clock::now(),
             ledger,
-            clients: self.directory.len(),
+            clients: parts.directory.len(),
             site: &self.site,
             reload_words: reload_words.as_ref().map(|words| words.as_str()),
         };
-        answer::answer(method, path, &vitals)
+        page.show(view, method, &vitals)
     }
 
     /// Lets a thread that may wait do it.
-    async fn clients(&self, method: String, path: String, body: Vec<u8>) -> AdminAnswer {
-        let directory = self.directory.clone();
-        let answered = spawn_blocking(move || clients::answer(&directory, &method, &path, &body)).await;
-        answered.unwrap_or_else(|_| AdminAnswer::error(500, "the operation failed"))
+    async fn clients(
+        &self,
+        page: Page,
+        operation: Option<Operation>,
+        method: String,
+        path: String,
+        body: Vec<u8>,
+    ) -> AdminAnswer {
+        let Some(operation) = operation else { return AdminAnswer::no_page() };
+        let directory = self.parts.directory.clone();
+        let answered = spawn_blocking(move || {
+            let asked = Asked { directory: &directory, method: &method, id: page.id_in(&path), body: &body };
+            clients::answer(&asked, operation, page.take(&method))
+        });
+        answered.await.unwrap_or_else(|_| AdminAnswer::error(500, "the operation failed"))
     }
 
     /// Goes on to its end when the caller is gone meanwhile: the log says how it ended.
@@ -149,15 +153,5 @@ impl Pages {
             Err(_) => return AdminAnswer::error(500, "the reload failed"),
         };
         AdminAnswer::json(status, format!("{document}\n"))
-    }
-}
-
-impl AdminAnswer {
-    pub fn body_too_large() -> Self {
-        Self::error(413, &format!("the body is larger than {MAX_BODY_BYTES} bytes"))
-    }
-
-    pub fn body_unreadable() -> Self {
-        Self::error(400, "the body could not be read")
     }
 }

@@ -7,18 +7,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
 
 use crate::config::{self, Fault, Faults};
 use crate::domain::settings::{Auth, LedgerSettings, Listener, LogFormat, Settings};
-use crate::domain::upstream::registry::Registry;
-use crate::ops::host::body_budget::BodyBudget;
 use crate::ops::host::ca::CaStore;
 use crate::ops::host::clock;
-use crate::ops::host::tls::{Certificates, Material};
-use crate::ops::watch::counters::Counters;
+use crate::ops::host::tls::Material;
+use crate::ops::parts::Parts;
 use crate::ops::watch::log as program_log;
 
 /// What this file's lines in the log are called, wherever it lies.
@@ -28,8 +25,7 @@ const LOG: &str = "trollbridge::ops::reload";
 pub struct Reloader {
     /// `None`: settings that came from no file can't be read again.
     file: Option<PathBuf>,
-    registry: Arc<Registry>,
-    in_force: InForce,
+    parts: Arc<Parts>,
     fixed: Fixed,
     elsewhere: Elsewhere,
     turn: Mutex<()>,
@@ -39,17 +35,6 @@ pub struct Reloader {
 
 /// Asks what the settings of Pingora's own file would change at an upgrade, each by its name.
 pub type Elsewhere = Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
-
-/// Everything that a reload swaps or tells.
-pub struct InForce {
-    pub settings: Arc<ArcSwap<Settings>>,
-    pub cas: Arc<ArcSwap<CaStore>>,
-    pub certificates: Arc<Certificates>,
-    pub budget: BodyBudget,
-    pub counters: Arc<Counters>,
-    /// Hears of each reload that came into force.
-    pub reloaded: Arc<Notify>,
-}
 
 /// What of the settings a running process keeps from its start to its end.
 #[derive(Clone, Debug)]
@@ -80,9 +65,9 @@ pub struct Refused {
 
 impl Reloader {
     /// To be made before anything is reloaded: what is in force now, this process can't change all of.
-    pub fn new(file: Option<PathBuf>, registry: Arc<Registry>, in_force: InForce, elsewhere: Elsewhere) -> Self {
-        let fixed = Fixed::of(&in_force.settings.load());
-        Self { file, registry, in_force, fixed, elsewhere, turn: Mutex::new(()), words: ArcSwapOption::empty() }
+    pub fn new(file: Option<PathBuf>, parts: Arc<Parts>, elsewhere: Elsewhere) -> Self {
+        let fixed = Fixed::of(&parts.settings.load());
+        Self { file, parts, fixed, elsewhere, turn: Mutex::new(()), words: ArcSwapOption::empty() }
     }
 
     /// Reads everything again; waits for files and for its turn, so not for an async thread.
@@ -97,7 +82,7 @@ impl Reloader {
             None => Err(Refused::without_file()),
         };
         self.tell(&outcome);
-        self.in_force.counters.reloaded(outcome.is_ok());
+        self.parts.counters.reloaded(outcome.is_ok());
         outcome
     }
 
@@ -108,7 +93,7 @@ impl Reloader {
 
     fn swap(&self, path: &Path) -> Result<Reloaded, Refused> {
         let file = path.display().to_string();
-        let config::Loaded { settings, mut warnings, .. } = config::load_from_machine(path, &self.registry)?;
+        let config::Loaded { settings, mut warnings, .. } = config::load_from_machine(path, &self.parts.registry)?;
         let fault = |(path, message)| Fault { file: file.clone(), line: None, column: None, path, message };
         let read = Material::read(&settings, clock::now_unix_ms() / 1000);
         let admitted = self.fixed.admits(&settings).map_err(|why| ("auth.mode".to_owned(), why));
@@ -129,7 +114,7 @@ impl Reloader {
             }),
         }
 
-        let now = &self.in_force;
+        let now = &self.parts;
         // A request that began under the old settings may still look for its authority.
         let mut cas = CaStore::clone(&now.cas.load());
         cas.extend(material.cas);

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The budget of the whole process. A reload changes its limit, not its count.
 #[derive(Clone, Debug)]
-pub struct BodyBudget(Arc<Shared>);
+pub struct BodyBudget(Arc<Count>);
 
 #[derive(Debug)]
-struct Shared {
+struct Count {
     limit_bytes: AtomicUsize,
     taken_bytes: AtomicUsize,
 }
@@ -18,13 +18,13 @@ struct Shared {
 /// Bytes taken from the budget; dropping it gives all of them back.
 #[derive(Debug)]
 pub struct BodyPermit {
-    budget: Arc<Shared>,
+    budget: Arc<Count>,
     bytes: usize,
 }
 
 impl BodyBudget {
     pub fn new(limit_bytes: usize) -> Self {
-        Self(Arc::new(Shared { limit_bytes: AtomicUsize::new(limit_bytes), taken_bytes: AtomicUsize::new(0) }))
+        Self(Arc::new(Count { limit_bytes: AtomicUsize::new(limit_bytes), taken_bytes: AtomicUsize::new(0) }))
     }
 
     /// Takes `bytes`, or nothing where they don't fit.
@@ -68,7 +68,7 @@ impl Drop for BodyPermit {
     }
 }
 
-impl Shared {
+impl Count {
     fn take(&self, bytes: usize) -> bool {
         let limit = self.limit_bytes.load(Ordering::Relaxed);
         self.taken_bytes

@@ -60,7 +60,7 @@ struct Going {
 
 /// Why a hand-over can't begin, or did not come to its end; says what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum HandoverFailure {
     #[error("another upgrade is under way ({lock} is held). Wait for its outcome, then try again.")]
     UnderWay { lock: PathBuf },
     #[error("{path} {why}")]
@@ -91,17 +91,17 @@ impl Heir {
     /// # Errors
     ///
     /// When another upgrade is under way, or when the paths are nothing to exchange sockets over.
-    pub fn announce(upgrade_sock: &Path) -> Result<Self, Failure> {
+    pub fn announce(upgrade_sock: &Path) -> Result<Self, HandoverFailure> {
         fit(upgrade_sock)?;
         let lock = beside(upgrade_sock, "lock");
         let unfit = |path: &Path| {
             let path = path.to_owned();
-            move |error: io::Error| Failure::Unfit { path, why: format!("can't be used for an upgrade: {error}") }
+            move |error: io::Error| HandoverFailure::Unfit { path, why: format!("can't be used for an upgrade: {error}") }
         };
         let file = File::options().create(true).append(true).open(&lock).map_err(unfit(&lock))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Failure::UnderWay { lock }),
+            Err(TryLockError::WouldBlock) => return Err(HandoverFailure::UnderWay { lock }),
             Err(TryLockError::Error(error)) => return Err(unfit(&lock)(error)),
         }
         let state = beside(upgrade_sock, "state");
@@ -120,8 +120,8 @@ impl Heir {
     /// # Errors
     ///
     /// When it says nothing, or nothing that can be read.
-    pub async fn hear(self) -> Result<(Will, Awaiting), Failure> {
-        let silent = |error: io::Error| Failure::Silent(error.to_string());
+    pub async fn hear(self) -> Result<(Will, Awaiting), HandoverFailure> {
+        let silent = |error: io::Error| HandoverFailure::Silent(error.to_string());
         let listener = self.listener.try_clone().and_then(UnixListener::from_std).map_err(silent)?;
         let heard = async {
             let (mut line, _) = listener.accept().await?;
@@ -163,7 +163,7 @@ impl Drop for Heir {
 /// # Errors
 ///
 /// When the new one does not say so: then nothing has changed for the old one.
-pub async fn bequeath(upgrade_sock: &Path, will: &Will) -> Result<Taken, Failure> {
+pub async fn bequeath(upgrade_sock: &Path, will: &Will) -> Result<Taken, HandoverFailure> {
     let state = beside(upgrade_sock, "state");
     fit(upgrade_sock)?;
     let said = async {
@@ -179,7 +179,7 @@ pub async fn bequeath(upgrade_sock: &Path, will: &Will) -> Result<Taken, Failure
         write(&mut line, &Going { going: true }).await?;
         Ok(taken)
     };
-    timeout(PATIENCE, said).await.map_err(|_| late())?.map_err(|error: io::Error| Failure::Silent(error.to_string()))
+    timeout(PATIENCE, said).await.map_err(|_| late())?.map_err(|error: io::Error| HandoverFailure::Silent(error.to_string()))
 }
 
 /// Whether a path may carry the listening sockets: whoever listens there gets them.
@@ -187,8 +187,8 @@ pub async fn bequeath(upgrade_sock: &Path, will: &Will) -> Result<Taken, Failure
 /// # Errors
 ///
 /// When it is too long for a socket, something else than a socket, or somebody else's.
-pub fn fit(path: &Path) -> Result<(), Failure> {
-    let unfit = |why: String| Err(Failure::Unfit { path: path.to_owned(), why });
+pub fn fit(path: &Path) -> Result<(), HandoverFailure> {
+    let unfit = |why: String| Err(HandoverFailure::Unfit { path: path.to_owned(), why });
     if path.as_os_str().len() + ".state".len() > LONGEST_PATH_BYTES {
         return unfit(format!("is too long for a socket, which takes {LONGEST_PATH_BYTES} bytes: choose a shorter upgrade_sock"));
     }
@@ -223,8 +223,8 @@ fn beside(upgrade_sock: &Path, what: &str) -> PathBuf {
     name.into()
 }
 
-fn late() -> Failure {
-    Failure::Silent(format!("it did not answer within {} seconds", PATIENCE.as_secs()))
+fn late() -> HandoverFailure {
+    HandoverFailure::Silent(format!("it did not answer within {} seconds", PATIENCE.as_secs()))
 }
 
 async fn write(line: &mut UnixStream, said: &impl Serialize) -> io::Result<()> {
@@ -273,7 +273,7 @@ mod tests {
         let sock = dir.path().join("upgrade.sock");
         let heir = Heir::announce(&sock).unwrap();
         let dying = tokio::spawn(async move { drop(heir.hear().await.unwrap()) });
-        assert!(matches!(bequeath(&sock, &will()).await, Err(Failure::Silent(_))));
+        assert!(matches!(bequeath(&sock, &will()).await, Err(HandoverFailure::Silent(_))));
         dying.await.unwrap();
     }
 
@@ -282,7 +282,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sock = dir.path().join("upgrade.sock");
         let first = Heir::announce(&sock).unwrap();
-        assert!(matches!(Heir::announce(&sock), Err(Failure::UnderWay { .. })));
+        assert!(matches!(Heir::announce(&sock), Err(HandoverFailure::UnderWay { .. })));
         drop(first);
         Heir::announce(&sock).unwrap();
     }

@@ -34,7 +34,7 @@ pub struct StatusDocument {
     pub request_bodies: BodiesStatus,
     pub process: ProcessStatus,
     pub ledger: LedgerStatus,
-    pub totals: Totals,
+    pub totals: TotalsStatus,
     pub upstreams: Vec<UpstreamStatus>,
 }
 
@@ -97,13 +97,13 @@ pub struct LedgerStatus {
 
 /// Since the start of the process.
 #[derive(Clone, Debug, Serialize)]
-pub struct Totals {
+pub struct TotalsStatus {
     /// By the class of the status that the client saw.
     pub requests: BTreeMap<&'static str, u64>,
     pub ends: BTreeMap<&'static str, u64>,
     /// The gateway's own answers, by reason.
     pub refusals: BTreeMap<&'static str, u64>,
-    pub routing: RoutingTotals,
+    pub routing: RoutingStatus,
     /// By class, as the ledger has them.
     pub tokens: BTreeMap<&'static str, u64>,
     /// An exact decimal.
@@ -112,7 +112,7 @@ pub struct Totals {
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct RoutingTotals {
+pub struct RoutingStatus {
     pub attempts: u64,
     pub success: u64,
     pub fallback: u64,
@@ -163,20 +163,20 @@ impl StatusDocument {
                 state_dir: site.state_dir.clone(),
                 disk_free_bytes,
             },
-            totals: Totals::of(seen),
+            totals: TotalsStatus::of(seen),
             upstreams: vitals.upstreams.iter().map(|upstream| UpstreamStatus::of(upstream, vitals.now)).collect(),
         }
     }
 }
 
-impl Totals {
+impl TotalsStatus {
     fn of(seen: Snapshot) -> Self {
         let billed = seen.billed();
         Self {
             requests: STATUS_CLASSES.into_iter().zip(seen.by_class).collect(),
             ends: seen.by_end.rows().collect(),
             refusals: seen.refusals,
-            routing: RoutingTotals {
+            routing: RoutingStatus {
                 attempts: seen.routing_attempts,
                 success: seen.routing_success,
                 fallback: seen.routing_fallback,

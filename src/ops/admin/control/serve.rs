@@ -20,8 +20,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::time::sleep;
 
-use crate::ops::admin::answer::AdminAnswer;
-use crate::ops::admin::pages::{MAX_BODY_BYTES, Pages, Way};
+use crate::ops::admin::answer::{AdminAnswer, MAX_BODY_BYTES};
+use crate::ops::admin::pages::{Pages, Via};
 
 /// What this file's lines in the log are called, wherever it lies.
 const LOG: &str = "trollbridge::ops::control::serve";
@@ -146,7 +146,7 @@ async fn answer(stream: UnixStream, pages: Arc<Pages>) {
         let pages = pages.clone();
         async move {
             let (head, body) = request.into_parts();
-            let answer = pages.answer(&head, Way::ControlSocket, read_body(body)).await;
+            let answer = pages.answer(&head, Via::ControlSocket, read_body(body)).await;
             let response: Response<Full<Bytes>> = answer.into_response(&head.method).map(|body| Full::new(Bytes::from(body)));
             Ok::<_, Infallible>(response)
         }

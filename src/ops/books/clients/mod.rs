@@ -37,7 +37,7 @@ pub struct Directory {
     state_dir: PathBuf,
     snapshot: ArcSwap<Snapshot>,
     /// Requests wait for it: never held while the database is read.
-    book: Mutex<Book>,
+    accounts: Mutex<Accounts>,
     /// One refresh at a time, so that no older reading follows a newer one.
     refreshes: Mutex<()>,
     /// For the admin listener's operations; opened at the first one.
@@ -45,13 +45,13 @@ pub struct Directory {
 }
 
 /// What outlives a snapshot.
-struct Book {
+struct Accounts {
     /// That of the snapshot.
     version: i64,
-    accounts: HashMap<ClientName, Entry>,
+    by_name: HashMap<ClientName, Limited>,
 }
 
-struct Entry {
+struct Limited {
     account: Arc<Account>,
     /// The grants that the account knows of.
     granted_nano_usd: i64,
@@ -68,12 +68,12 @@ impl Directory {
     pub fn load(state_dir: &Path, spent: &HashMap<String, NanoUsd>) -> Result<Self, StoreError> {
         let store = Store::open(state_dir)?;
         let (version, clients) = read(&store)?;
-        let mut book = Book { version, accounts: HashMap::new() };
-        let snapshot = book.take(clients, spent);
+        let mut accounts = Accounts { version, by_name: HashMap::new() };
+        let snapshot = accounts.take(clients, spent);
         Ok(Self {
             state_dir: state_dir.to_owned(),
             snapshot: ArcSwap::from_pointee(snapshot),
-            book: Mutex::new(book),
+            accounts: Mutex::new(accounts),
             refreshes: Mutex::default(),
             store: Mutex::new(None),
         })
@@ -101,7 +101,7 @@ impl Directory {
     /// The account of a client; `None` for one that is not limited and for strangers.
     pub fn account(&self, name: &str) -> Option<Arc<Account>> {
         let name = ClientName::parse(name).ok()?;
-        self.book().accounts.get(&name).map(|entry| entry.account.clone())
+        self.accounts().by_name.get(&name).map(|limited| limited.account.clone())
     }
 
     /// Looks for changes on a thread of its own until the process ends.
@@ -126,13 +126,13 @@ impl Directory {
     /// What the database says; the old snapshot stays.
     pub fn refresh(&self, store: &Store) -> Result<bool, StoreError> {
         let _refresh = self.refreshes.lock().unwrap_or_else(PoisonError::into_inner);
-        if store.with(|conn| rows::version(conn))? == self.book().version {
+        if store.with(|conn| rows::version(conn))? == self.accounts().version {
             return Ok(false);
         }
         let (version, clients) = read(store)?;
-        let mut book = self.book();
-        let snapshot = book.take(clients, &HashMap::new());
-        book.version = version;
+        let mut accounts = self.accounts();
+        let snapshot = accounts.take(clients, &HashMap::new());
+        accounts.version = version;
         self.snapshot.store(Arc::new(snapshot));
         Ok(true)
     }
@@ -146,8 +146,8 @@ impl Directory {
         }
     }
 
-    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn accounts(&self) -> std::sync::MutexGuard<'_, Accounts> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,7 +158,7 @@ fn read(store: &Store) -> Result<(i64, Vec<Client>), StoreError> {
     })
 }
 
-impl Book {
+impl Accounts {
     /// Makes a snapshot, with the accounts of before where there are any.
     fn take(&mut self, clients: Vec<Client>, spent: &HashMap<String, NanoUsd>) -> Snapshot {
         let known = clients.into_iter().map(|client| {
@@ -169,16 +169,16 @@ impl Book {
     }
 
     fn account(&mut self, name: &ClientName, granted: i64, spent: &HashMap<String, NanoUsd>) -> Arc<Account> {
-        if let Some(entry) = self.accounts.get_mut(name) {
-            entry.account.grant(granted.saturating_sub(entry.granted_nano_usd));
-            entry.granted_nano_usd = granted;
-            return entry.account.clone();
+        if let Some(limited) = self.by_name.get_mut(name) {
+            limited.account.grant(granted.saturating_sub(limited.granted_nano_usd));
+            limited.granted_nano_usd = granted;
+            return limited.account.clone();
         }
         let account = Arc::new(Account::new(granted));
         if let Some(spent) = spent.get(name.as_str()) {
             account.settle(*spent);
         }
-        self.accounts.insert(name.clone(), Entry { account: account.clone(), granted_nano_usd: granted });
+        self.by_name.insert(name.clone(), Limited { account: account.clone(), granted_nano_usd: granted });
         account
     }
 }

@@ -46,7 +46,7 @@ pub use flush::Flushing;
 use fold::{FoldError, Folded};
 use lock::{Life, WriterLock};
 pub use names::SegmentName;
-use others::{Accounts, Others};
+use others::{FindAccount, Others};
 pub use recover::Recovery;
 pub use writer::Condition;
 use writer::{Placed, Writer};
@@ -223,7 +223,7 @@ impl Ledger {
     /// # Errors
     ///
     /// The file that turns are taken with can't be used. A segment that can't be read is said in the log, and read when it can be.
-    pub fn meet(&self, billed: HashMap<String, u64>, accounts: Accounts) -> io::Result<()> {
+    pub fn meet(&self, billed: HashMap<String, u64>, accounts: FindAccount) -> io::Result<()> {
         let others = Others::new(self.writer_name(), self.directory().to_owned(), billed, accounts);
         let company = Company::new(self.directory(), others)?;
         self.company.get_or_init(|| company).meet();

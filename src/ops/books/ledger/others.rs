@@ -20,7 +20,7 @@ use crate::domain::credit::{Account, Reservation};
 use crate::domain::ledger::{Line, Record};
 
 /// The account of a client, by its name; `None`: it is not limited.
-pub type Accounts = Box<dyn Fn(&str) -> Option<Arc<Account>> + Send + Sync>;
+pub type FindAccount = Box<dyn Fn(&str) -> Option<Arc<Account>> + Send + Sync>;
 
 /// Of writers of whose segments the costs matter alone.
 const NOTHING_OPEN: u32 = u32::MAX;
@@ -29,7 +29,7 @@ const NOTHING_OPEN: u32 = u32::MAX;
 pub struct Others {
     own: String,
     directory: PathBuf,
-    accounts: Accounts,
+    accounts: FindAccount,
     /// The bytes of each segment whose costs the accounts began with.
     billed: HashMap<String, u64>,
     followed: BTreeMap<String, Followed>,
@@ -50,7 +50,7 @@ struct Followed {
 
 impl Others {
     /// `billed`: how far the segments had been read when the accounts began.
-    pub fn new(own: String, directory: PathBuf, billed: HashMap<String, u64>, accounts: Accounts) -> Self {
+    pub fn new(own: String, directory: PathBuf, billed: HashMap<String, u64>, accounts: FindAccount) -> Self {
         Self { own, directory, accounts, billed, followed: BTreeMap::new(), finished: HashSet::new() }
     }
 
@@ -140,7 +140,7 @@ impl Others {
 /// What the reading of a segment needs of [`Others`].
 struct Source<'o> {
     directory: &'o Path,
-    accounts: &'o Accounts,
+    accounts: &'o FindAccount,
     billed: &'o HashMap<String, u64>,
 }
 
@@ -189,7 +189,7 @@ impl Followed {
 }
 
 /// `is_new`: the account began without the cost.
-fn take(open: &mut HashMap<Box<str>, Reservation>, accounts: &Accounts, record: Record<'_>, is_new: bool) {
+fn take(open: &mut HashMap<Box<str>, Reservation>, accounts: &FindAccount, record: Record<'_>, is_new: bool) {
     match record {
         Record::Open(opened) if opened.reservation > Default::default() => {
             if let Some(account) = opened.dispatch.client.as_deref().and_then(accounts) {

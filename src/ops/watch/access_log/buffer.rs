@@ -20,13 +20,13 @@ pub struct Buffer {
 pub struct Waiting {
     pub lines: Vec<u8>,
     pub max_bytes: usize,
-    pub writer: Writer,
+    pub writer: WriterState,
     pub is_closed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 /// What the writer's thread does.
-pub enum Writer {
+pub enum WriterState {
     /// No thread yet.
     NotStarted,
     /// Sleeps until a line comes.

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::domain::settings::LogFormat;
 
-use buffer::{Buffer, Waiting, Writer};
+use buffer::{Buffer, Waiting, WriterState};
 pub use entry::AccessEntry;
 
 /// The most bytes of lines that wait for the writer; some 10 000 lines.
@@ -53,7 +53,7 @@ impl AccessLog {
     }
 
     pub fn with_bound(format: LogFormat, sink: impl Write + Send + 'static, max_bytes: usize) -> Self {
-        let waiting = Waiting { lines: Vec::new(), max_bytes, writer: Writer::NotStarted, is_closed: false };
+        let waiting = Waiting { lines: Vec::new(), max_bytes, writer: WriterState::NotStarted, is_closed: false };
         let buffer = Buffer {
             waiting: Mutex::new(waiting),
             wake: Condvar::new(),
@@ -86,15 +86,15 @@ impl AccessLog {
         let crosses_half = waiting.lines.len() < half && waiting.lines.len() + line.len() >= half;
         waiting.lines.extend_from_slice(line);
         match waiting.writer {
-            Writer::Idle => waiting.writer = Writer::Busy,
-            Writer::Busy if crosses_half => {}
-            Writer::NotStarted => {
+            WriterState::Idle => waiting.writer = WriterState::Busy,
+            WriterState::Busy if crosses_half => {}
+            WriterState::NotStarted => {
                 if writer::spawn(&self.buffer, self.format).is_ok() {
-                    waiting.writer = Writer::Busy;
+                    waiting.writer = WriterState::Busy;
                 }
                 return true;
             }
-            Writer::Busy | Writer::Done => return true,
+            WriterState::Busy | WriterState::Done => return true,
         }
         drop(waiting);
         self.buffer.wake.notify_one();
@@ -110,12 +110,12 @@ impl AccessLog {
     pub fn close(&self) -> bool {
         let mut waiting = self.buffer.lock();
         waiting.is_closed = true;
-        if waiting.writer == Writer::NotStarted {
-            waiting.writer = Writer::Done;
+        if waiting.writer == WriterState::NotStarted {
+            waiting.writer = WriterState::Done;
             return waiting.lines.is_empty();
         }
         self.buffer.wake.notify_one();
-        let still_writing = |waiting: &mut Waiting| waiting.writer != Writer::Done;
+        let still_writing = |waiting: &mut Waiting| waiting.writer != WriterState::Done;
         match self.buffer.done.wait_timeout_while(waiting, CLOSE_WAIT, still_writing) {
             Ok((_, wait)) => !wait.timed_out(),
             Err(_) => false,

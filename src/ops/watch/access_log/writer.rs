@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::buffer::{Buffer, Waiting, Writer};
+use super::buffer::{Buffer, Waiting, WriterState};
 use super::entry;
 use crate::domain::settings::LogFormat;
 use crate::ops::host::clock;
@@ -62,10 +62,10 @@ fn run(buffer: &Buffer, format: LogFormat) {
 fn take_batch(buffer: &Buffer, batch: &mut Vec<u8>) -> bool {
     let mut waiting = buffer.lock();
     while waiting.lines.is_empty() && !waiting.is_closed {
-        waiting.writer = Writer::Idle;
+        waiting.writer = WriterState::Idle;
         waiting = buffer.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
     }
-    waiting.writer = Writer::Busy;
+    waiting.writer = WriterState::Busy;
     let gathers = |waiting: &mut Waiting| !waiting.is_closed && waiting.lines.len() < waiting.max_bytes / 2;
     let (mut waiting, _) = buffer.wake.wait_timeout_while(waiting, GATHER, gathers).unwrap_or_else(PoisonError::into_inner);
     std::mem::swap(&mut waiting.lines, batch);
@@ -134,7 +134,7 @@ struct Done<'a>(&'a Buffer);
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {
-        self.0.lock().writer = Writer::Done;
+        self.0.lock().writer = WriterState::Done;
         self.0.done.notify_all();
     }
 }

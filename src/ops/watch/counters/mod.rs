@@ -25,7 +25,7 @@ use ends::Ends;
 pub use ends::EndsSeen;
 use reloads::Reloads;
 pub use reloads::ReloadsSeen;
-pub use shards::Seen;
+pub use shards::HistogramSeen;
 use shards::{Grown, Histogram, Sharded, add, nanos};
 use tallies::Tallies;
 pub use tallies::{Billed, OTHER, UpstreamSeen, Went};
@@ -118,7 +118,7 @@ pub struct Snapshot {
     /// Closed entries by where their usage is from.
     pub by_source: Vec<(&'static str, u64)>,
     pub usage_clamped: u64,
-    pub phases: Vec<(Phase, Seen)>,
+    pub phases: Vec<(Phase, HistogramSeen)>,
     pub upstreams: BTreeMap<String, UpstreamSeen>,
     pub reloads: ReloadsSeen,
     pub started_unix_ms: u64,

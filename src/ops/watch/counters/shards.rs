@@ -115,7 +115,7 @@ struct Buckets {
 
 /// A histogram at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct HistogramSeen {
     /// The bounds as they were given.
     pub bounds: &'static [u64],
     /// Values in each bucket alone, and last those beyond all bounds.
@@ -145,12 +145,12 @@ impl Histogram {
         self.observe(nanos(time));
     }
 
-    pub fn seen(&self) -> Seen {
+    pub fn seen(&self) -> HistogramSeen {
         let mut counts = vec![0; self.bounds.len() + 1];
         for shard in self.shards.iter() {
             counts.iter_mut().zip(&shard.counts).for_each(|(sum, count)| *sum += count.load(Ordering::Relaxed));
         }
-        Seen { bounds: self.bounds, counts, sum: self.shards.sum(|shard| &shard.sum) }
+        HistogramSeen { bounds: self.bounds, counts, sum: self.shards.sum(|shard| &shard.sum) }
     }
 }
 

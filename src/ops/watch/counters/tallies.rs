@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::ends::{Ends, EndsSeen};
-use super::shards::{Grown, Histogram, Seen, Sharded, add};
+use super::shards::{Grown, Histogram, HistogramSeen, Sharded, add};
 use crate::domain::billing::NanoUsd;
 use crate::domain::end::End;
 use crate::domain::route::table::NamePattern;
@@ -105,9 +105,9 @@ pub struct Went {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSeen {
     pub ends: EndsSeen,
-    pub attempts: Seen,
-    pub first_byte: Seen,
-    pub total: Seen,
+    pub attempts: HistogramSeen,
+    pub first_byte: HistogramSeen,
+    pub total: HistogramSeen,
     /// By label.
     pub models: BTreeMap<String, Billed>,
 }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Summary};
 
-use crate::ops::watch::counters::Seen;
+use crate::ops::watch::counters::HistogramSeen;
 
 /// What this file's lines in the log are called, wherever it lies.
 const LOG: &str = "trollbridge::ops::metrics::exposition";
@@ -28,9 +28,9 @@ pub enum Unit {
 
 /// The families so far, in the order in which they were added.
 #[derive(Default)]
-pub struct Page(Vec<MetricFamily>);
+pub struct Exposition(Vec<MetricFamily>);
 
-impl Page {
+impl Exposition {
     /// Adds a counter; its name ends in `_total`.
     pub fn counter<'l>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (Labels<'l>, f64)>) {
         self.family(name, MetricType::COUNTER, help, samples, |metric, value| {
@@ -65,7 +65,7 @@ impl Page {
         name: &str,
         help: &str,
         unit: Unit,
-        samples: impl IntoIterator<Item = (Labels<'l>, &'l Seen)>,
+        samples: impl IntoIterator<Item = (Labels<'l>, &'l HistogramSeen)>,
     ) {
         self.family(name, MetricType::HISTOGRAM, help, samples, |metric, seen| metric.set_histogram(histogram(seen, unit)));
     }
@@ -122,7 +122,7 @@ fn pair((name, value): (&str, &str)) -> LabelPair {
     pair
 }
 
-fn histogram(seen: &Seen, unit: Unit) -> Histogram {
+fn histogram(seen: &HistogramSeen, unit: Unit) -> Histogram {
     let scaled = |value: u64| match unit {
         Unit::One => value as f64,
         Unit::Seconds => value as f64 / 1e9,
@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn a_histogram_is_cumulative_and_in_seconds() {
-        let seen = Seen { bounds: &[5_000, 250_000_000], counts: vec![2, 1, 4], sum: 1_500_000_000 };
-        let mut page = Page::default();
+        let seen = HistogramSeen { bounds: &[5_000, 250_000_000], counts: vec![2, 1, 4], sum: 1_500_000_000 };
+        let mut page = Exposition::default();
         page.histogram("x_seconds", "Help.", Unit::Seconds, [(vec![("phase", "peek")], &seen)]);
         let expected = r#"# HELP trollbridge_x_seconds Help.
 # TYPE trollbridge_x_seconds histogram
@@ -164,7 +164,7 @@ trollbridge_x_seconds_count{phase="peek"} 7
 
     #[test]
     fn names_are_escaped_and_no_sample_stands_twice() {
-        let mut page = Page::default();
+        let mut page = Exposition::default();
         page.gauge("g", "Help.", [(vec![("key", "a\"b\\c\nd")], 1.0), (vec![("key", "a\"b\\c\nd")], 2.0)]);
         page.counter("empty_total", "Nothing yet.", []);
         let escaped = r#"trollbridge_g{key="a\"b\\c\nd"} 1"#;
@@ -173,7 +173,7 @@ trollbridge_x_seconds_count{phase="peek"} 7
 
     #[test]
     fn large_counts_and_small_sums_keep_every_digit() {
-        let mut page = Page::default();
+        let mut page = Exposition::default();
         page.counter("a_total", "Help.", single(9_007_199_254_740_991.0));
         page.counter("cost_usd_total", "Help.", single(11_808_001.0 / 1e9));
         let page = page.text();

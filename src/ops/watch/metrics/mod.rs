@@ -11,7 +11,7 @@ use crate::ops::watch::counters::{STATUS_CLASSES, Snapshot, UpstreamSeen};
 use crate::ops::watch::readiness::Ready;
 use crate::ops::watch::vitals::Vitals;
 
-use exposition::{Labels, Page, Unit, single};
+use exposition::{Exposition, Labels, Unit, single};
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -19,7 +19,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub fn page(vitals: &Vitals<'_>) -> String {
     let seen = vitals.counters.snapshot();
     let machine = Machine::look(&vitals.site.state_dir);
-    let mut page = Page::default();
+    let mut page = Exposition::default();
     requests(&mut page, &seen);
     routing(&mut page, &seen);
     upstreams(&mut page, &seen);
@@ -30,7 +30,7 @@ pub fn page(vitals: &Vitals<'_>) -> String {
     page.text()
 }
 
-fn requests(page: &mut Page, seen: &Snapshot) {
+fn requests(page: &mut Exposition, seen: &Snapshot) {
     let by = labelled("status", STATUS_CLASSES.into_iter().zip(seen.by_class));
     page.counter("requests_total", "Finished requests by the class of the status that the client saw.", by);
     let by = labelled("end", seen.by_end.rows());
@@ -41,7 +41,7 @@ fn requests(page: &mut Page, seen: &Snapshot) {
     page.gauge("open_streams", "Event streams that have begun and not ended.", single(seen.open_streams as f64));
 }
 
-fn routing(page: &mut Page, seen: &Snapshot) {
+fn routing(page: &mut Exposition, seen: &Snapshot) {
     page.counter("routing_attempts_total", "Requests whose body was read to route them.", single(seen.routing_attempts as f64));
     page.counter("routing_success_total", "Requests routed by their own model.", single(seen.routing_success as f64));
     page.counter("routing_fallback_total", "Requests routed by a default.", single(seen.routing_fallback as f64));
@@ -54,7 +54,7 @@ fn routing(page: &mut Page, seen: &Snapshot) {
 }
 
 /// What went where, and how.
-fn upstreams(page: &mut Page, seen: &Snapshot) {
+fn upstreams(page: &mut Exposition, seen: &Snapshot) {
     let all = || seen.upstreams.iter().map(|(name, of)| (name.as_str(), of));
     let ends = all().flat_map(|(name, of)| {
         let by = of.ends.rows().filter(|(_, count)| *count > 0);
@@ -70,7 +70,7 @@ fn upstreams(page: &mut Page, seen: &Snapshot) {
 }
 
 /// What was billed, and how the ledger fares.
-fn books(page: &mut Page, vitals: &Vitals<'_>, seen: &Snapshot, machine: &Machine) {
+fn books(page: &mut Exposition, vitals: &Vitals<'_>, seen: &Snapshot, machine: &Machine) {
     let each = || {
         let models = seen.upstreams.iter().flat_map(|(upstream, of)| of.models.iter().map(move |model| (upstream, model)));
         models.map(|(upstream, (model, billed))| (vec![("model", &**model), ("upstream", &**upstream)], billed))
@@ -87,23 +87,23 @@ fn books(page: &mut Page, vitals: &Vitals<'_>, seen: &Snapshot, machine: &Machin
     page.counter("usage_source_total", "Closed ledger entries by where their usage is from.", by);
     page.counter("usage_clamped_total", "Reported token counts that were absurd.", single(seen.usage_clamped as f64));
 
-    let books = vitals.ledger;
+    let ledger = vitals.ledger;
     let help = "0 while the disk takes nothing: requests are refused.";
-    page.gauge("ledger_writable", help, single(flag(books.trouble.is_none())));
+    page.gauge("ledger_writable", help, single(flag(ledger.trouble.is_none())));
     let help = "Requests that were opened and not closed.";
-    page.gauge("ledger_entries_open", help, single(books.in_flight as f64));
+    page.gauge("ledger_entries_open", help, single(ledger.in_flight as f64));
     let help = "Closed entries that wait in memory for the disk.";
-    page.gauge("ledger_entries_waiting", help, single(books.kept as f64));
+    page.gauge("ledger_entries_waiting", help, single(ledger.kept as f64));
     let help = "What this process wrote to the ledger and reports and balances of others lack.";
-    page.gauge("ledger_unfolded_bytes", help, single(books.unfolded_bytes as f64));
+    page.gauge("ledger_unfolded_bytes", help, single(ledger.unfolded_bytes as f64));
     let help = "Age of the last fold that took all it found, while something waits to be folded.";
-    page.gauge("ledger_lag_seconds", help, single(books.unfolded_for.as_secs_f64()));
+    page.gauge("ledger_lag_seconds", help, single(ledger.unfolded_for.as_secs_f64()));
     let help = "Bytes that the file system of the state directory has left.";
     page.gauge("state_disk_free_bytes", help, optional(machine.disk_free_bytes));
 }
 
 /// How keys and proxies stand, of the upstreams that have something to rotate.
-fn rotation(page: &mut Page, vitals: &Vitals<'_>) {
+fn rotation(page: &mut Exposition, vitals: &Vitals<'_>) {
     let rotating = vitals.upstreams.iter().filter(|upstream| upstream.rotates());
     let statuses: Vec<_> = rotating.map(|upstream| UpstreamStatus::of(upstream, vitals.now)).collect();
     let keys =
@@ -135,7 +135,7 @@ fn rotation(page: &mut Page, vitals: &Vitals<'_>) {
     page.counter("proxy_connect_failures_total", help, failures);
 }
 
-fn gateway(page: &mut Page, vitals: &Vitals<'_>, seen: &Snapshot) {
+fn gateway(page: &mut Exposition, vitals: &Vitals<'_>, seen: &Snapshot) {
     page.gauge("ready", "1 while new traffic should come here.", single(flag(vitals.ready == Ready::Yes)));
     let taken = vitals.body_budget.taken_bytes();
     page.gauge("request_body_bytes", "Memory that request bodies in flight take.", single(taken as f64));
@@ -155,7 +155,7 @@ fn gateway(page: &mut Page, vitals: &Vitals<'_>, seen: &Snapshot) {
 }
 
 /// By the names that every process of every language has.
-fn process(page: &mut Page, seen: &Snapshot, machine: &Machine) {
+fn process(page: &mut Exposition, seen: &Snapshot, machine: &Machine) {
     let help = "When the process started, in seconds since 1970.";
     page.gauge("process_start_time_seconds", help, single(seen.started_unix_ms as f64 / 1e3));
     page.gauge("process_open_fds", "Open file descriptors.", optional(machine.open_fds));
