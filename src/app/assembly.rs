@@ -10,7 +10,6 @@ use crate::app::books::Books;
 use crate::app::{Obstacle, preflight};
 use crate::domain::settings::{Auth, Settings};
 use crate::domain::upstream::registry::Registry;
-use crate::edge;
 use crate::ops::admin::pages::Pages;
 use crate::ops::admin::reload::{Elsewhere, Reloader};
 use crate::ops::host::body_budget::BodyBudget;
@@ -79,20 +78,5 @@ impl Assembled {
         let reloader = Arc::new(Reloader::new(config, parts.clone(), elsewhere));
         let pages = Arc::new(Pages { parts: parts.clone(), reloader: reloader.clone(), started, site });
         Self { parts, reloader, pages }
-    }
-
-    /// What every request needs.
-    pub fn of_requests(&self) -> edge::Parts {
-        let Parts { settings, cas, resolver, budget, directory, ledger, counters, access_log, .. } = &*self.parts;
-        edge::Parts {
-            settings: settings.clone(),
-            cas: cas.clone(),
-            resolver: resolver.clone(),
-            budget: budget.clone(),
-            directory: directory.clone(),
-            ledger: ledger.clone(),
-            counters: counters.clone(),
-            access_log: access_log.clone(),
-        }
     }
 }

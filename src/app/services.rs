@@ -18,8 +18,8 @@ use crate::app::takeover::{Begin, Beginning, Hear};
 use crate::app::{Obstacle, reload};
 use crate::edge::admin::Admin;
 use crate::edge::checks::HealthChecks;
+use crate::edge::listen;
 use crate::edge::stoppable::{Sockets, Stoppable};
-use crate::edge::{Gateway, listen};
 use crate::ops::host::child::Parent;
 use crate::ops::host::handover::Heir;
 
@@ -48,8 +48,7 @@ pub fn add(server: &mut Server, assembled: &Assembled, origin: Origin) -> Result
     let hear = server.add_service(background_service("hear", hear));
     hear.add_dependency(&bootstrap);
 
-    let (gateway, conf) = (Gateway::new(assembled.of_requests()), server.configuration.clone());
-    let clients = listen::clients(&conf, gateway, settings.clone(), &parts.certificates, parts.drain.clone());
+    let clients = listen::clients(&server.configuration, parts);
     let clients = clients.map_err(|error| Obstacle::Unusable(error.to_string()))?;
     let clients = Stoppable::new(clients, parts.drain.clients(), sockets.clone());
     let mut stand = vec![clients.stands()];
@@ -66,12 +65,7 @@ pub fn add(server: &mut Server, assembled: &Assembled, origin: Origin) -> Result
     let hangups = server.add_service(background_service("reload", reload::OnHangup { reloader: reloader.clone() }));
     let begin = server.add_service(background_service("begin", begin));
     begin.add_dependencies(listening.iter().chain([&hangups]));
-    let checks = HealthChecks {
-        settings: settings.clone(),
-        cas: parts.cas.clone(),
-        resolver: parts.resolver.clone(),
-        reloaded: parts.reloaded.clone(),
-    };
+    let checks = HealthChecks { parts: parts.clone() };
     server.add_service(background_service("health checks", checks)).add_dependency(&hear);
     Ok(sockets)
 }

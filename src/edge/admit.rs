@@ -29,7 +29,7 @@ pub fn arrive(gateway: &Gateway, session: &mut Session) -> Result<Context> {
     let wire = wire.ok_or_else(|| Error::explain(ErrorType::InternalError, "a request without its front"))?;
     let (method, uri) = (request.method.clone(), request.uri.clone());
     let path = uri.path();
-    let (now, asked) = (clock::step(), Api::of(path));
+    let (now, asked, parts) = (clock::step(), Api::of(path), &gateway.parts);
     let arrived = Arrived {
         id: clock::new_request_id(),
         at: now.moment,
@@ -38,9 +38,9 @@ pub fn arrive(gateway: &Gateway, session: &mut Session) -> Result<Context> {
         dialect: Dialect::of(asked, path, request.headers.contains_key("anthropic-version")),
         method,
         uri,
-        settings: gateway.settings.load_full(),
-        in_flight: gateway.records.counters.enter(),
-        access_log: gateway.records.access_log.clone(),
+        settings: parts.settings.load_full(),
+        in_flight: parts.counters.enter(),
+        access_log: parts.access_log.clone(),
     };
     Ok(Context::begin(wire, arrived))
 }
@@ -48,10 +48,11 @@ pub fn arrive(gateway: &Gateway, session: &mut Session) -> Result<Context> {
 /// Walks the request through authentication, peek and route; `true`: it is answered.
 pub async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<bool> {
     const HOOK: &str = "request_filter";
+    let parts = &gateway.parts;
     let arrived = ctx.take_arrived(HOOK)?;
     let request = session.req_header();
     let head = Head { method: &request.method, path: request.uri.path(), host: host_of(request), headers: &request.headers };
-    let admitted = match arrived.enter(head, session.is_upgrade_req(), &gateway.directory) {
+    let admitted = match arrived.enter(head, session.is_upgrade_req(), &parts.directory) {
         Err(local) => return answer(session, ctx, local).await,
         Ok(Entry::Through(admitted)) => {
             let body_read = admitted.arrived.settings.limits.body_read;
@@ -61,14 +62,14 @@ pub async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
         Ok(Entry::Read(reading)) => {
             let limits = reading.arrived.settings.limits;
             ctx.come_to(Stage::Reading(reading));
-            let read = Box::pin(body::read(session, &limits, &gateway.budget)).await;
+            let read = Box::pin(body::read(session, &limits, &parts.budget)).await;
             match by_model(ctx, read)? {
                 Ok(admitted) => admitted,
                 Err(local) => return answer(session, ctx, local).await,
             }
         }
     };
-    match admitted.dispatch(&gateway.ledger, clock::step()) {
+    match admitted.dispatch(&parts.ledger, clock::step()) {
         Ok(dispatch) => {
             ctx.come_to(Stage::Out(dispatch));
             Ok(false)

@@ -13,7 +13,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::header;
 use pingora_core::connectors::http::Connector;
@@ -27,9 +26,7 @@ use pingora_load_balancing::health_check::HealthCheck;
 use pingora_load_balancing::selection::RoundRobin;
 use pingora_load_balancing::{Backend, Backends, Extensions, LoadBalancer};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
-use crate::domain::settings::Settings;
 use crate::domain::upstream::health::{Flip, HealthRequest};
 use crate::domain::upstream::pool::Pool;
 use crate::domain::upstream::proxy::Proxy;
@@ -37,26 +34,21 @@ use crate::domain::upstream::{Endpoint, Upstream};
 use crate::edge::peer;
 use crate::edge::tell::tell;
 use crate::edge::tunnel::{Tunnel, TunnelFailure};
-use crate::ops::host::ca::CaStore;
 use crate::ops::host::clock;
-use crate::ops::host::resolver::Resolver;
+use crate::ops::parts::Parts;
 use crate::relay::blame;
 
 /// Checks the proxies of the settings in force, and begins anew when these change.
 pub struct HealthChecks {
-    pub settings: Arc<ArcSwap<Settings>>,
-    pub cas: Arc<ArcSwap<CaStore>>,
-    pub resolver: Arc<Resolver>,
-    /// Told of each reload.
-    pub reloaded: Arc<Notify>,
+    pub parts: Arc<Parts>,
 }
 
 #[async_trait]
 impl BackgroundService for HealthChecks {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         loop {
-            let reloaded = self.reloaded.notified();
-            let settings = self.settings.load_full();
+            let reloaded = self.parts.reloaded.notified();
+            let settings = self.parts.settings.load_full();
             let checked = settings.upstreams.iter().find_map(|upstream| Some((upstream, upstream.pool.as_ref()?)));
             let stop = shutdown.clone();
             let checks = async {
@@ -79,8 +71,7 @@ impl HealthChecks {
         let mut balancer = LoadBalancer::from_backends(Backends::new(Box::new(Members(upstream.clone()))));
         balancer.set_health_check(Box::new(Check {
             upstream: upstream.clone(),
-            cas: self.cas.clone(),
-            resolver: self.resolver.clone(),
+            parts: self.parts.clone(),
             connector: Connector::new(None),
         }));
         balancer.health_check_frequency = Some(pool.check.interval);
@@ -113,8 +104,7 @@ impl ServiceDiscovery for Members {
 /// One check of one proxy, by the way that requests take.
 struct Check {
     upstream: Arc<Upstream>,
-    cas: Arc<ArcSwap<CaStore>>,
-    resolver: Arc<Resolver>,
+    parts: Arc<Parts>,
     connector: Connector<()>,
 }
 
@@ -160,7 +150,7 @@ impl Check {
 
     async fn probe(&self, pool: &Pool, proxy: &Proxy) -> Result<()> {
         let unresolved = |error| Error::because(ErrorType::ConnectError, "no address", error);
-        let address = self.resolver.pick(&proxy.host, proxy.port).await.map_err(unresolved)?;
+        let address = self.parts.resolver.pick(&proxy.host, proxy.port).await.map_err(unresolved)?;
         if let Some(request) = &pool.check.request {
             return self.ask(request, proxy, address).await;
         }
@@ -177,7 +167,7 @@ impl Check {
     /// Opens a connection with TLS, its certificate checked.
     async fn shake_hands(&self, proxy: &Proxy, address: SocketAddr) -> Result<()> {
         let endpoint = self.endpoint()?;
-        let peer = peer::peer(&self.upstream, endpoint, Some(proxy), address, &self.cas.load())?;
+        let peer = peer::peer(&self.upstream, endpoint, Some(proxy), address, &self.parts.cas.load())?;
         let (mut session, _) = self.connector.get_http_session(&peer).await?;
         session.shutdown().await;
         Ok(())
@@ -186,7 +176,7 @@ impl Check {
     /// Sends a request without credentials through the proxy to the upstream.
     async fn ask(&self, request: &HealthRequest, proxy: &Proxy, address: SocketAddr) -> Result<()> {
         let endpoint = self.endpoint()?;
-        let mut peer = peer::peer(&self.upstream, endpoint, Some(proxy), address, &self.cas.load())?;
+        let mut peer = peer::peer(&self.upstream, endpoint, Some(proxy), address, &self.parts.cas.load())?;
         // A connection of its own: a kept one proves nothing about the proxy.
         peer.options.idle_timeout = Some(std::time::Duration::ZERO);
         let (mut session, _) = self.connector.get_http_session(&peer).await?;

@@ -34,9 +34,9 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -
         let Admitted { way, .. } = dispatch.walk().admitted();
         let (upstream, endpoint) = (&*way.route.upstream, &*way.endpoint);
         let proxy = upstream.proxy(pick);
-        let detail = match address(&gateway.resolver, upstream, endpoint, pick).await {
+        let detail = match address(&gateway.parts.resolver, upstream, endpoint, pick).await {
             Ok(address) => {
-                let mut peer = peer::peer(upstream, endpoint, proxy, address, &gateway.cas.load())?;
+                let mut peer = peer::peer(upstream, endpoint, proxy, address, &gateway.parts.cas.load())?;
                 // The replayed session keeps the deadlines of head and body; a timer for every read as well would cost more than the
                 // read. What it can't see is an upstream that takes no more of a body that does not fit into Pingora's pipe.
                 let fits_the_pipe = way.length.is_some_and(|bytes| bytes <= PIPE_BYTES);
@@ -103,7 +103,7 @@ pub fn failed(gateway: &Gateway, peer: &HttpPeer, ctx: &mut Context, mut error: 
         (None, Some(_)) => None,
     };
     if let (Some(host), Some(address)) = (resolved, peer.address().as_inet()) {
-        gateway.resolver.failed(host, *address);
+        gateway.parts.resolver.failed(host, *address);
     }
     let is_certain = matches!(TunnelFailure::of(&error), Some(TunnelFailure::AuthRefused(_)));
     let failure = Failure::NoConnection { is_certain, detail: cause(&error) };

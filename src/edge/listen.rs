@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use pingora_core::Result;
 use pingora_core::listeners::TcpSocketOptions;
 use pingora_core::listeners::tls::TlsSettings;
@@ -13,29 +12,25 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
 
-use crate::domain::settings::{Listener, Settings, TlsFiles};
+use crate::domain::settings::{Listener, TlsFiles};
 use crate::edge::admin::Admin;
 use crate::edge::front::Front;
 use crate::edge::parts::Gateway;
-use crate::ops::host::drain::Drain;
-use crate::ops::host::tls::{Certificates, Served};
+use crate::ops::host::tls::Served;
+use crate::ops::parts::Parts;
 
 /// A plain connection reads heads and bodies in few large pieces as it is; a smaller buffer costs nothing and saves memory for
 /// every open stream. TLS keeps Pingora's size: its records are read through it.
 const PLAIN_READ_BUFFER_BYTES: usize = 4096;
 
 /// The service that clients talk to, on every listener of the settings.
-pub fn clients(
-    conf: &Arc<ServerConf>,
-    gateway: Gateway,
-    settings: Arc<ArcSwap<Settings>>,
-    certificates: &Certificates,
-    drain: Arc<Drain>,
-) -> Result<Service<Front>> {
-    let (listeners, patient_for) = (settings.load().listeners.clone(), settings.load().limits.keepalive);
+pub fn clients(conf: &Arc<ServerConf>, parts: &Arc<Parts>) -> Result<Service<Front>> {
+    let (listeners, patient_for) = (parts.settings.load().listeners.clone(), parts.settings.load().limits.keepalive);
+    let gateway = Gateway::new(parts.clone());
     let records = gateway.records();
-    let mut service = Service::new("clients".to_owned(), Front::new(http_proxy(conf, gateway), settings, records, drain));
-    let mut certificates = certificates.in_order();
+    let front = Front::new(http_proxy(conf, gateway), parts.settings.clone(), records, parts.drain.clone());
+    let mut service = Service::new("clients".to_owned(), front);
+    let mut certificates = parts.certificates.in_order();
     for listener in &listeners {
         let mut endpoint = endpoint(listener, patient_for);
         if let Some(files) = &listener.tls {

@@ -43,4 +43,4 @@ mod wire;
 
 pub use crate::ops::host::ca::CaStore;
 pub use front::Front;
-pub use parts::{Gateway, Parts};
+pub use parts::Gateway;
