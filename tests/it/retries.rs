@@ -72,3 +72,18 @@ async fn o4_keys_without_money_are_a_502_beforehand_too() {
         assert_eq!(main.counts().requests, asked, "the second request is refused before anybody is asked");
     }
 }
+
+/// T2, O5: a target without a key has no other key: it is asked once, and the client hears what it said.
+#[tokio::test(flavor = "multi_thread")]
+async fn o5_a_target_without_a_key_is_asked_once() {
+    let target = Mock::http().await.unwrap();
+    let routing = json!({ "enabled": true, "models": { "local-model": format!("http://{}", target.addr()) } });
+    let gateway = Setup::new().set("/model_routing", routing).start().await;
+    let body = json!({ "model": "local-model", "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
+    for (status, answer) in [(429, 429), (503, 503), (529, 529), (401, 502), (402, 502), (403, 502)] {
+        target.push(Reply::status(status));
+        gateway.send(Request::post("/v1/messages", &body)).await.expect(answer);
+    }
+    assert_eq!(target.counts().requests, 6, "one attempt each");
+    gateway.send(Request::post("/v1/messages", &body)).await.expect(200);
+}

@@ -14,6 +14,8 @@ pub struct Pick {
 pub struct Tried {
     pub(super) keys: Vec<usize>,
     pub(super) proxies: Vec<usize>,
+    /// An attempt went out without a key: where there is none, there is no other one either.
+    pub(super) without_key: bool,
     /// The proxy whose next key is to be tried first.
     pub(super) stay: Option<usize>,
 }
@@ -31,6 +33,7 @@ impl Tried {
     /// The answer was about the key: the same proxy's next key is tried before another proxy.
     pub fn key(&mut self, pick: Pick) {
         self.keys.extend(pick.credential);
+        self.without_key |= pick.credential.is_none();
         self.stay = pick.proxy;
     }
 

@@ -107,7 +107,7 @@ impl Upstream {
         let all = 0..self.credentials.len();
         let direct = |credential| Pick { proxy: None, credential };
         let (picked, back_at) = match &self.pool {
-            None if !self.rotates() && tried.keys.is_empty() => (Some(direct(all.clone().next())), None),
+            None if !self.rotates() && tried.keys.is_empty() && !tried.without_key => (Some(direct(all.clone().next())), None),
             None => {
                 let key = first_ready(all.clone(), &self.credentials, tried, now);
                 note_keys_before(key, all.clone(), &self.credentials, tried, now, passed);
