@@ -1,7 +1,6 @@
 //! Hooks out of turn: Pingora never calls them so, and if it did, nothing would leave, nothing would go unbilled, and the client would
 //! hear of it.
 
-use std::collections::HashMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 
@@ -11,10 +10,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::edge::context::Stage;
-use crate::edge::parts::Parts;
 use crate::edge::wire::Wire;
 use crate::ops::host::body_budget::BodyBudget;
 use crate::ops::host::resolver::Resolver;
+use crate::ops::host::tls::Certificates;
+use crate::ops::parts::Parts;
+use crate::ops::watch::readiness::Readiness;
 use crate::relay::stage::Says;
 use crate::relay::testing::{House, START};
 
@@ -35,16 +36,21 @@ impl Scene {
                 "upstreams":{{"main":{{"base_url":"http://{}","key":"canary-main-key"}}}}}}"#,
             upstream.local_addr().unwrap()
         ));
-        let gateway = Gateway::new(Parts {
+        let gateway = Gateway::new(Arc::new(Parts {
             settings: Arc::new(ArcSwap::new(house.settings.clone())),
-            cas: Arc::new(ArcSwap::from_pointee(HashMap::new())),
+            cas: Arc::default(),
+            certificates: Certificates::new(Vec::new()),
+            reloaded: Arc::default(),
+            registry: Arc::default(),
             resolver: Arc::new(Resolver::new(Duration::from_secs(30))),
             budget: BodyBudget::new(1 << 20),
+            drain: Arc::default(),
             directory: house.directory.clone(),
             ledger: house.ledger.clone(),
             counters: house.records.counters.clone(),
             access_log: house.records.access_log.clone(),
-        });
+            readiness: Readiness::default(),
+        }));
         let (mut client, server) = tokio::io::duplex(1 << 16);
         client.write_all(b"POST /v1/messages HTTP/1.1\r\nHost: gateway\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
         let mut session = Session::new_h1(Box::new(server));

@@ -1,5 +1,7 @@
 //! The upstream's half of the explanation: who could carry the request, and the headers that it would get.
 
+use std::time::Duration;
+
 use http::{HeaderMap, header};
 use serde_json::{Map, Value, json};
 
@@ -8,24 +10,28 @@ use crate::domain::headers::own::{masked, own_headers};
 use crate::domain::headers::request::{KeptBack, kept_back, names_to_remove};
 use crate::domain::settings::Settings;
 use crate::domain::upstream::proxy::ProxyKind;
-use crate::domain::upstream::{Pick, Tried, Upstream};
+use crate::domain::upstream::{Pick, Upstream};
 use crate::ops::host::clock;
+use crate::relay::rotation::{Because, Rotation, Turn};
 
 /// Says which state the candidates are told in.
 const STANDS: &str = "as configured, with every key ready, every proxy up and the first one's turn; not as it stands now";
 
-/// Who would carry each attempt, were every one before it answered with 429: the pool's own order.
+/// Who would carry each attempt, were every one before it answered with 429: the relay's own order and limits, on an upstream of which
+/// nobody was asked yet.
 pub fn attempts(settings: &Settings, upstream: &Upstream) -> Vec<Pick> {
-    let mut tried = Tried::default();
-    let most = usize::try_from(settings.retry.max_attempts).unwrap_or(usize::MAX);
-    let next = || {
-        let pick = upstream.pick(&tried, clock::now()).ok()?;
-        tried.key(pick);
-        Some(pick)
-    };
-    // A key that is not there can't be tried: such an attempt would repeat without end.
-    let most = if upstream.credentials.is_empty() { 1 } else { most };
-    std::iter::from_fn(next).take(most).collect()
+    let (now, mut rotation) = (clock::now(), Rotation::default());
+    let mut picks: Vec<Pick> = rotation.begin(upstream, &settings.retry, now).into_iter().collect();
+    while let Some(before) = picks.last().copied() {
+        let attempts = u32::try_from(picks.len()).unwrap_or(u32::MAX);
+        let (retry, age) = (&settings.retry, Duration::ZERO);
+        let turn = Turn { upstream, retry, before, attempts, age, can_send_again: true, now };
+        match rotation.turn(Because::Key, &turn) {
+            Ok(pick) => picks.push(pick),
+            Err(_) => break,
+        }
+    }
+    picks
 }
 
 /// The candidates; the registry is a fresh one, so all of them stand well.
