@@ -95,7 +95,7 @@ struct Provider {
 impl Provider {
     fn start() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let mock = runtime.block_on(Mock::start(Options { keep_requests: 0, ..Options::default() }))?;
+        let mock = runtime.block_on(Mock::start(Options::default()))?;
         Ok(Self { mock, _runtime: runtime })
     }
 }

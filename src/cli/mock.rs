@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -46,7 +47,7 @@ fn read_script(path: &std::path::Path) -> Result<Script, String> {
 
 async fn serve(listen: SocketAddr, script: Script) -> io::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mock = Mock::start(Options { listen, script, keep_requests: 0, ..Options::default() }).await?;
+    let mock = Mock::start(Options { listen, script: Arc::new(Mutex::new(script)), ..Options::default() }).await?;
     let mut out = io::stdout();
     writeln!(out, "mock provider on {}", mock.base_url())?;
     out.flush()?;

@@ -36,13 +36,13 @@ use run::RunArgs;
 #[command(name = "trollbridge", version, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Commands>,
     #[command(flatten)]
     run: RunArgs,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Commands {
     /// Run the gateway (the default command)
     Run(RunArgs),
     /// Parse and validate a configuration and run its own tests; exit 0 or 64
@@ -102,21 +102,21 @@ pub fn main() -> ExitCode {
         }
     };
     let mut out = std::io::stdout();
-    let code = match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(args) => run::run(&args, &mut out),
-        Command::Check { config, json } => check::run(&config, json, &mut out),
-        Command::Explain(args) => explain::run(&args, &mut out),
-        Command::Client(args) => client::run(&args, &mut out),
-        Command::Price(args) => price::run(&args, &mut out),
-        Command::Demo { listen } => demo::run(listen),
-        Command::Usage(args) => usage::run(&args, &mut out),
-        Command::Ledger(args) => ledger::run(&args, &mut out),
-        Command::Reload(args) => reload::run(&args, &mut out),
-        Command::Upgrade(args) => upgrade::run(&args, &mut out),
-        Command::Status { running, json } => status::run(&running, json, &mut out),
-        Command::Mock(args) => mock::run(&args),
-        Command::Completions(args) => completions::run(&args, Cli::command(), &mut out),
-        Command::Man(args) => man::run(&args, Cli::command(), &mut out),
+    let code = match cli.command.unwrap_or(Commands::Run(cli.run)) {
+        Commands::Run(args) => run::run(&args, &mut out),
+        Commands::Check { config, json } => check::run(&config, json, &mut out),
+        Commands::Explain(args) => explain::run(&args, &mut out),
+        Commands::Client(args) => client::run(&args, &mut out),
+        Commands::Price(args) => price::run(&args, &mut out),
+        Commands::Demo { listen } => demo::run(listen),
+        Commands::Usage(args) => usage::run(&args, &mut out),
+        Commands::Ledger(args) => ledger::run(&args, &mut out),
+        Commands::Reload(args) => reload::run(&args, &mut out),
+        Commands::Upgrade(args) => upgrade::run(&args, &mut out),
+        Commands::Status { running, json } => status::run(&running, json, &mut out),
+        Commands::Mock(args) => mock::run(&args),
+        Commands::Completions(args) => completions::run(&args, Cli::command(), &mut out),
+        Commands::Man(args) => man::run(&args, Cli::command(), &mut out),
     };
     code.into()
 }

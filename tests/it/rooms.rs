@@ -58,6 +58,29 @@ fn only_the_edge_knows_the_proxy_trait() {
     assert!(strangers.is_empty(), "{strangers:?}");
 }
 
+/// What only tests ask of the scripted provider is theirs (`support/provider`), so that no binary carries it.
+#[test]
+fn the_scripted_provider_has_no_function_that_only_tests_call() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lines_of = |room: &str| {
+        let files = sources(&src.join(room));
+        files.iter().flat_map(|file| code_of(&fs::read_to_string(file).unwrap())).collect::<Vec<_>>()
+    };
+    let (own, commands) = (lines_of("provider_mock"), lines_of("cli"));
+    let public = |line: &String| {
+        let rest = line.trim_start().strip_prefix("pub ")?;
+        let name = rest.strip_prefix("async ").unwrap_or(rest).strip_prefix("fn ")?;
+        name.split(|c: char| !c.is_alphanumeric() && c != '_').next().map(str::to_owned)
+    };
+    let is_called = |name: &String| {
+        let definition = format!("fn {name}");
+        own.iter().chain(&commands).any(|line| !line.contains(&definition) && names_exactly(line, name))
+    };
+    let idle: Vec<String> = own.iter().filter_map(public).filter(|name| !is_called(name)).collect();
+    assert!(own.iter().filter_map(public).count() > 20, "is the room still there?");
+    assert!(idle.is_empty(), "no command needs {idle:?}");
+}
+
 #[test]
 fn every_file_says_what_lives_in_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -90,6 +113,10 @@ fn code_lines(text: &str) -> impl Iterator<Item = (usize, String)> + '_ {
         .map(|(at, line)| (at + 1, without_literals(line.split("//").next().unwrap_or_default())))
 }
 
+fn code_of(text: &str) -> Vec<String> {
+    code_lines(text).map(|(_, line)| line).collect()
+}
+
 fn without_literals(line: &str) -> String {
     line.split('"').step_by(2).collect()
 }
@@ -97,4 +124,10 @@ fn without_literals(line: &str) -> String {
 /// Whether the line names the word as a path of its own (`log::`, not `catalog::`).
 fn names(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_'))
+}
+
+/// Whether the line names the word and nothing longer (`wait`, not `wait_for`).
+fn names_exactly(line: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| !line[..at].ends_with(is_part) && !line[at + word.len()..].starts_with(is_part))
 }
