@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::app;
-use crate::cli::{EX_OK, EX_USAGE};
+use crate::cli::exit::{EX_OK, EX_USAGE};
 use crate::config::{self, Fault, Faults, Loaded};
 use crate::domain::settings::Settings;
 use crate::domain::upstream::registry::Registry;

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use crate::cli::exit::{EX_OK, Failure};
 use crate::cli::state::StateArgs;
-use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE};
 use crate::domain::billing::signed_usd;
 use crate::domain::client::{Client, date_time};
 use crate::ops::books::clients::operations::{self, NewClient, OperationError};
@@ -105,64 +105,59 @@ pub fn run(args: &ClientArgs, out: &mut dyn Write) -> u8 {
         ClientCommand::Revoke { client, undo, state } => revoke(client, *undo, state, out),
         ClientCommand::Credit { client, amount, state } => credit(client, amount, state, out),
     };
-    let Err(failure) = done else { return EX_OK };
-    let (code, why) = match failure {
+    match done {
+        Ok(()) => EX_OK,
         // The reader left; what was asked is done.
-        Failure::Unprinted(error) if error.kind() == io::ErrorKind::BrokenPipe => return EX_OK,
-        Failure::Unprinted(error) => (EX_SOFTWARE, format!("the answer can't be written: {error}")),
-        Failure::Usage(why) => (EX_USAGE, why),
-        Failure::Books(why) => (EX_SOFTWARE, why),
-        Failure::Operation(error) => (code_of(&error), error.to_string()),
-    };
-    // Without a standard error there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{why}");
-    code
+        Err(Undone::Unprinted(error)) if error.kind() == io::ErrorKind::BrokenPipe => EX_OK,
+        Err(Undone::Unprinted(error)) => Failure::software(format!("the answer can't be written: {error}")).say(),
+        Err(Undone::Failed(failure)) => failure.say(),
+    }
 }
 
-enum Failure {
-    Usage(String),
-    Operation(OperationError),
-    /// The ledger can't be read.
-    Books(String),
+enum Undone {
+    Failed(Failure),
     Unprinted(io::Error),
 }
 
-impl From<OperationError> for Failure {
+impl From<Failure> for Undone {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<OperationError> for Undone {
     fn from(error: OperationError) -> Self {
-        Self::Operation(error)
+        let why = error.to_string();
+        Self::Failed(match error {
+            OperationError::Store(StoreError::Busy { .. }) => Failure::try_again(why),
+            OperationError::Store(StoreError::Sqlite { .. }) => Failure::software(why),
+            _ => Failure::usage(why),
+        })
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for Undone {
     fn from(error: StoreError) -> Self {
-        Self::Operation(error.into())
+        OperationError::from(error).into()
     }
 }
 
-impl From<FoldError> for Failure {
+impl From<FoldError> for Undone {
     fn from(error: FoldError) -> Self {
         match error {
             FoldError::Store(error) => error.into(),
-            unreadable => Self::Books(unreadable.to_string()),
+            unreadable => Failure::software(unreadable.to_string()).into(),
         }
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for Undone {
     fn from(error: io::Error) -> Self {
         Self::Unprinted(error)
     }
 }
 
-fn code_of(error: &OperationError) -> u8 {
-    match error {
-        OperationError::Store(StoreError::Busy { .. }) => EX_TEMPFAIL,
-        OperationError::Store(StoreError::Sqlite { .. }) => EX_SOFTWARE,
-        _ => EX_USAGE,
-    }
-}
-
-fn add(args: &AddArgs, out: &mut dyn Write) -> Result<(), Failure> {
+fn add(args: &AddArgs, out: &mut dyn Write) -> Result<(), Undone> {
     let asked = NewClient {
         name: args.name.clone(),
         credits: args.credits.clone(),
@@ -172,7 +167,7 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<(), Failure> {
         tpm: args.tpm,
         note: args.note.clone(),
     };
-    let state_dir = args.state.state_dir().map_err(Failure::Usage)?;
+    let state_dir = args.state.state_dir()?;
     let is_new = !Store::exists(&state_dir);
     let store = Store::open(&state_dir)?;
     let (client, key) = operations::add(&store, &asked)?;
@@ -193,7 +188,7 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-fn list(json: bool, state: &StateArgs, out: &mut dyn Write) -> Result<(), Failure> {
+fn list(json: bool, state: &StateArgs, out: &mut dyn Write) -> Result<(), Undone> {
     let clients = operations::list(&existing(state)?)?;
     if json {
         let clients: Vec<Value> = clients.iter().map(|client| operations::as_json(client, None)).collect();
@@ -215,7 +210,7 @@ fn list(json: bool, state: &StateArgs, out: &mut dyn Write) -> Result<(), Failur
     Ok(write_table(&rows, out)?)
 }
 
-fn show(client: &str, json: bool, state: &StateArgs, out: &mut dyn Write) -> Result<(), Failure> {
+fn show(client: &str, json: bool, state: &StateArgs, out: &mut dyn Write) -> Result<(), Undone> {
     let store = existing(state)?;
     let client = operations::show(&store, client)?;
     let grants = store.with(|conn| rows::grants(conn, &client.id))?;
@@ -255,26 +250,26 @@ fn show(client: &str, json: bool, state: &StateArgs, out: &mut dyn Write) -> Res
 }
 
 /// What the client was billed by now, in nano-dollars; what is in flight at a running gateway is not in it.
-fn spent(client: &Client, store: &Store, state: &StateArgs) -> Result<i64, Failure> {
-    let state_dir = state.state_dir().map_err(Failure::Usage)?;
+fn spent(client: &Client, store: &Store, state: &StateArgs) -> Result<i64, Undone> {
+    let state_dir = state.state_dir()?;
     fold_once(&directory(&state_dir), store)?;
     let spent = store.with(|conn| usage::spent(conn))?.get(client.name.as_str()).map_or(0, |spent| spent.nanos());
     Ok(i64::try_from(spent).unwrap_or(i64::MAX))
 }
 
-fn revoke(client: &str, undo: bool, state: &StateArgs, out: &mut dyn Write) -> Result<(), Failure> {
+fn revoke(client: &str, undo: bool, state: &StateArgs, out: &mut dyn Write) -> Result<(), Undone> {
     let store = existing(state)?;
     let client = if undo { operations::restore(&store, client)? } else { operations::revoke(&store, client)? };
     Ok(writeln!(out, "client {} is {}", client.name, client.standing(operations::now_unix_s()).label())?)
 }
 
-fn credit(client: &str, amount: &str, state: &StateArgs, out: &mut dyn Write) -> Result<(), Failure> {
+fn credit(client: &str, amount: &str, state: &StateArgs, out: &mut dyn Write) -> Result<(), Undone> {
     let client = operations::credit(&existing(state)?, client, amount)?;
     Ok(writeln!(out, "client {} was granted {} in all", client.name, granted(&client))?)
 }
 
-fn existing(state: &StateArgs) -> Result<Store, Failure> {
-    Ok(Store::open_existing(&state.state_dir().map_err(Failure::Usage)?)?)
+fn existing(state: &StateArgs) -> Result<Store, Undone> {
+    Ok(Store::open_existing(&state.state_dir()?)?)
 }
 
 fn granted(client: &Client) -> String {

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use pingora_core::server::configuration::ServerConf;
 
 use crate::app::{self, Obstacle, Plan};
-use crate::cli::{EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, run};
+use crate::cli::exit::Failure;
+use crate::cli::run;
 use crate::config;
+use crate::domain::settings::Settings;
 use crate::domain::upstream::registry::Registry;
 use crate::ops::watch::log as program_log;
 use crate::provider_mock::{Mock, Options};
@@ -23,59 +25,65 @@ const KEY: &str = "tb-demo";
 /// Runs until Ctrl-C; returns the exit code.
 pub fn run(listen: SocketAddr) -> u8 {
     program_log::start_at("warn");
-    let provider = match Provider::start() {
-        Ok(provider) => provider,
-        Err(error) => return fail(EX_SOFTWARE, &format!("the scripted provider can't start: {error}")),
+    let (code, why) = match prepare(listen) {
+        // The provider and the state are there as long as the gateway runs.
+        Ok((plan, _provider, _state)) => run::outcome(app::run(plan)),
+        Err(Failure { code, why }) => (code, Some(why)),
     };
-    let (listen, admin) = match addresses(listen) {
-        Ok(addresses) => addresses,
-        Err(error) => return fail(EX_SOFTWARE, &format!("no free port: {error}")),
+    if let Some(why) = why {
+        // Nobody is left to tell when stderr is closed.
+        let _ = writeln!(io::stderr(), "trollbridge demo: {why}");
+    }
+    code
+}
+
+/// Makes all that the gateway stands on, and prints the lines to copy.
+fn prepare(listen: SocketAddr) -> Result<(Plan, Provider, Scratch), Failure> {
+    let internal = |what: &str, error: io::Error| Failure::software(format!("{what}: {error}"));
+    let provider = Provider::start().map_err(|error| internal("the scripted provider can't start", error))?;
+    let (listen, admin) = addresses(listen).map_err(|error| internal("no free port", error))?;
+    let state = Scratch::new().map_err(|error| internal("no directory for its state", error))?;
+    let settings = settings(&configuration(listen, admin, provider.mock.addr(), &state.0))?;
+    // Before the lines to copy: none of them would work.
+    app::preflight(&settings, false).map_err(|obstacle| match obstacle {
+        Obstacle::BusyAddress { addr } => Failure::try_again(format!(
+            "{addr} is in use by another process; choose another address: trollbridge demo --listen ADDR"
+        )),
+        obstacle => Failure::usage(obstacle.to_string()),
+    })?;
+    introduce(&mut io::stdout(), listen, admin).map_err(|error| Failure::software(error.to_string()))?;
+    let plan = Plan {
+        settings,
+        config: None,
+        registry: Arc::new(Registry::default()),
+        conf: conf(&state.0),
+        upgrade: false,
+        parent: None,
+        elsewhere: Box::new(|| Ok(Vec::new())),
     };
-    let state = match State::new() {
-        Ok(state) => state,
-        Err(error) => return fail(EX_SOFTWARE, &format!("no directory for its state: {error}")),
-    };
-    let text = configuration(listen, admin, provider.mock.addr(), &state.0);
+    Ok((plan, provider, state))
+}
+
+fn settings(text: &str) -> Result<Settings, Failure> {
     let variable = |name: &str| match name {
         "DEMO_CLIENT_KEY" => Some(KEY.to_owned()),
         "DEMO_UPSTREAM_KEY" => Some("demo-upstream-key".to_owned()),
         _ => None,
     };
-    let settings = match config::load(Path::new("demo"), &variable, &|_| Ok(text.clone())) {
-        Ok(loaded) => loaded.settings,
-        Err(faults) => return fail(EX_USAGE, &faults.to_string()),
-    };
-    // Before the lines to copy: none of them would work.
-    match app::preflight(&settings, false) {
-        Ok(()) => {}
-        Err(Obstacle::BusyAddress { addr }) => {
-            let message = format!("{addr} is in use by another process; choose another address: trollbridge demo --listen ADDR");
-            return fail(EX_TEMPFAIL, &message);
-        }
-        Err(obstacle) => return fail(EX_USAGE, &obstacle.to_string()),
-    }
-    if let Err(error) = introduce(&mut io::stdout(), listen, admin) {
-        return fail(EX_SOFTWARE, &error.to_string());
-    }
-    // Nobody waits for the end of a demo.
-    let beside = |name: &str| state.0.join(name).to_string_lossy().into_owned();
-    let conf = ServerConf {
+    let loaded = config::load(Path::new("demo"), &variable, &|_| Ok(text.to_owned()));
+    loaded.map(|loaded| loaded.settings).map_err(|faults| Failure::usage(faults.to_string()))
+}
+
+/// Nobody waits for the end of a demo.
+fn conf(state: &Path) -> ServerConf {
+    let beside = |name: &str| state.join(name).to_string_lossy().into_owned();
+    ServerConf {
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
         pid_file: beside("pid"),
         upgrade_sock: beside("upgrade.sock"),
         ..app::default_conf()
-    };
-    let (code, why) = run::outcome(app::run(Plan {
-        settings,
-        config: None,
-        registry: Arc::new(Registry::default()),
-        conf,
-        upgrade: false,
-        parent: None,
-        elsewhere: Box::new(|| Ok(Vec::new())),
-    }));
-    why.map_or(code, |why| fail(code, &why))
+    }
 }
 
 /// The scripted provider on a runtime of its own, for as long as this value lives.
@@ -87,15 +95,15 @@ struct Provider {
 impl Provider {
     fn start() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let mock = runtime.block_on(Mock::start(Options { keep_requests: 0, ..Options::default() }))?;
+        let mock = runtime.block_on(Mock::start(Options::default()))?;
         Ok(Self { mock, _runtime: runtime })
     }
 }
 
 /// A directory that goes when the demo goes.
-struct State(PathBuf);
+struct Scratch(PathBuf);
 
-impl State {
+impl Scratch {
     fn new() -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("trollbridge-demo-{}", std::process::id()));
         // One that is there already is somebody else's.
@@ -104,7 +112,7 @@ impl State {
     }
 }
 
-impl Drop for State {
+impl Drop for Scratch {
     fn drop(&mut self) {
         // What is left is small, and where temporary things are.
         let _ = std::fs::remove_dir_all(&self.0);
@@ -180,10 +188,4 @@ fn addresses(listen: SocketAddr) -> io::Result<(SocketAddr, SocketAddr)> {
     let clients = (listen.port() == 0).then(|| TcpListener::bind(listen)).transpose()?;
     let listen = clients.map_or(Ok(listen), |clients| clients.local_addr())?;
     Ok((listen, admin.local_addr()?))
-}
-
-fn fail(code: u8, message: &str) -> u8 {
-    // Nobody is left to tell when stderr is closed.
-    let _ = writeln!(io::stderr(), "trollbridge demo: {message}");
-    code
 }

@@ -3,13 +3,14 @@
 //! Both read beside a gateway that runs and change nothing.
 
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::cli::state::StateArgs;
-use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, span};
+use crate::cli::exit::{EX_OK, EX_SOFTWARE, Failure};
+use crate::cli::span;
+use crate::cli::state::{StateArgs, database};
 use crate::domain::ledger::write_entry;
 use crate::ops::books::ledger::directory;
 use crate::ops::books::ledger::export::{self, Missed};
@@ -18,13 +19,13 @@ use crate::ops::books::store::{Store, StoreError, usage};
 use crate::ops::host::clock;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub struct LedgerArgs {
     #[command(subcommand)]
-    command: Command,
+    command: LedgerCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum LedgerCommand {
     /// Print one JSON object per ended request, of all segments that are kept
     Export {
         /// Requests that ended from then on: 24h, 7d (before now), 2026-01-31, 2026-01-31T12:00:00Z
@@ -46,27 +47,20 @@ enum Command {
     },
 }
 
-/// Why a command gave no answer: exit code and words.
-struct Failure(u8, String);
-
 /// Runs one of them; gives the exit code.
-pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
+pub fn run(args: &LedgerArgs, out: &mut dyn Write) -> u8 {
     let done = match &args.command {
-        Command::Export { since, until, state } => export(since.as_deref(), until.as_deref(), state, out),
-        Command::Verify { json, state } => verify(*json, state, out),
+        LedgerCommand::Export { since, until, state } => export(since.as_deref(), until.as_deref(), state, out),
+        LedgerCommand::Verify { json, state } => verify(*json, state, out),
     };
-    done.unwrap_or_else(|Failure(code, why)| {
-        // Without a standard error there is nobody to tell.
-        let _ = writeln!(io::stderr(), "{why}");
-        code
-    })
+    done.unwrap_or_else(|failure| failure.say())
 }
 
 fn export(since: Option<&str>, until: Option<&str>, state: &StateArgs, out: &mut dyn Write) -> Result<u8, Failure> {
     let now = clock::now_unix_ms();
-    let moment = |text: Option<&str>| text.map(|text| span::moment(text, now)).transpose().map_err(|why| Failure(EX_USAGE, why));
+    let moment = |text: Option<&str>| text.map(|text| span::moment(text, now)).transpose().map_err(Failure::usage);
     let (since, until) = (moment(since)?.unwrap_or(0), moment(until)?.unwrap_or(u64::MAX));
-    let ledger = directory(&existing(state)?);
+    let ledger = directory(&state.with_ledger()?);
     let (mut out, mut line) = (BufWriter::with_capacity(64 * 1024, out), Vec::new());
     let exported = export::each_entry(&ledger, |close| {
         if close.closed_at_unix_ms < since || close.closed_at_unix_ms >= until {
@@ -86,16 +80,13 @@ fn export(since: Option<&str>, until: Option<&str>, state: &StateArgs, out: &mut
         return Ok(EX_OK);
     }
     let Missed { damaged_lines, segments } = missed;
-    Err(Failure(
-        EX_SOFTWARE,
-        format!(
-            "{damaged_lines} damaged lines and {segments} segments of another version are not in the export; `trollbridge ledger verify` lists them"
-        ),
-    ))
+    Err(Failure::software(format!(
+        "{damaged_lines} damaged lines and {segments} segments of another version are not in the export; `trollbridge ledger verify` lists them"
+    )))
 }
 
 fn verify(json: bool, state: &StateArgs, out: &mut dyn Write) -> Result<u8, Failure> {
-    let state_dir = existing(state)?;
+    let state_dir = state.with_ledger()?;
     let ledger = directory(&state_dir);
     let (mut verdict, mut has_roll_ups) = verdict(&state_dir, &ledger)?;
     if verdict.missing > 0 {
@@ -111,26 +102,12 @@ fn verify(json: bool, state: &StateArgs, out: &mut dyn Write) -> Result<u8, Fail
 fn verdict(state_dir: &Path, ledger: &Path) -> Result<(Verdict, bool), Failure> {
     // What the database knows is asked before the files are read: what is added meanwhile is no contradiction then.
     let folded = match Store::open_existing(state_dir) {
-        Ok(store) => Some(store.with(usage::snapshot).map_err(database)?),
+        Ok(store) => Some(store.with(usage::snapshot).map_err(|error| database(&error))?),
         Err(StoreError::Missing { .. }) => None,
-        Err(error) => return Err(database(error)),
+        Err(error) => return Err(database(&error)),
     };
     let verdict = verify::verify(ledger, folded.as_ref().map(|(marks, totals)| (marks, *totals)));
     Ok((verdict.map_err(|error| unreadable(ledger, &error))?, folded.is_some()))
-}
-
-fn existing(state: &StateArgs) -> Result<PathBuf, Failure> {
-    let state_dir = state.state_dir().map_err(|why| Failure(EX_USAGE, why))?;
-    if directory(&state_dir).exists() {
-        return Ok(state_dir);
-    }
-    Err(Failure(
-        EX_USAGE,
-        format!(
-            "There is no ledger in {}. Name the state directory by `state_dir` in the configuration or by --state-dir.",
-            state_dir.display()
-        ),
-    ))
 }
 
 fn write_text(verdict: &Verdict, has_roll_ups: bool, out: &mut dyn Write) -> io::Result<()> {
@@ -170,10 +147,6 @@ fn as_json(verdict: &Verdict) -> Value {
     })
 }
 
-fn database(error: StoreError) -> Failure {
-    Failure(if matches!(error, StoreError::Busy { .. }) { EX_TEMPFAIL } else { EX_SOFTWARE }, error.to_string())
-}
-
 fn unreadable(ledger: &Path, error: &io::Error) -> Failure {
-    Failure(EX_SOFTWARE, format!("the ledger in {} can't be read: {error}", ledger.display()))
+    Failure::software(format!("the ledger in {} can't be read: {error}", ledger.display()))
 }

@@ -4,14 +4,14 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_mangen::Man;
 
-use crate::cli::{Cli, EX_OK, EX_USAGE};
+use crate::cli::exit::{EX_OK, Failure};
 
 /// Where the manual goes.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct ManArgs {
     /// Write one page per command into this folder (trollbridge.1, trollbridge-explain.1, …) instead of one page to standard output
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -66,33 +66,29 @@ What config.json names as ${VAR}; of the shipped one MAIN_TARGET_SERVER, MAIN_UP
 PROXY_API_KEY. RUST_LOG sets what the program's log says (default: info).
 "#;
 
-/// Prints or writes the manual; gives the exit code: 0, or 64 for a folder that can't be written.
-pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
+/// Prints or writes the manual of `of`; gives the exit code: 0, or 64 for a folder that can't be written.
+pub fn run(args: &ManArgs, of: Command, out: &mut dyn Write) -> u8 {
     let Some(dir) = &args.dir else {
         // A reader that left early has seen what it wanted.
-        let _ = page_of_all().and_then(|page| out.write_all(&ascii(&page)));
+        let _ = page_of_all(of).and_then(|page| out.write_all(&ascii(&page)));
         return EX_OK;
     };
-    match write_pages(dir) {
+    match write_pages(of, dir) {
         Ok(()) => EX_OK,
-        Err(error) => {
-            // Without a standard error there is nobody to tell.
-            let _ = writeln!(io::stderr(), "{}: {error}", dir.display());
-            EX_USAGE
-        }
+        Err(error) => Failure::usage(format!("{}: {error}", dir.display())).say(),
     }
 }
 
 /// The command with the full names of those below it (`trollbridge client add`), as usage lines show them.
-fn named() -> Command {
-    let mut command = Cli::command().disable_help_subcommand(true);
+fn named(of: Command) -> Command {
+    let mut command = of.disable_help_subcommand(true);
     command.build();
     command
 }
 
 /// The program's page, and a section for every command below it.
-fn page_of_all() -> io::Result<Vec<u8>> {
-    let command = named();
+fn page_of_all(of: Command) -> io::Result<Vec<u8>> {
+    let command = named(of);
     let mut page = head_of(&command)?;
     page.extend_from_slice(b".SH COMMANDS\n");
     for command in below(&command) {
@@ -147,9 +143,9 @@ fn page_name(command: &Command) -> String {
     command.get_bin_name().unwrap_or(command.get_name()).replace(' ', "-")
 }
 
-fn write_pages(dir: &Path) -> io::Result<()> {
+fn write_pages(of: Command, dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
-    let command = named();
+    let command = named(of);
     let commands = below(&command);
     for one in std::iter::once(&command).chain(&commands) {
         let mut page = head_of(one)?;
@@ -180,13 +176,16 @@ fn ascii(page: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn the_page_has_a_section_for_every_command() {
-        let page = String::from_utf8(page_of_all().unwrap()).unwrap();
+        let page = String::from_utf8(page_of_all(Cli::command()).unwrap()).unwrap();
         assert!(page.lines().any(|line| line.starts_with(".TH trollbridge 1")), "{page}");
-        let commands = below(&named());
+        let commands = below(&named(Cli::command()));
         assert!(commands.iter().any(|command| page_name(command) == "trollbridge-client-add"));
         for command in commands {
             let name = command.get_bin_name().unwrap();
@@ -204,7 +203,7 @@ mod tests {
     #[test]
     fn each_command_gets_a_page_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
-        write_pages(dir.path()).unwrap();
+        write_pages(Cli::command(), dir.path()).unwrap();
         for (page, part) in [
             ("trollbridge.1", ".SH SIGNALS"),
             ("trollbridge-explain.1", "trollbridge\\-explain"),
@@ -214,7 +213,7 @@ mod tests {
             let text = fs::read_to_string(dir.path().join(page)).unwrap();
             assert!(text.contains(".TH ") && text.contains(part), "{page}: {text}");
         }
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), below(&named()).len() + 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), below(&named(Cli::command())).len() + 1);
     }
 
     /// groff says what it can't read; without one there is nobody to ask.
@@ -222,7 +221,7 @@ mod tests {
     fn the_page_is_good_roff() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("trollbridge.1");
-        let page = ascii(&page_of_all().unwrap());
+        let page = ascii(&page_of_all(Cli::command()).unwrap());
         assert!(page.is_ascii());
         fs::write(&file, page).unwrap();
         let checked = std::process::Command::new("groff").args(["-man", "-Tutf8", "-ww", "-z"]).arg(&file).output();

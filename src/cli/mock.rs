@@ -4,24 +4,25 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE};
+use crate::cli::exit::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE};
 use crate::provider_mock::{Mock, Options, Script};
 
 #[derive(clap::Args)]
-pub struct Args {
+pub struct MockArgs {
     /// The address to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
-    pub listen: SocketAddr,
+    listen: SocketAddr,
     /// A JSON file of rules that say which requests get which answer
     #[arg(long, value_name = "FILE")]
-    pub script: Option<PathBuf>,
+    script: Option<PathBuf>,
 }
 
 /// Serves until SIGINT or SIGTERM; returns the exit code. The first line on stdout names the address: `mock provider on http://127.0.0.1:8081`.
-pub fn run(args: &Args) -> u8 {
+pub fn run(args: &MockArgs) -> u8 {
     let script = match args.script.as_deref().map(read_script).transpose() {
         Ok(script) => script.unwrap_or_default(),
         Err(message) => return fail(EX_USAGE, &message),
@@ -46,7 +47,7 @@ fn read_script(path: &std::path::Path) -> Result<Script, String> {
 
 async fn serve(listen: SocketAddr, script: Script) -> io::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mock = Mock::start(Options { listen, script, keep_requests: 0, ..Options::default() }).await?;
+    let mock = Mock::start(Options { listen, script: Arc::new(Mutex::new(script)), ..Options::default() }).await?;
     let mut out = io::stdout();
     writeln!(out, "mock provider on {}", mock.base_url())?;
     out.flush()?;

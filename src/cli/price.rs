@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::cli::{EX_OK, EX_USAGE};
+use crate::cli::exit::{EX_OK, Failure};
+use crate::cli::files::CONFIG;
 use crate::config;
 use crate::domain::billing::{Decimal, Price, exact_usd};
 use crate::domain::settings::Settings;
@@ -13,9 +14,9 @@ use crate::domain::usage::{Report, Source, Usage, sample};
 
 /// The usage in question.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct PriceArgs {
     /// The gateway's configuration
-    #[arg(long, value_name = "FILE", default_value = super::CONFIG)]
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
     config: PathBuf,
     /// The model, by any of its names
     #[arg(long)]
@@ -29,22 +30,18 @@ pub struct Args {
 }
 
 /// Prints the bill; gives the exit code: 0, or 64 for files that can't be read and models that are refused.
-pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
+pub fn run(args: &PriceArgs, out: &mut dyn Write) -> u8 {
     match bill_of(args) {
         Ok(bill) => {
             // A reader that left early has seen what it wanted.
             let _ = if args.json { writeln!(out, "{:#}", bill.as_json()) } else { bill.write(out) };
             EX_OK
         }
-        Err(why) => {
-            // Without a standard error there is nobody to tell.
-            let _ = writeln!(io::stderr(), "{why}");
-            EX_USAGE
-        }
+        Err(why) => Failure::usage(why).say(),
     }
 }
 
-fn bill_of(args: &Args) -> Result<Bill, String> {
+fn bill_of(args: &PriceArgs) -> Result<Bill, String> {
     let settings = config::load_from_machine(&args.config, &Default::default()).map_err(|faults| faults.to_string())?.settings;
     let file = args.usage.display();
     let text = std::fs::read(&args.usage).map_err(|error| format!("{file}: {error}"))?;

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use http::Method;
 
-use crate::cli::running::{RELOADS_WITHIN, RunningArgs, give_up, unexpected};
-use crate::cli::{EX_OK, EX_USAGE};
+use crate::cli::exit::{EX_OK, EX_USAGE};
+use crate::cli::running::{RELOADS_WITHIN, RunningArgs, unexpected};
 use crate::ops::admin::reload::{Refused, Reloaded};
 
 /// Waits for the outcome; returns the exit code.
@@ -15,7 +15,7 @@ pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
         .and_then(|running| running.ask(Method::POST, "/reload", RELOADS_WITHIN).map(|answer| (running, answer)))
     {
         Ok(answered) => answered,
-        Err(missed) => return give_up(&missed),
+        Err(failure) => return failure.say(),
     };
     // A reader that left early has seen what it wanted; the exit code still tells.
     match answer.status {
@@ -24,16 +24,16 @@ pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
                 let _ = write_reloaded(running.pid, &reloaded, out);
                 EX_OK
             }
-            Err(_) => give_up(&unexpected(&answer)),
+            Err(_) => unexpected(&answer).say(),
         },
         422 => match serde_json::from_slice(&answer.body) {
             Ok(refused) => {
                 let _ = write_refused(running.pid, &refused, out);
                 EX_USAGE
             }
-            Err(_) => give_up(&unexpected(&answer)),
+            Err(_) => unexpected(&answer).say(),
         },
-        _ => give_up(&unexpected(&answer)),
+        _ => unexpected(&answer).say(),
     }
 }
 

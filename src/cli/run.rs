@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,9 @@ use std::time::Duration;
 use pingora_core::server::configuration::ServerConf;
 
 use crate::app::{self, Obstacle, Plan};
-use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, RunArgs, check, server_conf};
+use crate::cli::exit::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE};
+use crate::cli::files::{CONF, CONFIG};
+use crate::cli::{check, server_conf};
 use crate::config;
 use crate::domain::upstream::registry::Registry;
 use crate::ops::host::child::{Child, Missed, Output, Parent, Stage};
@@ -19,8 +22,36 @@ use crate::ops::watch::log as program_log;
 /// How long a start may take. A ledger of millions of entries that were never summed up is read first.
 const MOST_START: Duration = Duration::from_secs(600);
 
+/// How the gateway runs.
+#[derive(clap::Args)]
+pub struct RunArgs {
+    /// Pingora's own settings: threads, pid file, upgrade socket, drain limit
+    #[arg(short, long, value_name = "FILE", default_value = CONF)]
+    conf: PathBuf,
+    /// The gateway's configuration
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
+    /// Take the listeners over from the running process, which then drains; `trollbridge upgrade` does all of it
+    #[arg(short, long)]
+    upgrade: bool,
+    /// Go into the background; returns once the gateway serves
+    #[arg(short, long)]
+    daemon: bool,
+    /// Tell the process at the other end of the standard input how far the start is
+    #[arg(long, hide = true)]
+    reports: bool,
+    /// Check the configuration and exit
+    #[arg(short, long)]
+    test: bool,
+}
+
+/// Runs until a signal ends it, or only checks both files (`--test`); returns the exit code.
+pub fn run(args: &RunArgs, out: &mut dyn Write) -> u8 {
+    if args.test { test(args, out) } else { serve(args) }
+}
+
 /// Runs until a signal ends it; returns the exit code.
-pub fn run(args: &RunArgs) -> u8 {
+fn serve(args: &RunArgs) -> u8 {
     program_log::start();
     let parent = match args.reports.then(Parent::on_stdin).transpose() {
         Ok(parent) => parent.map(Arc::new),
@@ -82,7 +113,7 @@ fn in_background(args: &RunArgs, conf: &ServerConf) -> u8 {
         },
     };
     let output = Output { stdout: Stdio::inherit(), stderr };
-    let mut child = match start(args, args.upgrade, &[], output) {
+    let mut child = match start(&args.conf, &args.config, args.upgrade, &[], output) {
         Ok(child) => child,
         Err(code) => return code,
     };
@@ -94,9 +125,9 @@ fn in_background(args: &RunArgs, conf: &ServerConf) -> u8 {
 }
 
 /// Starts this program again, as a gateway that tells how far it is.
-pub fn start(args: &RunArgs, upgrade: bool, vars: &[(OsString, OsString)], output: Output) -> Result<Child, u8> {
-    let mut words: Vec<OsString> = vec!["run".into(), "--reports".into(), "--conf".into(), args.conf.clone().into()];
-    words.extend(["--config".into(), args.config.clone().into()]);
+pub fn start(conf: &Path, config: &Path, upgrade: bool, vars: &[(OsString, OsString)], output: Output) -> Result<Child, u8> {
+    let mut words: Vec<OsString> = vec!["run".into(), "--reports".into(), "--conf".into(), conf.into()];
+    words.extend(["--config".into(), config.into()]);
     if upgrade {
         words.push("--upgrade".into());
     }
@@ -146,8 +177,8 @@ pub fn outcome(outcome: Result<(), Obstacle>) -> (u8, Option<String>) {
     }
 }
 
-/// Checks both files as a start would read them, and starts nothing (`--test`); returns the exit code.
-pub fn test(args: &RunArgs, out: &mut dyn Write) -> u8 {
+/// Checks both files as a start would read them, and starts nothing ; returns the exit code.
+fn test(args: &RunArgs, out: &mut dyn Write) -> u8 {
     let checked = check::run(&args.config, false, out);
     match server_conf::load(&args.conf, &config::state_dir_of(&args.config)) {
         Ok(_) => checked,

@@ -10,7 +10,7 @@ use pingora_core::server::configuration::ServerConf;
 use serde_yaml::{Mapping, Value};
 
 use crate::app;
-use crate::cli::CONF;
+use crate::cli::files::CONF;
 use crate::config::fault::did_you_mean;
 use crate::config::file;
 use crate::ops::admin::control;

@@ -14,15 +14,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use http::Method;
+use pingora_core::server::configuration::ServerConf;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::cli::exit::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL};
 use crate::cli::run::{gave_up, refuse, say, start};
-use crate::cli::running::{ANSWERS_WITHIN, Running, RunningArgs, give_up};
-use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, RunArgs, server_conf};
+use crate::cli::running::{ANSWERS_WITHIN, Running, RunningArgs};
+use crate::cli::server_conf;
 use crate::config;
 use crate::domain::upstream::registry::Registry;
-use crate::ops::host::child::{Output, Stage};
+use crate::ops::host::child::{Child, Output, Stage};
 use crate::ops::host::{handover, pid_file};
 use crate::ops::watch::log as program_log;
 
@@ -36,54 +38,48 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Does the whole procedure and says its outcome; returns the exit code.
 pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
     program_log::start();
-    let unchanged = "Nothing was changed: the running gateway serves as before.";
-    let loaded = match config::load_from_machine(&args.config, &Registry::default()) {
-        Ok(loaded) => loaded,
-        Err(faults) => return refuse(&format!("{faults}\n{unchanged}")),
-    };
-    let conf = match server_conf::load(&args.conf, &loaded.settings.state_dir) {
-        Ok(conf) => conf,
-        Err(why) => return refuse(&format!("{why}\n{unchanged}")),
-    };
-    let running = match args.find() {
-        Ok(running) => running,
-        Err(missed) => return give_up(&missed),
-    };
+    let done = prove(args).and_then(|(conf, running)| replace(args, &conf, &running, out));
+    done.err().unwrap_or(EX_OK)
+}
+
+/// Finds the gateway that runs, and proves the files of its successor; where something is wrong it is said, and the exit code is left.
+fn prove(args: &RunningArgs) -> Result<(ServerConf, Running), u8> {
+    let unchanged = |why: String| refuse(&format!("{why}\nNothing was changed: the running gateway serves as before."));
+    let loaded = config::load_from_machine(&args.config, &Registry::default()).map_err(|faults| unchanged(faults.to_string()))?;
+    let conf = server_conf::load(&args.conf, &loaded.settings.state_dir).map_err(unchanged)?;
+    let running = args.find().map_err(|failure| failure.say())?;
+    may_be_replaced(&running)?;
+    Ok((conf, running))
+}
+
+fn may_be_replaced(running: &Running) -> Result<(), u8> {
     let old = running.pid;
     if let Some(unit) = unit_of_another(old) {
-        return refuse(&format!(
+        return Err(refuse(&format!(
             "The running gateway (process {old}) belongs to the systemd unit {unit}, and a process that is started here would not. Use: \
              systemctl reload {unit}"
-        ));
+        )));
     }
     if let Some(owner) = another_user(old) {
-        return refuse(&format!(
+        return Err(refuse(&format!(
             "Process {old} belongs to user {owner}. What a process of this user writes into its state that one could not read: do it as \
              that user, for example with sudo -u '#{owner}'."
-        ));
+        )));
     }
-    if state_of(&running) == State::Draining {
+    if state_of(running) == State::Draining {
         say(&format!("Process {old} drains and gives nothing away: start the gateway anew when it has ended."));
-        return EX_TEMPFAIL;
+        return Err(EX_TEMPFAIL);
     }
-    let (conf_path, config_path) = (args.conf.clone(), args.config.clone());
-    let args = RunArgs { conf: conf_path, config: config_path, upgrade: true, daemon: false, test: false, reports: false };
-    let mut new = match start(&args, true, &missing_vars(old), output_of(old)) {
-        Ok(new) => new,
-        Err(code) => return code,
-    };
+    Ok(())
+}
+
+/// Starts the new process and has the old one give its listeners away once the new one waits for them.
+fn replace(args: &RunningArgs, conf: &ServerConf, running: &Running, out: &mut dyn Write) -> Result<(), u8> {
+    let old = running.pid;
+    let mut new = start(&args.conf, &args.config, true, &missing_vars(old), output_of(old))?;
     let _ = writeln!(out, "process {} starts; process {old} serves", new.pid());
-    let serves_on = |code: u8| {
-        let how = match state_of(&running) {
-            State::Serves => "serves as before",
-            State::Draining => "drains, and takes no new connections",
-            State::Silent => "runs and does not answer its control socket: look at its log",
-        };
-        say(&format!("The upgrade failed. Process {old} {how}."));
-        code
-    };
     if let Err(missed) = new.reaches(Stage::Waits, MOST_START) {
-        return serves_on(gave_up(new, &missed));
+        return Err(failed(running, gave_up(new, &missed)));
     }
     let (upgrade_sock, began) = (Path::new(&conf.upgrade_sock), Instant::now());
     while !handover::somebody_waits(upgrade_sock) && began.elapsed() < SOCKET_COMES {
@@ -92,15 +88,21 @@ pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
     if let Err(error) = signal(old, Signal::QUIT) {
         say(&format!("process {old} can't be told: {error}"));
         new.end();
-        return serves_on(EX_SOFTWARE);
+        return Err(failed(running, EX_SOFTWARE));
     }
+    take_over(new, conf, running, out)
+}
+
+/// Waits until the new process serves; the old one has been told.
+fn take_over(mut new: Child, conf: &ServerConf, running: &Running, out: &mut dyn Write) -> Result<(), u8> {
+    let old = running.pid;
     if let Err(missed) = new.reaches(Stage::Takes, MOST_HAND_OVER) {
         let code = gave_up(new, &missed);
         if !pid_file::is_ours(old) {
             say(&format!("Process {old} has ended as well: nobody serves. Start the gateway anew."));
-            return EX_SOFTWARE;
+            return Err(EX_SOFTWARE);
         }
-        return serves_on(code);
+        return Err(failed(running, code));
     }
     // From here on the old process may drain, so the new one is not ended whatever it does.
     if new.reaches(Stage::Serves, MOST_HAND_OVER).is_err() {
@@ -109,7 +111,7 @@ pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
              the gateway anew if nobody serves.",
             new.pid()
         ));
-        return EX_SOFTWARE;
+        return Err(EX_SOFTWARE);
     }
     let limit = conf.grace_period_seconds.unwrap_or_default();
     let _ = writeln!(
@@ -117,7 +119,18 @@ pub fn run(args: &RunningArgs, out: &mut dyn Write) -> u8 {
         "process {} serves; process {old} finishes what is open there, for at most {limit} seconds, and ends",
         new.pid()
     );
-    EX_OK
+    Ok(())
+}
+
+/// Says how the old process is after an upgrade that failed; hands the exit code on.
+fn failed(running: &Running, code: u8) -> u8 {
+    let how = match state_of(running) {
+        State::Serves => "serves as before",
+        State::Draining => "drains, and takes no new connections",
+        State::Silent => "runs and does not answer its control socket: look at its log",
+    };
+    say(&format!("The upgrade failed. Process {} {how}.", running.pid));
+    code
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

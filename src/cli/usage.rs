@@ -6,17 +6,18 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::cli::state::StateArgs;
-use crate::cli::{EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_USAGE, span};
+use crate::cli::exit::{EX_OK, EX_SOFTWARE, Failure};
+use crate::cli::span;
+use crate::cli::state::{StateArgs, database};
 use crate::domain::ledger::{Sums, time};
 use crate::ops::books::ledger::{directory, fold};
+use crate::ops::books::store::Store;
 use crate::ops::books::store::usage::{self as rows, By, MS_PER_HOUR};
-use crate::ops::books::store::{Store, StoreError};
 use crate::ops::host::clock;
 use crate::ops::watch::line;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub struct UsageArgs {
     /// What each line of the report stands for
     #[arg(long, value_enum, default_value = "model")]
     by: By,
@@ -37,7 +38,7 @@ pub struct Args {
 }
 
 /// What was asked for.
-struct Report {
+struct Summary {
     by: By,
     /// Hours since the epoch.
     from: u64,
@@ -46,35 +47,18 @@ struct Report {
     total: Sums,
 }
 
-/// Why there is no report.
-enum Failure {
-    Usage(String),
-    Store(StoreError),
-    Internal(String),
-}
-
 /// Gives the exit code: 0, 64 for what was written wrong, 75 for a database that is locked, 70 for files that can't be read.
-pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
-    let report = match report(args) {
-        Ok(report) => report,
-        Err(failure) => {
-            let (code, why) = match failure {
-                Failure::Usage(why) => (EX_USAGE, why),
-                Failure::Store(error @ StoreError::Busy { .. }) => (EX_TEMPFAIL, error.to_string()),
-                Failure::Store(error) => (EX_SOFTWARE, error.to_string()),
-                Failure::Internal(why) => (EX_SOFTWARE, why),
-            };
-            // Without a standard error there is nobody to tell.
-            let _ = writeln!(io::stderr(), "{why}");
-            return code;
-        }
+pub fn run(args: &UsageArgs, out: &mut dyn Write) -> u8 {
+    let summary = match sum_up(args) {
+        Ok(summary) => summary,
+        Err(failure) => return failure.say(),
     };
     let written = if args.json {
-        writeln!(out, "{:#}", report.as_json())
+        writeln!(out, "{:#}", summary.as_json())
     } else if args.csv {
-        report.write_csv(out)
+        summary.write_csv(out)
     } else {
-        report.write_table(out)
+        summary.write_table(out)
     };
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => EX_SOFTWARE,
@@ -82,36 +66,29 @@ pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
     }
 }
 
-fn report(args: &Args) -> Result<Report, Failure> {
+fn sum_up(args: &UsageArgs) -> Result<Summary, Failure> {
     let now = clock::now_unix_ms();
     let moment =
-        |written: &Option<String>| written.as_deref().map(|text| span::moment(text, now)).transpose().map_err(Failure::Usage);
+        |written: &Option<String>| written.as_deref().map(|text| span::moment(text, now)).transpose().map_err(Failure::usage);
     let from = moment(&args.since)?.map_or(0, |since| since / MS_PER_HOUR);
     let until = moment(&args.until)?.map_or(u64::MAX, |until| until.div_ceil(MS_PER_HOUR));
-    let state_dir = args.state.state_dir().map_err(Failure::Usage)?;
-    let directory = directory(&state_dir);
-    if !directory.exists() {
-        return Err(Failure::Usage(format!(
-            "There is no ledger in {}. Name the state directory by `state_dir` in the configuration or by --state-dir.",
-            state_dir.display()
-        )));
-    }
-    let store = Store::open(&state_dir).map_err(Failure::Store)?;
-    let folded = fold::fold_once(&directory, &store).map_err(|error| match error {
-        fold::FoldError::Store(error) => Failure::Store(error),
-        unreadable => Failure::Internal(unreadable.to_string()),
+    let state_dir = args.state.with_ledger()?;
+    let store = Store::open(&state_dir).map_err(|error| database(&error))?;
+    let folded = fold::fold_once(&directory(&state_dir), &store).map_err(|error| match error {
+        fold::FoldError::Store(error) => database(&error),
+        unreadable => Failure::software(unreadable.to_string()),
     })?;
     for segment in &folded.refused {
         // Without a standard error there is nobody to tell.
         let _ = writeln!(io::stderr(), "{segment} was written by another version and is not in the report");
     }
-    let rows = store.with(|conn| rows::report(conn, args.by, from, until)).map_err(Failure::Store)?;
+    let rows = store.with(|conn| rows::report(conn, args.by, from, until)).map_err(|error| database(&error))?;
     let mut total = Sums::default();
     rows.iter().for_each(|(_, sums)| total.add(sums));
-    Ok(Report { by: args.by, from, until, rows, total })
+    Ok(Summary { by: args.by, from, until, rows, total })
 }
 
-impl Report {
+impl Summary {
     fn as_json(&self) -> Value {
         let row = |(name, sums): &(String, Sums)| {
             let mut row = as_json(sums);
@@ -224,6 +201,7 @@ impl clap::ValueEnum for By {
         Some(clap::builder::PossibleValue::new(label(*self)))
     }
 }
+
 /// A name as a cell: a model's name comes from clients, and spreadsheets run what begins like a formula.
 fn no_formula(name: &str) -> String {
     if name.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{name}") } else { name.to_owned() }

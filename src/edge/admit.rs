@@ -21,6 +21,9 @@ use crate::ops::host::clock;
 use crate::relay::admit::Entry;
 use crate::relay::stage::{Admitted, Arrived, Local, Says};
 
+/// What the lines about a refusal are called in the log.
+const LOG: &str = "trollbridge::edge::fail";
+
 /// Names the request and reads its dialect from the path.
 pub fn arrive(gateway: &Gateway, session: &mut Session) -> Result<Context> {
     let request = session.req_header_mut();
@@ -111,8 +114,8 @@ pub async fn answer(session: &mut Session, ctx: &mut Context, local: Box<Local>)
         Says::Json(body) => respond::json(session.as_downstream_mut(), body, dialect, &id).await?,
         Says::Refusal(refusal) => {
             match refusal.fault() {
-                Fault::Client => log::debug!("request {id}: {refusal}"),
-                Fault::Gateway | Fault::Upstream => log::warn!("request {id}: {refusal}"),
+                Fault::Client => log::debug!(target: LOG, "request {id}: {refusal}"),
+                Fault::Gateway | Fault::Upstream => log::warn!(target: LOG, "request {id}: {refusal}"),
             }
             respond::refuse(session.as_downstream_mut(), &refusal.answer(), dialect, &id).await?;
         }

@@ -3,10 +3,10 @@
 use crate::relay::note::{Gravity, Note};
 
 pub fn tell(notes: impl IntoIterator<Item = Note>) {
-    for Note { gravity, text } in notes {
+    for Note { gravity, subject, text } in notes {
         match gravity {
-            Gravity::Error => log::error!("{text}"),
-            Gravity::Warning => log::warn!("{text}"),
+            Gravity::Error => log::error!(target: subject.log_name(), "{text}"),
+            Gravity::Warning => log::warn!(target: subject.log_name(), "{text}"),
         }
     }
 }

@@ -5,90 +5,102 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::pending;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderMap};
-use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, Version};
 use serde_json::Value;
 
-use super::answer::{self, Content, Wish, error};
-use super::ask::{Api, Ask, Dialect, Usage};
-use super::journal::{Journal, Recorded};
+use super::answer::content::Content;
+use super::answer::output::Wish;
+use super::answer::{self, error};
+use super::ask::{Api, Ask, Dialect};
 use super::script::{BelowHttp, Body, EchoKey, Facts, Framing, How, Reply, Script};
 use super::shape::{Shaped, shape};
 use super::steps::{BrokenOff, Exchange, Steps};
 use super::wire::Tap;
+use super::witness::{Arrival, Connection, Event, Witness};
 
-/// What all connections of a provider share.
-pub struct Shared {
-    pub script: Mutex<Script>,
-    pub journal: Arc<Journal>,
-}
-
-/// What is known about a connection before its first request.
-#[derive(Clone)]
-pub struct Connection {
-    pub number: u64,
-    pub sni: Option<String>,
-    pub alpn: Option<String>,
-    pub tls: bool,
-    pub tap: Tap,
+/// The provider behind all connections.
+pub struct Provider {
+    pub script: Arc<Mutex<Script>>,
+    pub witness: Witness,
+    connections: AtomicU64,
+    requests: AtomicU64,
 }
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-impl Shared {
-    fn with_script<T>(&self, act: impl FnOnce(&mut Script) -> T) -> T {
+impl Provider {
+    pub fn new(script: Arc<Mutex<Script>>, witness: Witness) -> Self {
+        Self { script, witness, connections: AtomicU64::new(0), requests: AtomicU64::new(0) }
+    }
+
+    /// Counts a connection; gives its number.
+    pub fn next_connection(&self) -> u64 {
+        let number = self.connections.fetch_add(1, Ordering::AcqRel);
+        (self.witness)(Event::Connected);
+        number
+    }
+
+    pub fn with_script<T>(&self, act: impl FnOnce(&mut Script) -> T) -> T {
         act(&mut self.script.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Answers one request. An error ends the connection without an answer.
-pub async fn answer(shared: Arc<Shared>, connection: Connection, request: Request<Incoming>) -> Result<Response<Steps>, Failure> {
-    let exchange = Exchange::begin(Arc::clone(&shared.journal));
-    let (parts, incoming) = request.into_parts();
-    let path = parts.uri.path().to_owned();
+pub async fn answer(
+    provider: Arc<Provider>,
+    connection: Arc<Connection>,
+    tap: Tap,
+    request: Request<Incoming>,
+) -> Result<Response<Steps>, Failure> {
+    let exchange = Exchange::begin(Arc::clone(&provider.witness));
+    let (head, incoming) = request.into_parts();
+    let path = head.uri.path().to_owned();
     let api = Api::of(&path);
-    let dialect = api.dialect(parts.headers.contains_key("anthropic-version"));
-    let key = received_key(&parts.headers);
+    let dialect = api.dialect(head.headers.contains_key("anthropic-version"));
+    let key = received_key(&head.headers);
     let unread = Facts { path: &path, key: key.as_deref(), model: None };
 
-    let early = shared.with_script(|script| script.take_early(unread));
+    let early = provider.with_script(|script| script.take_early(unread));
     let (body, complete) = match early {
         Some(_) => (Bytes::new(), false),
         None => read_to_end(incoming).await,
     };
     let json: Option<Value> = serde_json::from_slice(&body).ok();
     let ask = Ask::read(api, dialect, json.as_ref().unwrap_or(&Value::Null));
-    let key_fits = shared.with_script(|script| script.expects.as_deref().is_none_or(|expected| key.as_deref() == Some(expected)));
+    let key_fits =
+        provider.with_script(|script| script.expects.as_deref().is_none_or(|expected| key.as_deref() == Some(expected)));
     let reply = match early {
-        _ if !key_fits => Reply::status(401),
+        _ if !key_fits => Reply { status: Some(401), ..Reply::default() },
         Some(reply) => reply,
-        None => shared.with_script(|script| script.take(Facts { model: Some(&ask.model), ..unread })),
+        None => provider.with_script(|script| script.take(Facts { model: Some(&ask.model), ..unread })),
     };
 
     let key = key.unwrap_or_default();
-    let serial = shared.journal.next_serial();
-    let content = match refusal(&parts.method, api, dialect, json.is_some()) {
+    let serial = provider.requests.fetch_add(1, Ordering::AcqRel);
+    let content = match refusal(&head.method, api, dialect, json.is_some()) {
         Some(refusal) if reply.status.is_none() && matches!(reply.body, Body::Usual) => refusal,
         _ => contents(&reply, &ask, &path, &key, serial),
     };
-    shared.journal.record(recorded(serial, &connection, &parts, body, complete, content.usage));
+    let arrival = Arrival { serial, connection: &connection, head: &head, body: &body, complete, usage: content.usage };
+    (provider.witness)(Event::Arrived(arrival));
 
     tokio::time::sleep(reply.delay).await;
     if let Some(below) = reply.below_http {
-        return Err(leave_http(&connection.tap, below, exchange).await);
+        return Err(leave_http(&tap, below, exchange).await);
     }
     let shaped = shape(&reply, content, dialect, &key, serial)?;
     let by_hand = reply.dribble.is_some() || reply.framing == Framing::UntilClose;
-    if by_hand && parts.version < Version::HTTP_2 {
-        return Err(Box::pin(write_by_hand(&connection.tap, &reply, shaped, exchange)).await);
+    if by_hand && head.version < Version::HTTP_2 {
+        return Err(Box::pin(write_by_hand(&tap, &reply, shaped, exchange)).await);
     }
-    respond(shaped, &parts.method, connection.tap, exchange)
+    respond(shaped, &head.method, tap, exchange)
 }
 
 async fn read_to_end(mut incoming: Incoming) -> (Bytes, bool) {
@@ -144,25 +156,6 @@ fn contents(reply: &Reply, ask: &Ask, path: &str, key: &str, serial: u64) -> Con
         }
         Body::Endless if ask.stream => given("text/event-stream; charset=utf-8", vec![Bytes::from_static(b"data: ")]),
         Body::Endless => given("application/json", vec![Bytes::from_static(b"{\"filler\":\"")]),
-    }
-}
-
-fn recorded(serial: u64, connection: &Connection, parts: &Parts, body: Bytes, complete: bool, usage: Option<Usage>) -> Recorded {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Recorded {
-        serial,
-        connection: connection.number,
-        method: parts.method.to_string(),
-        target: parts.uri.path_and_query().map_or_else(|| parts.uri.to_string(), ToString::to_string),
-        authority: parts.uri.authority().map(ToString::to_string),
-        version: parts.version,
-        headers: parts.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
-        body,
-        complete,
-        sni: connection.sni.clone(),
-        alpn: connection.alpn.clone(),
-        tls: connection.tls,
-        usage,
     }
 }
 

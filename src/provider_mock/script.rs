@@ -40,9 +40,9 @@ pub struct Reply {
     /// Sends the head byte by byte with this time between two bytes, and closes the connection afterwards (HTTP/1 only).
     #[serde(rename = "dribble_ms", deserialize_with = "some_milliseconds")]
     pub dribble: Option<Duration>,
-    /// Holds every piece of the body until the test lets it out; only from code.
+    /// Holds every piece of the body until there is a permit for it, in place of a clock; only from code.
     #[serde(skip)]
-    pub gate: Option<Gate>,
+    pub gate: Option<Arc<Semaphore>>,
     pub encoding: Option<Encoding>,
     pub split: Split,
     pub framing: Framing,
@@ -50,10 +50,6 @@ pub struct Reply {
     /// Leaves HTTP: nothing above matters except `early` and `delay`.
     pub below_http: Option<BelowHttp>,
 }
-
-/// Lets the pieces of a body out when the test says so, in place of a clock.
-#[derive(Clone, Debug)]
-pub struct Gate(Arc<Semaphore>);
 
 /// What the response's body holds.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -212,10 +208,12 @@ pub struct Script {
     /// The only key that is accepted; every other one gets the dialect's 401.
     pub expects: Option<String>,
     pub rules: Vec<Rule>,
+    /// Rules that come before the others and go once they are spent; only from code.
     #[serde(skip)]
-    pub(super) queue: VecDeque<Rule>,
+    pub queue: VecDeque<Rule>,
+    /// What happens to the next connections, one each; only from code.
     #[serde(skip)]
-    pub(super) accepts: VecDeque<AtAccept>,
+    pub accepts: VecDeque<AtAccept>,
 }
 
 /// What a rule looks at.
@@ -225,25 +223,6 @@ pub struct Facts<'a> {
     pub key: Option<&'a str>,
     /// `None` as long as the body is not read.
     pub model: Option<&'a str>,
-}
-
-impl Gate {
-    /// A gate that lets nothing out.
-    pub fn closed() -> Self {
-        Self(Arc::new(Semaphore::new(0)))
-    }
-
-    /// Lets this many more pieces out.
-    pub fn let_out(&self, pieces: usize) {
-        self.0.add_permits(pieces);
-    }
-
-    pub(super) async fn pass(&self) {
-        // The semaphore is never closed.
-        if let Ok(permit) = self.0.acquire().await {
-            permit.forget();
-        }
-    }
 }
 
 impl Script {

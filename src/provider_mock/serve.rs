@@ -1,8 +1,7 @@
 //! Accepts connections, with TLS or without, and lets hyper speak HTTP/1.1 or HTTP/2 on them.
 
 use std::future::pending;
-use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -11,36 +10,20 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::exchange::{self, Connection, Shared};
+use super::exchange::{self, Provider};
 use super::script::AtAccept;
+use super::steps::Steps;
 use super::wire::{Socket, wire};
-use super::{Tls, steps::Steps};
+use super::witness::Connection;
 
 /// Enough for whatever a gateway may send: more header fields and a larger head than providers take.
 const MAX_HEADERS: usize = 512;
 const MAX_HEAD_BYTES: usize = 2 * 1024 * 1024;
 const H2_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Reads PEM texts into what a handshake needs.
-pub fn tls_acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
-    let certificates =
-        CertificateDer::pem_slice_iter(tls.cert_pem.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
-    let key = PrivateKeyDer::from_pem_slice(tls.key_pem.as_bytes()).map_err(io::Error::other)?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key))
-        .map_err(io::Error::other)?;
-    config.alpn_protocols = if tls.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
 /// Serves until it is aborted; its connections end with it.
-pub async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+pub async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, provider: Arc<Provider>) {
     let mut connections = JoinSet::new();
     loop {
         // An error concerns one connection that is gone already (or a lack of file descriptors): the next one may be fine.
@@ -49,15 +32,15 @@ pub async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc
             continue;
         };
         while connections.try_join_next().is_some() {}
-        connections.spawn(connection(tcp, tls.clone(), Arc::clone(&shared)));
+        connections.spawn(connection(tcp, tls.clone(), Arc::clone(&provider)));
     }
 }
 
-async fn connection(mut tcp: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
-    let number = shared.journal.next_connection();
+async fn connection(mut tcp: TcpStream, tls: Option<TlsAcceptor>, provider: Arc<Provider>) {
+    let number = provider.next_connection();
     // Without it, small pieces would wait for each other; nothing is wrong if it can't be had.
     let _ = tcp.set_nodelay(true);
-    let scripted = shared.script.lock().unwrap_or_else(PoisonError::into_inner).accepts.pop_front();
+    let scripted = provider.with_script(|script| script.accepts.pop_front());
     match scripted {
         None => {}
         Some(AtAccept::Close) => return,
@@ -79,8 +62,9 @@ async fn connection(mut tcp: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Sh
         }
     };
     let (wire, tap) = wire(socket);
-    let connection = Connection { number, sni, alpn, tls: is_tls, tap };
-    let service = service_fn(move |request| exchange::answer(Arc::clone(&shared), connection.clone(), request));
+    let connection = Arc::new(Connection { number, sni, alpn, tls: is_tls });
+    let service =
+        service_fn(move |request| exchange::answer(Arc::clone(&provider), Arc::clone(&connection), tap.clone(), request));
 
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD_BYTES).auto_date_header(true);

@@ -5,7 +5,7 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 
-use super::answer::Content;
+use super::answer::content::Content;
 use super::ask::Dialect;
 use super::encode::compress;
 use super::script::{After, Body, EchoKey, Ending, Framing, How, Reply, Split};
@@ -25,9 +25,25 @@ pub struct Shaped {
 
 /// Applies `reply` to the answer; `key` is the credential that came with the request.
 pub fn shape(reply: &Reply, content: Content, dialect: Dialect, key: &str, serial: u64) -> io::Result<Shaped> {
-    let streams = content.content_type.starts_with("text/event-stream");
-    let content_type = content.content_type;
     let status = reply.status.unwrap_or(content.status);
+    let headers = headers(reply, content.content_type, dialect, key, serial);
+    let has_length = !matches!(reply.body, Body::Endless)
+        && match reply.framing {
+            Framing::Usual => !content.content_type.starts_with("text/event-stream"),
+            Framing::ContentLength => true,
+            Framing::Chunked | Framing::UntilClose => false,
+        };
+    let whole = whole(reply, content)?;
+    let whole_bytes = length_bytes(&whole);
+    let (pieces, end) = cut(&reply.ending, whole);
+    // Who is cut off in a way that shows was promised the whole.
+    let promised_bytes = if end.is_some() { whole_bytes } else { length_bytes(&pieces) };
+    let steps = steps(reply, pieces, end);
+    Ok(Shaped { status, headers, steps, length_bytes: has_length.then_some(promised_bytes) })
+}
+
+/// The body up to its end, as it would be sent without a cut.
+fn whole(reply: &Reply, content: Content) -> io::Result<Vec<Bytes>> {
     let mut pieces = content.pieces;
     if let Body::FillerBytes(bytes) = reply.body {
         pieces = vec![filled(&pieces.concat(), bytes)];
@@ -38,56 +54,48 @@ pub fn shape(reply: &Reply, content: Content, dialect: Dialect, key: &str, seria
     if matches!(reply.ending, Ending::NoTerminator) {
         pieces.truncate(pieces.len().saturating_sub(content.terminator));
     }
-    if let Some(encoding) = reply.encoding {
-        pieces = compress(encoding, &pieces)?;
+    match reply.encoding {
+        Some(encoding) => compress(encoding, &pieces),
+        None => Ok(pieces),
     }
-    let whole_bytes: usize = pieces.iter().map(Bytes::len).sum();
+}
 
-    let mut end = None;
-    if let Ending::Cut { after, how } = reply.ending {
-        match after {
-            After::Events(count) => pieces.truncate(count),
-            After::Bytes(count) => pieces = vec![first_bytes(&pieces, count)],
-        }
-        end = match how {
-            How::Clean => None,
-            How::Close => Some(Step::BreakOff { reset: false }),
-            How::Reset => Some(Step::BreakOff { reset: true }),
-            How::Stall => Some(Step::Stall),
-        };
+/// What is sent of the body, and how it ends where it does not end properly.
+fn cut(ending: &Ending, mut pieces: Vec<Bytes>) -> (Vec<Bytes>, Option<Step>) {
+    let Ending::Cut { after, how } = ending else { return (pieces, None) };
+    match *after {
+        After::Events(count) => pieces.truncate(count),
+        After::Bytes(count) => pieces = vec![first_bytes(&pieces, count)],
     }
-    let cut_cleanly = matches!(reply.ending, Ending::Cut { how: How::Clean, .. });
-    let sent_bytes = if cut_cleanly { pieces.iter().map(Bytes::len).sum() } else { whole_bytes };
-    let endless = matches!(reply.body, Body::Endless);
-    let with_length = !endless
-        && match reply.framing {
-            Framing::Usual => !streams,
-            Framing::ContentLength => true,
-            Framing::Chunked | Framing::UntilClose => false,
-        };
+    let end = match how {
+        How::Clean => None,
+        How::Close => Some(Step::BreakOff { reset: false }),
+        How::Reset => Some(Step::BreakOff { reset: true }),
+        How::Stall => Some(Step::Stall),
+    };
+    (pieces, end)
+}
 
+fn steps(reply: &Reply, pieces: Vec<Bytes>, end: Option<Step>) -> VecDeque<Step> {
+    let pause = (!reply.pause.is_zero()).then_some(reply.pause);
     let mut steps = VecDeque::new();
     for piece in split(pieces, &reply.split) {
-        if !steps.is_empty() && !reply.pause.is_zero() {
-            steps.push_back(Step::Pause(reply.pause));
+        if !steps.is_empty() {
+            steps.extend(pause.map(Step::Pause));
         }
         steps.extend(reply.gate.clone().map(Step::Wait));
         steps.push_back(Step::Piece(piece));
     }
-    if endless {
-        if !reply.pause.is_zero() {
-            steps.push_back(Step::Pause(reply.pause));
-        }
+    if matches!(reply.body, Body::Endless) {
+        steps.extend(pause.map(Step::Pause));
         steps.push_back(Step::Repeat(Bytes::from(vec![b'x'; ENDLESS_PIECE_BYTES])));
     }
     steps.extend(end);
+    steps
+}
 
-    Ok(Shaped {
-        status,
-        headers: headers(reply, content_type, dialect, key, serial),
-        steps,
-        length_bytes: with_length.then(|| u64::try_from(sent_bytes).unwrap_or(u64::MAX)),
-    })
+fn length_bytes(pieces: &[Bytes]) -> u64 {
+    u64::try_from(pieces.iter().map(Bytes::len).sum::<usize>()).unwrap_or(u64::MAX)
 }
 
 /// The provider's usual headers, those that a client may see and those that it may not, then the reply's own.

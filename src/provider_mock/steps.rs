@@ -10,17 +10,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::journal::Journal;
-use super::script::Gate;
 use super::wire::Tap;
+use super::witness::{Event, Witness};
 
 pub enum Step {
     Piece(Bytes),
     Pause(Duration),
-    Wait(Gate),
+    /// Until there is a permit, which is used up.
+    Wait(Arc<Semaphore>),
     /// This piece, again and again.
     Repeat(Bytes),
     /// Nothing more, for ever.
@@ -43,20 +44,20 @@ impl std::fmt::Display for BrokenOff {
 
 impl std::error::Error for BrokenOff {}
 
-/// Counts an exchange as cancelled when it is dropped before it was finished.
+/// Tells that an exchange was finished, or was cancelled where it is dropped before.
 pub struct Exchange {
-    journal: Arc<Journal>,
+    witness: Witness,
     finished: bool,
 }
 
 impl Exchange {
-    pub fn begin(journal: Arc<Journal>) -> Self {
-        Self { journal, finished: false }
+    pub fn begin(witness: Witness) -> Self {
+        Self { witness, finished: false }
     }
 
     pub fn finish(&mut self) {
         if !std::mem::replace(&mut self.finished, true) {
-            self.journal.count_finished();
+            (self.witness)(Event::Finished);
         }
     }
 }
@@ -64,8 +65,15 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.finished {
-            self.journal.count_cancelled();
+            (self.witness)(Event::Cancelled);
         }
+    }
+}
+
+async fn take_one(permits: Arc<Semaphore>) {
+    // Nobody closes the semaphore.
+    if let Ok(permit) = permits.acquire().await {
+        permit.forget();
     }
 }
 
@@ -103,7 +111,7 @@ impl Steps {
     }
 }
 
-impl Body for Steps {
+impl hyper::body::Body for Steps {
     type Data = Bytes;
     type Error = BrokenOff;
 
@@ -126,7 +134,7 @@ impl Body for Steps {
                 Some(Step::Piece(piece)) if piece.is_empty() => {}
                 Some(Step::Piece(piece)) => return this.send(piece),
                 Some(Step::Pause(pause)) => this.wait(pause),
-                Some(Step::Wait(gate)) => this.waiting = Some(Box::pin(async move { gate.pass().await })),
+                Some(Step::Wait(permits)) => this.waiting = Some(Box::pin(take_one(permits))),
                 Some(Step::Repeat(piece)) => {
                     this.steps.push_front(Step::Repeat(piece.clone()));
                     return this.send(piece);

@@ -24,7 +24,8 @@ pub enum Socket {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-struct Shared {
+/// The socket as both sides hold it.
+struct Line {
     socket: Mutex<Socket>,
     taken_over: AtomicBool,
     ended: AtomicBool,
@@ -32,24 +33,24 @@ struct Shared {
 }
 
 /// hyper's side of the socket.
-pub struct Wire(Arc<Shared>);
+pub struct Wire(Arc<Line>);
 
 /// The script's side of the same socket.
 #[derive(Clone)]
-pub struct Tap(Arc<Shared>);
+pub struct Tap(Arc<Line>);
 
 /// Splits a socket into hyper's side and the script's.
 pub fn wire(socket: Socket) -> (Wire, Tap) {
-    let shared = Arc::new(Shared {
+    let line = Arc::new(Line {
         socket: Mutex::new(socket),
         taken_over: AtomicBool::new(false),
         ended: AtomicBool::new(false),
         written_bytes: AtomicU64::new(0),
     });
-    (Wire(Arc::clone(&shared)), Tap(shared))
+    (Wire(Arc::clone(&line)), Tap(line))
 }
 
-impl Shared {
+impl Line {
     fn socket(&self) -> MutexGuard<'_, Socket> {
         self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }

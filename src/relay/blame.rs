@@ -11,7 +11,7 @@ use crate::domain::upstream::health::Flip;
 use crate::domain::upstream::proxy::Proxy;
 use crate::domain::upstream::standing::Cause;
 use crate::domain::upstream::{Pick, Upstream};
-use crate::relay::note::Note;
+use crate::relay::note::{Note, Subject};
 use crate::relay::rotation::Rotation;
 
 /// Lets the key of a refused attempt rest. A key without another beside it stays in use: the provider's own word is the better answer.
@@ -23,7 +23,7 @@ pub fn rest(upstream: &Upstream, pick: Pick, cause: Cause, headers: &HeaderMap, 
             let begins = !wait.is_zero() && credential.standing.cool(now.moment.after(wait), cause);
             begins.then(|| {
                 let (id, name, label) = (&credential.id, &upstream.name, cause.label());
-                Note::warning(format!("key {id} of {name} is {label}: it cools for {wait:?}"))
+                Note::warning(Subject::Key, format!("key {id} of {name} is {label}: it cools for {wait:?}"))
             })
         }
         Cause::Unauthorized => kill(upstream, pick, cause),
@@ -55,10 +55,11 @@ pub fn connection_failed(upstream: &Upstream, pick: Pick, is_certain: bool, deta
 pub fn told(upstream: &Upstream, proxy: &Proxy, flip: Option<Flip>, is_certain: bool, detail: &str, now: Moment) -> Option<Note> {
     let (id, name) = (&proxy.id, &upstream.name);
     if is_certain {
-        let tells = || Note::error(format!("proxy {id} of {name} refuses our login, so it is not used: {detail}"));
+        let tells =
+            || Note::error(Subject::Proxy, format!("proxy {id} of {name} refuses our login, so it is not used: {detail}"));
         return proxy.health.may_tell(now).then(tells);
     }
-    (flip == Some(Flip::WentDown)).then(|| Note::warning(format!("proxy {id} of {name} is down: {detail}")))
+    (flip == Some(Flip::WentDown)).then(|| Note::warning(Subject::Proxy, format!("proxy {id} of {name} is down: {detail}")))
 }
 
 /// Counts a request that a proxy took and lost.
@@ -71,6 +72,6 @@ fn request_lost(upstream: &Upstream, pick: Pick, is_certain: bool, detail: &str,
 fn kill(upstream: &Upstream, pick: Pick, cause: Cause) -> Option<Note> {
     let credential = upstream.credential(pick)?;
     let (id, name, label) = (&credential.id, &upstream.name, cause.label());
-    let tells = || Note::error(format!("key {id} of {name} is {label}: it is not used again until a reload"));
+    let tells = || Note::error(Subject::Key, format!("key {id} of {name} is {label}: it is not used again until a reload"));
     credential.standing.kill(cause).then(tells)
 }

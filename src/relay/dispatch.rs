@@ -19,7 +19,7 @@ use crate::ops::books::ledger::{Closed, Ledger};
 use crate::ops::watch::counters::Phase;
 use crate::relay::answer::{Delivery, TooLong};
 use crate::relay::books::{Booked, Closing, OpenBooks};
-use crate::relay::note::Note;
+use crate::relay::note::{Note, Subject};
 use crate::relay::rotation::{Because, NoTurn, Rotation, Turn};
 use crate::relay::stage::{Admitted, Arrived, Attempt, Local};
 
@@ -239,10 +239,9 @@ impl Walk {
             }
             Err(unfit) => {
                 if unfit == Refusal::LeakStopped {
-                    let id = &arrived.id;
-                    notes.push(Note::error(format!(
-                        "request {id}: ALARM: an upstream sent our own key back, the answer was stopped"
-                    )));
+                    let text =
+                        format!("request {}: ALARM: an upstream sent our own key back, the answer was stopped", arrived.id);
+                    notes.push(Note::error(Subject::Answer, text));
                 }
                 *refusal = Some(unfit);
                 Err(Broken::Unfit)

@@ -23,7 +23,7 @@ use crate::relay::answer::Delivery;
 use crate::relay::blame;
 use crate::relay::dispatch::{Dispatch, Retry, Walk};
 use crate::relay::end::end_by;
-use crate::relay::note::Note;
+use crate::relay::note::{Note, Subject};
 use crate::relay::rotation::Because;
 
 /// How soon a connection that was closed before our request shows it: a round trip, with room.
@@ -214,7 +214,7 @@ impl Walk {
         }
         let Self { admitted, delivery, notes, .. } = self;
         let arrived = &admitted.arrived;
-        notes.push(Note::warning(format!("request {}: {refusal}", arrived.id)));
+        notes.push(Note::warning(Subject::Failure, format!("request {}: {refusal}", arrived.id)));
         let answer = match delivery {
             // The provider's error broke off, but ours is known.
             Delivery::Replacing(replacing) => replacing.answer(arrived, notes),

@@ -17,7 +17,7 @@ use crate::domain::upstream::first_event::Opening;
 use crate::domain::upstream::verdict::{self, Meaning};
 use crate::relay::blame;
 use crate::relay::dispatch::{Dispatch, Walk};
-use crate::relay::note::Note;
+use crate::relay::note::{Note, Subject};
 use crate::relay::rotation::Because;
 
 /// What becomes of a held beginning.
@@ -73,7 +73,7 @@ impl Walk {
         }
         let name = &self.upstream().name;
         let text = format!("upstream {name} answered 200 and then {status} as its first event: another key is tried");
-        self.notes.push(Note::warning(text));
+        self.notes.push(Note::warning(Subject::FirstEvent, text));
         // Of this answer the client sees nothing.
         self.status = None;
         Held::Again { status }

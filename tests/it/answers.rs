@@ -9,11 +9,10 @@ mod leaks;
 mod streams;
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::Mock;
 
 use crate::support::request::Answer;
 use crate::support::setup::{MAIN_KEY, MAIN_MODEL, MAIN_PLACE};
-use crate::support::{Authority, Client, Gateway, Request, Setup};
+use crate::support::{Authority, Client, Gateway, Mock, Request, Setup};
 
 pub const CHAT: &str = "/v1/chat/completions";
 pub const MESSAGES: &str = "/v1/messages";

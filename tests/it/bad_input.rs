@@ -7,12 +7,10 @@ mod heads;
 mod sizes;
 mod slow;
 
-use trollbridge::provider_mock::{Counts, Mock};
-
 use crate::support::raw::RawAnswer;
 use crate::support::request::CLIENT_KEY;
 use crate::support::setup::{MAIN_KEY, MAIN_MODEL};
-use crate::support::{Gateway, RawClient, Setup};
+use crate::support::{Counts, Gateway, Mock, RawClient, Setup};
 
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use trollbridge::provider_mock::Mock;
 
 use crate::support::process::{self, Ended};
 use crate::support::request::{Answer, CLIENT_KEY};
 use crate::support::setup::{ADMIN_TOKEN, MAIN_MODEL, SECOND_MAIN_MODEL, TROLL_MODEL};
-use crate::support::{Client, Distrust, Gateway, Request, Setup, soon};
+use crate::support::{Client, Distrust, Gateway, Mock, Request, Setup, soon};
 
 /// Between two looks at what must change.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

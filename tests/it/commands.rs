@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use trollbridge::provider_mock::{Mock, Reply};
+use trollbridge::provider_mock::Reply;
 
 use crate::support::process::{self, Ended};
 use crate::support::setup::{MAIN_KEY, MAIN_MODEL, OHMYGPT_MODEL, TROLL_KEY, TROLL_MODEL};
-use crate::support::{Client, Distrust, Request, Setup};
+use crate::support::{Client, Distrust, Mock, Request, Setup, Shorthand};
 
 /// A directory with this config.json and nothing else.
 fn directory(config: &Value) -> TempDir {

@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use bytes::Bytes;
 use serde_json::json;
-use trollbridge::provider_mock::{AtAccept, Mock, Reply, Tls};
+use trollbridge::provider_mock::{AtAccept, Reply, Tls};
 
 use crate::answers::{BOTH, CHAT, MESSAGES, Speaks, access_line, ask_main, client_that, expect_error, main_that};
 use crate::support::setup::{MAIN_KEY, MAIN_MODEL, MAIN_PLACE};
-use crate::support::{Alpn, Authority, Client, Request, Setup};
+use crate::support::{Alpn, Authority, Client, Mock, Request, Setup, Shorthand};
 
 /// `main` at `https://MAIN_PLACE`, in truth at this mock, trusted by `ca_pem`.
 fn main_over_tls(main: &Mock, ca_pem: &str) -> Setup {

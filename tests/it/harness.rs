@@ -1,12 +1,11 @@
 //! The foundation itself, against the real gateway: every upstream of a setup, every kind of client, every way to look inside.
 
 use serde_json::json;
-use trollbridge::provider_mock::Mock;
 
 use crate::support::setup::{
     MAIN_KEY, MAIN_MODEL, NAMED_KEY, NAMED_MODEL, OHMYGPT_HOST, OHMYGPT_KEY, OHMYGPT_MODEL, TROLL_KEY, TROLL_MODEL,
 };
-use crate::support::{Alpn, Authority, Client, Request, Setup};
+use crate::support::{Alpn, Authority, Client, Mock, Request, Setup};
 
 fn chat(model: &str) -> Request {
     Request::post("/v1/chat/completions", &json!({ "model": model, "messages": [{ "role": "user", "content": "hello" }] }))

@@ -2,12 +2,11 @@
 
 use http::Method;
 use serde_json::json;
-use trollbridge::provider_mock::Mock;
 
 use crate::answers::{BOTH, CHAT, MESSAGES, RESPONSES, Speaks, ask, ask_main, client_that, main_that};
 use crate::support::request::CLIENT_KEY;
 use crate::support::setup::{MAIN_KEY, MAIN_MODEL, NAMED_KEY, NAMED_MODEL};
-use crate::support::{Request, Setup};
+use crate::support::{Mock, Request, Setup};
 
 /// What must not reach an upstream, each with a canary as its value.
 const STRIPPED: [&str; 42] = [

@@ -1,12 +1,12 @@
 //! `retry.hold_first_event_ms`: a stream that fails with its first event goes to another key, and the client sees one clean stream.
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{After, Framing, Gate, How, Mock, Reply, Split};
+use trollbridge::provider_mock::{After, Framing, How, Reply, Split};
 
 use crate::answers::{BOTH, CHAT, MESSAGES, RESPONSES, Speaks, access_line, ask, client_that, next_line};
 use crate::support::request::CLIENT_KEY;
 use crate::support::setup::{TROLL_KEY, TROLL_MODEL};
-use crate::support::{Authority, Request, Setup, soon};
+use crate::support::{Authority, Gate, Mock, Request, Setup, Shorthand, soon};
 
 const SECOND_KEY: &str = "sk-troll-planted-second-77b1c0de";
 const TROLL_PLACE: &str = "troll.provider.test";

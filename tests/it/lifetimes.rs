@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{After, BelowHttp, How, Mock, Reply};
+use trollbridge::provider_mock::{After, BelowHttp, How, Reply};
 
 use crate::support::request::CLIENT_KEY;
 use crate::support::setup::{MAIN_KEY, MAIN_MODEL};
-use crate::support::{Gateway, RawClient, Request, Setup, soon};
+use crate::support::{Gateway, Mock, RawClient, Request, Setup, Shorthand, soon};
 
 const MESSAGES: &str = "/v1/messages";
 const MIB: usize = 1 << 20;

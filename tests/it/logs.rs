@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use http::Method;
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{Mock, Reply};
+use trollbridge::provider_mock::Reply;
 
 use crate::support::setup::{ADMIN_TOKEN, MAIN_KEY, MAIN_MODEL, NAMED_KEY, NAMED_MODEL, TROLL_MODEL};
-use crate::support::{Client, Gateway, Request, Setup};
+use crate::support::{Client, Gateway, Mock, Request, Setup, Shorthand};
 
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";

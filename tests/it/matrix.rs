@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::Version;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use trollbridge::provider_mock::{Mock, Recorded, Reply};
+use trollbridge::provider_mock::Reply;
 
 use crate::support::setup::{TROLL_KEY, TROLL_MODEL};
-use crate::support::{Authority, Client, Gateway, Request, Setup};
+use crate::support::{Authority, Client, Gateway, Mock, Recorded, Request, Setup, Shorthand};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

@@ -1,11 +1,11 @@
 //! Usage and cost in the access line (U1 to U8), measured through the gateway.
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{Encoding, Mock, Reply, Split, Usage};
+use trollbridge::provider_mock::{Encoding, Reply, Split, Usage};
 
 use crate::answers::{BOTH, CHAT, MESSAGES, RESPONSES, Speaks, access_line, ask, ask_main, ask_plainly, client_that, main_that};
 use crate::support::setup::{MAIN_KEY, MAIN_MODEL, OHMYGPT_HOST, OHMYGPT_MODEL, TROLL_MODEL};
-use crate::support::{Authority, Gateway, Request, Setup};
+use crate::support::{Authority, Gateway, Mock, Request, Setup, Shorthand};
 
 const ENCODINGS: [Option<Encoding>; 5] =
     [None, Some(Encoding::Gzip), Some(Encoding::Br), Some(Encoding::Zstd), Some(Encoding::Deflate)];

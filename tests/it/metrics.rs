@@ -6,12 +6,12 @@ mod contrib;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{After, Gate, How, Mock, Reply, Rule};
+use trollbridge::provider_mock::{After, How, Reply, Rule};
 
 use crate::answers::{CHAT, MESSAGES, RESPONSES, ask};
 use crate::support::process;
 use crate::support::setup::{ADMIN_TOKEN, MAIN_MODEL, NAMED_MODEL, OHMYGPT_MODEL, SECOND_MAIN_MODEL, TROLL_MODEL};
-use crate::support::{Client, Exposition, Gateway, Request, Setup, soon};
+use crate::support::{Client, Exposition, Gate, Gateway, Mock, Request, Setup, Shorthand, soon};
 
 const CLASSES: [(&str, &str); 5] = [
     ("input", "input_tokens"),
@@ -243,7 +243,7 @@ async fn l4_invented_models_add_no_series() {
 async fn l4_open_streams_are_counted_and_a_scrape_is_answered_while_draining() {
     let main = Mock::http().await.unwrap();
     let gate = Gate::closed();
-    main.push(Reply { gate: Some(gate.clone()), ..Reply::usual() });
+    main.push(Reply::usual().gated(&gate));
     let gateway = Setup::new().main(&main).grace_seconds(30).start().await;
     let mut scraper = Client::http1(gateway.admin_addr(), gateway.distrust()).await;
     let mut scrape = async || {

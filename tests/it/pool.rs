@@ -25,12 +25,12 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{Mock, Reply, Rule};
+use trollbridge::provider_mock::{Reply, Rule};
 
 use crate::answers::ask;
 use crate::support::request::Answer;
 use crate::support::setup::{TROLL_KEY, TROLL_MODEL};
-use crate::support::{Gateway, Request, ScriptedProxy, Setup, soon};
+use crate::support::{Gateway, Mock, Request, ScriptedProxy, Setup, soon};
 
 /// A check at the start and no more. Two would bring a proxy up: what this one finds can't undo what a request finds meanwhile.
 const CHECKED_ONCE: &str = r#"{ "interval_s": 3600, "successes": 2 }"#;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use trollbridge::provider_mock::{Mock, Reply};
+use trollbridge::provider_mock::Reply;
 
 use crate::support::request::CLIENT_KEY;
 use crate::support::setup::{MAIN_MODEL, TROLL_MODEL};
-use crate::support::{Gateway, Request, Setup};
+use crate::support::{Gateway, Mock, Request, Setup, Shorthand};
 
 async fn two_keys() -> (Gateway, Mock) {
     let troll = Mock::http().await.unwrap();

@@ -40,8 +40,7 @@ fn every_file_is_in_a_room_and_every_room_has_files() {
     let room_of = |file: &str| table::room_of(&rooms, file).map(|room| &room.name);
     let homeless = product.files.iter().filter(|file| *file != "lib.rs" && room_of(file).is_none());
     kept(homeless.map(|file| format!("src/{file} is in no room of the table in src/lib.rs")).collect());
-    // The room `relay` is on its way.
-    let has_files = |room: &Room| room.name == "relay" || product.files.iter().any(|file| room_of(file) == Some(&room.name));
+    let has_files = |room: &Room| product.files.iter().any(|file| room_of(file) == Some(&room.name));
     kept(rooms.iter().filter(|room| !has_files(room)).map(|room| format!("the room {} has no files", room.name)).collect());
 }
 
@@ -49,6 +48,25 @@ fn every_file_is_in_a_room_and_every_room_has_files() {
 fn only_the_edge_knows_the_proxy_trait() {
     let named = product().outside.into_iter().filter(|outside| outside.path.iter().any(|name| name == "ProxyHttp"));
     kept(named.filter(|outside| !outside.file.starts_with("edge/")).map(|outside| format!("src/{}", outside.file)).collect());
+}
+
+/// What only tests ask of the scripted provider is theirs (`support/provider`), so that no binary carries it.
+#[test]
+fn the_scripted_provider_has_no_function_that_only_tests_call() {
+    let words = |room: &str| {
+        let files = imports::sources(&src().join(room));
+        let product = files.values().map(|source| source.split("#[cfg(test)]").next().unwrap_or_default());
+        let tokens = product.flat_map(tokens::tokens);
+        tokens.filter_map(|token| token.word().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let (own, commands) = (words("provider_mock"), words("cli"));
+    let named = |name: &String| own.iter().chain(&commands).filter(|word| *word == name).count();
+    let defined = |name: &String| own.windows(2).filter(|pair| pair[0] == "fn" && pair[1] == *name).count();
+    let public = own.windows(4).filter(|words| words[0] == "pub" && words[1..].iter().take(2).any(|word| word == "fn"));
+    let names = public.map(|words| if words[1] == "fn" { &words[2] } else { &words[3] }).collect::<Vec<_>>();
+    assert!(names.len() > 20, "is the room still there?");
+    let idle = names.into_iter().filter(|name| named(name) <= defined(name));
+    kept(idle.map(|name| format!("no command needs provider_mock's {name}")).collect());
 }
 
 #[test]

@@ -8,9 +8,8 @@ mod upstreams;
 mod url_map;
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::Recorded;
 
-use crate::support::Request;
+use crate::support::{Recorded, Request};
 
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";

@@ -4,11 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::json;
-use trollbridge::provider_mock::Mock;
 
 use crate::support::process::{self, Ended};
 use crate::support::setup::MAIN_MODEL;
-use crate::support::{Gateway, Request, Setup, soon};
+use crate::support::{Gateway, Mock, Request, Setup, soon};
 
 const PLACES: [&str; 4] = ["--conf", "pingora.yaml", "--config", "config.json"];
 

@@ -1,11 +1,10 @@
 //! The shortest proof that the gateway does its main job: one request of every kind, each answered by the right side.
 
 use serde_json::json;
-use trollbridge::provider_mock::Mock;
 
 use crate::support::request::CLIENT_KEY;
 use crate::support::setup::{MAIN_KEY, MAIN_MODEL, SECOND_MAIN_MODEL};
-use crate::support::{Gateway, Request, Setup};
+use crate::support::{Gateway, Mock, Request, Setup};
 
 async fn gateway_and_main() -> (Gateway, Mock) {
     let main = Mock::http().await.unwrap();

@@ -19,9 +19,8 @@ use trollbridge::domain::secret::Secret;
 use trollbridge::domain::upstream::forward::{ForwardKind, Login, Target};
 use trollbridge::edge::tunnel::{PROXY_AUTH_REFUSED, Tunnel, TunnelFailure};
 use trollbridge::ops::host::ca;
-use trollbridge::provider_mock::Mock;
 
-use crate::support::{Act, Authority, ScriptedProxy, soon};
+use crate::support::{Act, Authority, Mock, ScriptedProxy, soon};
 
 const NAME: &str = "api.provider.test";
 const USERNAME: &str = "planted-username-5c21";

@@ -8,11 +8,11 @@ mod traffic;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{Mock, Reply};
+use trollbridge::provider_mock::Reply;
 
 use crate::answers::MESSAGES;
 use crate::support::setup::{MAIN_KEY, MAIN_MODEL};
-use crate::support::{Request, Setup};
+use crate::support::{Mock, Request, Setup, Shorthand};
 
 async fn with_main() -> (Setup, Mock) {
     let main = Mock::http().await.unwrap();

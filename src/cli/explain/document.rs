@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::cli::explain::question::{Body, Question};
 use crate::cli::explain::upstream::{self, attempts, candidates, dropped};
-use crate::cli::explain::way::{End, Way};
-use crate::cli::explain::{Body, Question};
+use crate::cli::explain::way::{Reached, Walked};
 use crate::domain::admission;
 use crate::domain::billing::{Price, signed_usd};
 use crate::domain::client::Caller;
@@ -19,7 +19,7 @@ use crate::domain::settings::Settings;
 use crate::ops::books::clients::operations;
 
 /// Tells all that is known; what the request did not come to is left out.
-pub fn document(question: &Question<'_>, way: &Way) -> Value {
+pub fn document(question: &Question<'_>, way: &Walked) -> Value {
     let mut told = Map::new();
     let mut tell = |name: &str, value: Value| drop(told.insert(name.to_owned(), value));
     tell("method", question.method.as_str().into());
@@ -32,8 +32,8 @@ pub fn document(question: &Question<'_>, way: &Way) -> Value {
         tell("why", decided.why.as_str().into());
     }
     match &way.outcome {
-        Ok(End::Upstream) => {}
-        Ok(End::Gateway) => tell("why", "the gateway itself answers this path; no upstream hears of it".into()),
+        Ok(Reached::Upstream) => {}
+        Ok(Reached::Gateway) => tell("why", "the gateway itself answers this path; no upstream hears of it".into()),
         Err(refusal) => {
             let answer = refusal.answer();
             tell("refused", json!({ "status": answer.status, "code": answer.code, "message": answer.message }));
@@ -57,7 +57,7 @@ fn rule(one: &Considered) -> Value {
     json!({ "rule": one.rule, "fate": one.fate.label(), "why": one.why })
 }
 
-fn of_route(question: &Question<'_>, way: &Way, route: &Route, tell: &mut impl FnMut(&str, Value)) {
+fn of_route(question: &Question<'_>, way: &Walked, route: &Route, tell: &mut impl FnMut(&str, Value)) {
     let Question { settings, path, query, headers, .. } = question;
     let upstream = &*route.upstream;
     let attempts = attempts(settings, upstream);
@@ -106,7 +106,7 @@ fn price(price: &Price, is_default: bool) -> Value {
 }
 
 /// What a client with a balance would be held to.
-fn reservation(question: &Question<'_>, way: &Way, route: &Route, body: &[u8]) -> Value {
+fn reservation(question: &Question<'_>, way: &Walked, route: &Route, body: &[u8]) -> Value {
     let api = Api::of(question.path);
     let amount = question.settings.reservation(route, api, body.len(), way.asked_output(api, body));
     let is_taken = question.caller.map(|caller| caller.account().is_some());
@@ -145,7 +145,7 @@ fn client_limits(question: &Question<'_>, client: &crate::domain::client::Client
 }
 
 /// What is read out of the body, and what changes in it; null where there is none.
-fn body(question: &Question<'_>, way: &Way) -> Value {
+fn body(question: &Question<'_>, way: &Walked) -> Value {
     let mut told = Map::new();
     let mut tell = |name: &str, value: Value| drop(told.insert(name.to_owned(), value));
     if let Body::Whole(body) = &question.body {

@@ -4,6 +4,7 @@
 //! [`way`] walks the steps of a request by the code that serves requests; [`document`] tells what they said; [`text`] prints it.
 
 mod document;
+mod question;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -15,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::cli::{EX_OK, EX_USAGE};
+use crate::cli::exit::{EX_OK, Failure};
+use crate::cli::files::CONFIG;
 use crate::config;
 use crate::domain::client::Caller;
 use crate::domain::json::PeekError;
@@ -23,11 +25,13 @@ use crate::domain::settings::{Auth, Settings};
 use crate::domain::upstream::registry::Registry;
 use crate::ops::books::clients::operations;
 
+use question::{Body, Question};
+
 /// The request in question.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct ExplainArgs {
     /// The gateway's configuration
-    #[arg(long, value_name = "FILE", default_value = super::CONFIG)]
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
     config: PathBuf,
     /// The model that the request names
     #[arg(long, required_unless_present_any = ["body", "method", "header"])]
@@ -52,42 +56,17 @@ pub struct Args {
     json: bool,
 }
 
-/// A request, as far as it was described.
-struct Question<'q> {
-    settings: &'q Settings,
-    /// `None`: nobody was named, so what clients may do is left out.
-    caller: Option<&'q Caller>,
-    method: &'q Method,
-    /// Without the query.
-    path: &'q str,
-    query: Option<&'q str>,
-    headers: &'q HeaderMap,
-    body: Body,
-}
-
-enum Body {
-    /// Nothing but the model is known of it.
-    OfModel(String),
-    Whole(Vec<u8>),
-    /// The request has none.
-    None,
-}
-
 /// Answers the question; gives the exit code: 0, or 64 for a configuration, a client or a body that can't be read.
 ///
 /// A request that the gateway would refuse is an answer like another one, but for a body that is no JSON: that is the caller's slip.
-pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
+pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> u8 {
     match answer(args, out) {
         Ok(()) => EX_OK,
-        Err(why) => {
-            // Without a standard error there is nobody to tell.
-            let _ = writeln!(io::stderr(), "{why}");
-            EX_USAGE
-        }
+        Err(why) => Failure::usage(why).say(),
     }
 }
 
-fn answer(args: &Args, out: &mut dyn Write) -> Result<(), String> {
+fn answer(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), String> {
     let settings = config::load_from_machine(&args.config, &Registry::default()).map_err(|faults| faults.to_string())?.settings;
     let body = match (&args.body, &args.model) {
         (Some(file), _) => Body::Whole(read(file)?),

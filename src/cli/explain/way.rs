@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::cli::explain::{Body, Question};
+use crate::cli::explain::question::{Body, Question};
 use crate::domain::admission::{self, Head, Rewrite};
 use crate::domain::answer::Refusal;
 use crate::domain::dialect::Api;
@@ -14,25 +14,25 @@ use crate::domain::route::considered::{Asked, Considered};
 use crate::ops::host::clock;
 
 /// What the steps said, as far as the request came.
-pub struct Way {
+pub struct Walked {
     pub peeked: Option<Peeked>,
     /// The body's, where it is not valid JSON; the request may still go to the default target.
     pub fault: Option<PeekError>,
     pub considered: Vec<Considered>,
     pub route: Option<Route>,
     pub rewrite: Rewrite,
-    pub outcome: Result<End, Refusal>,
+    pub outcome: Result<Reached, Refusal>,
 }
 
 /// Where the request ends up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum Reached {
     Upstream,
     /// The gateway answers itself.
     Gateway,
 }
 
-impl Way {
+impl Walked {
     pub fn model(&self) -> Option<&str> {
         self.peeked.as_ref()?.model.as_ref().map(|model| &*model.name)
     }
@@ -51,24 +51,24 @@ impl Way {
 }
 
 /// Walks as far as the request comes.
-pub fn walk(question: &Question<'_>) -> Way {
-    let mut way = Way {
+pub fn walk(question: &Question<'_>) -> Walked {
+    let mut way = Walked {
         peeked: None,
         fault: None,
         considered: Vec::new(),
         route: None,
         rewrite: Rewrite::default(),
-        outcome: Ok(End::Gateway),
+        outcome: Ok(Reached::Gateway),
     };
     way.outcome = steps(question, &mut way);
     way
 }
 
-fn steps(question: &Question<'_>, way: &mut Way) -> Result<End, Refusal> {
+fn steps(question: &Question<'_>, way: &mut Walked) -> Result<Reached, Refusal> {
     let Question { settings, caller, method, path, headers, .. } = question;
     let api = Api::of(path);
     if api == Api::Root {
-        return Ok(End::Gateway);
+        return Ok(Reached::Gateway);
     }
     headers::presented_key(headers)?;
     if let Some(caller) = caller {
@@ -77,7 +77,7 @@ fn steps(question: &Question<'_>, way: &mut Way) -> Result<End, Refusal> {
     let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     let head = Head { method, path, host, headers };
     let route = match admission::way(settings, api, head) {
-        Ok(admission::Way::Models) => return Ok(End::Gateway),
+        Ok(admission::Way::Models) => return Ok(Reached::Gateway),
         Ok(admission::Way::ByModel) => by_model(question, way)?,
         Ok(admission::Way::ByHost(route)) => {
             way.considered = settings.routing.considered(Asked::NoJson(host));
@@ -110,10 +110,10 @@ fn steps(question: &Question<'_>, way: &mut Way) -> Result<End, Refusal> {
         // Released at once: nothing is taken.
         let _ = account.reserve(amount).map_err(|short| Refusal::NoCredit { missing: short.missing })?;
     }
-    Ok(End::Upstream)
+    Ok(Reached::Upstream)
 }
 
-fn by_model(question: &Question<'_>, way: &mut Way) -> Result<Route, Refusal> {
+fn by_model(question: &Question<'_>, way: &mut Walked) -> Result<Route, Refusal> {
     let limit_bytes = question.settings.limits.max_body_bytes;
     let peeked = match &question.body {
         Body::Whole(body) if body.len() > limit_bytes => return Err(Refusal::BodyTooLarge { limit_bytes }),

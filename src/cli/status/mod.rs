@@ -1,13 +1,21 @@
-//! Renders `/status.json` for people: what is wrong first, then how the gateway stands, then each key and proxy.
+//! `trollbridge status`: how the running gateway is, from its `/status.json`: what is wrong first, then how it stands, then each key and
+//! proxy.
 //!
-//! Takes the document of any version: what is missing in it is left out or shown as `-`. Names come from the configuration, so whatever
+//! Renders the document of any version: what is missing in it is left out or shown as `-`. Names come from the configuration, so whatever
 //! could move a terminal's cursor is replaced.
 
 mod faults;
 mod table;
 mod view;
 
+use std::io::Write;
+
+use http::Method;
 use serde_json::Value;
+
+use crate::cli::exit::{EX_OK, EX_TEMPFAIL, Failure};
+use crate::cli::running::{ANSWERS_WITHIN, RunningArgs, unexpected};
+use crate::ops::watch::readiness::Ready;
 
 use table::Table;
 use view::{View, amount, duration};
@@ -15,8 +23,29 @@ use view::{View, amount, duration};
 /// The words of one line, each where there is something to say.
 const SEPARATOR: &str = ", ";
 
+/// Prints the state of the running gateway; returns the exit code: 0 from one that is ready, 75 from one that is not.
+pub fn run(args: &RunningArgs, json: bool, out: &mut dyn Write) -> u8 {
+    let document = match document(args) {
+        Ok(document) => document,
+        Err(failure) => return failure.say(),
+    };
+    let text = if json { format!("{document:#}\n") } else { render(&document) };
+    // A reader that left early has seen what it wanted.
+    let _ = out.write_all(text.as_bytes());
+    let is_ready = document.get("state").and_then(Value::as_str) == Some(Ready::Yes.label());
+    if is_ready { EX_OK } else { EX_TEMPFAIL }
+}
+
+fn document(args: &RunningArgs) -> Result<Value, Failure> {
+    let answer = args.find()?.ask(Method::GET, "/status.json", ANSWERS_WITHIN)?;
+    match serde_json::from_slice(&answer.body) {
+        Ok(document) if answer.status == 200 => Ok(document),
+        _ => Err(unexpected(&answer)),
+    }
+}
+
 /// Renders the document; ends in a line break.
-pub fn render(document: &Value) -> String {
+fn render(document: &Value) -> String {
     let view = View(document);
     let faults = faults::faults(view);
     let mut out = String::new();

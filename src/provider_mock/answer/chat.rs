@@ -6,7 +6,8 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{CREATED, Content, Output, Stop, data};
+use super::content::{CREATED, Content, data};
+use super::output::{Output, Stop};
 use crate::provider_mock::ask::{Ask, Usage};
 
 const DONE: &[u8] = b"data: [DONE]\n\n";

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Content;
+use super::content::Content;
 use crate::provider_mock::ask::Dialect;
 
 /// Private facts that an error of [`leaking`] tells; none of them may reach a client.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CREATED, Content};
+use super::content::{CREATED, Content};
 use crate::provider_mock::ask::{Ask, Dialect};
 
 /// The vector of every embedding; each number is exact in 32 bits.

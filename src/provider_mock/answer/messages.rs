@@ -5,8 +5,12 @@
 
 use serde_json::{Value, json};
 
-use super::{Content, Output, SIGNATURE, Stop, named};
+use super::content::{Content, named};
+use super::output::{Output, Stop};
 use crate::provider_mock::ask::{Ask, Usage};
+
+/// The opaque proof that Anthropic attaches to a thinking block.
+const SIGNATURE: &str = "bW9jay1zaWduYXR1cmUtb2YtYS10aGlua2luZy1ibG9jaw==";
 
 /// Answers `/messages`.
 pub fn messages(ask: &Ask, output: &Output, serial: u64) -> Content {

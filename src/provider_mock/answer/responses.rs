@@ -5,12 +5,13 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{CREATED, Content, Output, Stop, named};
+use super::content::{CREATED, Content, named};
+use super::output::{Output, Stop};
 use crate::provider_mock::ask::{Ask, Usage};
 
 /// Answers `/responses`.
 pub fn responses(ask: &Ask, output: &Output, serial: u64) -> Content {
-    let response = Response { ask, output, id: format!("resp_mock{serial:08}"), item_id: format!("item_mock{serial:08}") };
+    let response = Growing { ask, output, id: format!("resp_mock{serial:08}"), item_id: format!("item_mock{serial:08}") };
     if !ask.stream {
         return Content::json(&response.finished(), Some(output.usage));
     }
@@ -52,14 +53,15 @@ impl Numbered {
     }
 }
 
-struct Response<'a> {
+/// The response object, as far as it has grown.
+struct Growing<'a> {
     ask: &'a Ask,
     output: &'a Output,
     id: String,
     item_id: String,
 }
 
-impl Response<'_> {
+impl Growing<'_> {
     fn status(&self) -> &'static str {
         match self.output.stop {
             Stop::Natural | Stop::Tool => "completed",

@@ -15,7 +15,7 @@ use crate::domain::usage::whole::WholeEvents;
 use crate::domain::usage::{Framing, Meter, Report, Shape};
 use crate::ops::watch::counters::OpenStream;
 use crate::relay::answer::ending::{cut_event, decoder_of, ends_with_a_terminator, joined};
-use crate::relay::note::Note;
+use crate::relay::note::{Note, Subject};
 use crate::relay::stage::{Admitted, Arrived, Way};
 
 /// A good answer, under way.
@@ -212,7 +212,7 @@ impl Passing {
         }
         if let Err(error) = decoded {
             // The bytes still pass: what can't be read is no usage, and the bill becomes an estimate.
-            notes.push(Note::warning(format!("a compressed answer can't be read for its usage: {error}")));
+            notes.push(Note::warning(Subject::Answer, format!("a compressed answer can't be read for its usage: {error}")));
             self.clear = None;
             self.meter = Meter::new(Shape::None, Framing::Json);
         }

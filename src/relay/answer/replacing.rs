@@ -11,7 +11,7 @@ use crate::domain::guard::mask::MASK;
 use crate::domain::upstream::Upstream;
 use crate::domain::usage::decode::Decoder;
 use crate::relay::answer::ending::decoder_of;
-use crate::relay::note::Note;
+use crate::relay::note::{Note, Subject};
 use crate::relay::stage::Arrived;
 
 /// How much of a provider's error is kept for the log.
@@ -105,7 +105,7 @@ impl Replacing {
         let head = seen.get(..LOGGED_BYTES.min(seen.len())).unwrap_or_default();
         let text = self.masked(&String::from_utf8_lossy(head));
         let (id, name, status) = (&arrived.id, &self.upstream.name, self.status);
-        Note::warning(format!("request {id}: upstream {name} answered {status}: {}", text.escape_debug()))
+        Note::warning(Subject::Answer, format!("request {id}: upstream {name} answered {status}: {}", text.escape_debug()))
     }
 
     /// Without keys of ours, without the upstream's host, without what looks like an account.

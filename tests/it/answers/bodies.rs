@@ -4,6 +4,7 @@ use bytes::Bytes;
 use trollbridge::provider_mock::{Encoding, Framing, Reply, Split};
 
 use super::{BOTH, CHAT, MESSAGES, RESPONSES, Speaks, access_line, ask_main, client_that, main_that};
+use crate::support::Shorthand;
 
 /// O2: JSON in every framing and cut, on every pair of protocols, the odd forms that a re-encoding would lose included.
 #[tokio::test(flavor = "multi_thread")]

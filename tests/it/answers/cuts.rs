@@ -6,6 +6,7 @@ use trollbridge::provider_mock::{After, Encoding, Framing, How, Reply};
 use super::{
     BOTH, CHAT, MESSAGES, RESPONSES, Speaks, access_line, ask_main, ask_plainly, client_that, expect_error, main_that, next_line,
 };
+use crate::support::Shorthand;
 use crate::support::sse::Event;
 
 /// The ways for a stream to end without its terminator.

@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use trollbridge::provider_mock::{After, Body, CANARIES, Encoding, Framing, How, Mock, Reply};
+use trollbridge::provider_mock::{After, Body, CANARIES, Encoding, Framing, How, Reply};
 
 use super::{BOTH, CHAT, MESSAGES, RESPONSES, Speaks, access_line, ask, ask_main, client_that, expect_error, main_that};
 use crate::support::setup::{MAIN_MODEL, NAMED_MODEL, OHMYGPT_HOST, OHMYGPT_MODEL, TROLL_MODEL};
-use crate::support::{Authority, Setup};
+use crate::support::{Authority, Mock, Setup, Shorthand};
 
 const STATUSES: [u16; 19] = [400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 429, 451, 500, 501, 502, 503, 504, 529];
 /// A piece of the mock's message that a developer needs.

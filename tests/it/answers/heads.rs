@@ -6,6 +6,7 @@ use serde_json::json;
 use trollbridge::provider_mock::{AtAccept, Reply};
 
 use super::{BOTH, CHAT, MESSAGES, Speaks, access_line, ask_main, client_that, expect_error, main_that};
+use crate::support::Shorthand;
 
 /// O9
 #[tokio::test(flavor = "multi_thread")]

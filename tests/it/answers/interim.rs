@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use http::Method;
 use serde_json::json;
-use trollbridge::provider_mock::{AtAccept, BelowHttp, Body, Framing, How, Mock, Reply};
+use trollbridge::provider_mock::{AtAccept, BelowHttp, Body, Framing, How, Reply};
 
 use super::{BOTH, CHAT, MESSAGES, Speaks, ask_main, client_that, expect_error, main_that};
 use crate::support::setup::{MAIN_MODEL, NAMED_KEY};
-use crate::support::{Request, Setup};
+use crate::support::{Mock, Request, Setup, Shorthand};
 
 /// RFC 9110 §15.2: an interim answer may come at any time, asked for or not. It is the upstream's word to us, its headers tell of
 /// the upstream (O7), and a client of HTTP/1.0 must never see one: none passes.

@@ -5,6 +5,7 @@ use trollbridge::provider_mock::{CANARIES, EchoKey, Encoding, Framing, Reply, Sp
 use super::{
     BOTH, CHAT, MESSAGES, RESPONSES, Speaks, access_line, ask_main, ask_plainly, client_that, expect_error, main_that, next_line,
 };
+use crate::support::Shorthand;
 use crate::support::request::{Answer, CLIENT_KEY};
 use crate::support::setup::MAIN_KEY;
 

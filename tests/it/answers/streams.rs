@@ -1,9 +1,10 @@
 //! O1: the events of a stream, as they came and when they came.
 
-use trollbridge::provider_mock::{Framing, Gate, Reply, Split};
+use trollbridge::provider_mock::{Framing, Reply, Split};
 
 use super::{BOTH, CHAT, MESSAGES, RESPONSES, Speaks, access_line, ask_main, ask_plainly, client_that, main_that};
 use crate::support::sse;
+use crate::support::{Gate, Shorthand};
 
 /// Streams as unlike each other as the standard allows; each ends as its API does.
 fn streams() -> [(&'static str, Vec<String>); 3] {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{CHAT, MESSAGES, Place, good_body, post, sized};
-use crate::support::{Request, soon};
+use crate::support::{Request, Shorthand, soon};
 
 /// Between two dripped bytes: far below every deadline.
 const DRIP: Duration = Duration::from_millis(40);

@@ -9,12 +9,12 @@ use trollbridge::domain::ledger::{Close, Dispatch, Open};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Source, Usage};
 use trollbridge::ops::books::ledger::Ledger;
-use trollbridge::provider_mock::{Mock, Reply};
+use trollbridge::provider_mock::Reply;
 
 use super::{add_client, balance, command, entries, expect_whole, nano_usd, sum};
 use crate::answers::{CHAT, MESSAGES};
 use crate::support::setup::{MAIN_MODEL, SECOND_MAIN_MODEL};
-use crate::support::{Gateway, Request, Setup, soon};
+use crate::support::{Gateway, Mock, Request, Setup, Shorthand, soon};
 
 fn ask(key: &str, nth: u64) -> Request {
     let (path, model) = if nth.is_multiple_of(2) { (CHAT, MAIN_MODEL) } else { (MESSAGES, SECOND_MAIN_MODEL) };

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{Gate, Mock, Reply};
+use trollbridge::provider_mock::Reply;
 
 use super::{INPUT, OUTPUT, add_client, balance, entries, expect_whole, sum};
 use crate::answers::{CHAT, MESSAGES};
 use crate::support::request::Answer;
 use crate::support::setup::MAIN_MODEL;
-use crate::support::{Client, Gateway, Request, Setup, soon};
+use crate::support::{Client, Gate, Gateway, Mock, Request, Setup, Shorthand, soon};
 
 const MAX_TOKENS: u64 = 20;
 

@@ -1,12 +1,12 @@
 //! U7: answers that end otherwise than they should, and what they cost by each policy.
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{After, How, Mock, Reply};
+use trollbridge::provider_mock::{After, How, Reply};
 
 use super::{INPUT, OUTPUT, entries, expect_whole, until_entries};
 use crate::answers::{BOTH, CHAT, MESSAGES, Speaks, client_that, main_that};
 use crate::support::setup::MAIN_MODEL;
-use crate::support::{Gateway, Request, Setup};
+use crate::support::{Gateway, Mock, Request, Setup, Shorthand};
 
 /// What an estimate takes for a token.
 const BYTES_PER_TOKEN: u64 = 4;

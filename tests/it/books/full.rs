@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{Gate, Reply};
+use trollbridge::provider_mock::Reply;
 
 use super::{LOOK_AGAIN, entries, expect_whole, say, until_entries};
 use crate::answers::{CHAT, MESSAGES, Speaks, ask_main, expect_error, main_that};
-use crate::support::{Gateway, Request, soon};
+use crate::support::{Gate, Gateway, Request, Shorthand, soon};
 
 const BOTH_DIALECTS: [(&str, bool); 4] = [(CHAT, false), (CHAT, true), (MESSAGES, false), (MESSAGES, true)];
 

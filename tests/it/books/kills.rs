@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{Mock, Options, Recorded, Reply, Script, Usage};
+use trollbridge::provider_mock::{Reply, Usage};
 
 use super::{INPUT, OUTPUT, command, entries, expect_whole, say, sum};
 use crate::answers::{CHAT, MESSAGES};
 use crate::support::request::Answer;
 use crate::support::setup::MAIN_MODEL;
-use crate::support::{Client, Distrust, Gateway, Request, Setup, soon};
+use crate::support::{Client, Distrust, Gateway, Mock, Recorded, Request, Setup, Shorthand, soon};
 
 const CLIENTS: usize = 16;
 /// Between two tries to connect to a gateway that is dead at the moment.
@@ -159,8 +159,7 @@ fn cost(usage: &Usage) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g1_every_answer_that_was_completed_has_its_one_entry_however_often_the_gateway_is_killed() {
     let plan = Plan::of_environment();
-    let keep_requests = usize::try_from(plan.requests).unwrap();
-    let main = Mock::start(Options { keep_requests, script: Script::default(), ..Options::default() }).await.unwrap();
+    let main = Mock::keeping(usize::try_from(plan.requests).unwrap()).await.unwrap();
     main.always(Reply::usual().paced(plan.pace));
     // Small segments, so that kills fall on their changes too.
     let mut gateway = Setup::new().main(&main).set("/ledger", json!({ "segment_bytes": 65_536 })).start().await;

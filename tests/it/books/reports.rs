@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{Mock, Reply, Rule};
+use trollbridge::provider_mock::{Reply, Rule};
 
 use super::{add_client, command, entries, expect_whole};
 use crate::answers::{CHAT, MESSAGES, RESPONSES};
 use crate::support::request::CLIENT_KEY;
 use crate::support::setup::{MAIN_MODEL, SECOND_MAIN_MODEL, TROLL_KEY, TROLL_MODEL};
-use crate::support::{Gateway, Request, ScriptedProxy, Setup, soon};
+use crate::support::{Gateway, Mock, Request, ScriptedProxy, Setup, Shorthand, soon};
 
 const FIELDS: [&str; 6] =
     ["input_tokens", "cache_write_tokens", "cache_write_1h_tokens", "cache_read_tokens", "output_tokens", "cost_nano_usd"];

@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use serde_json::json;
-use trollbridge::provider_mock::Mock;
 
 use super::{add_client, command, entries};
 use crate::answers::{CHAT, MESSAGES};
 use crate::support::setup::MAIN_MODEL;
-use crate::support::{Client, Request, Setup, soon};
+use crate::support::{Client, Mock, Request, Setup, soon};
 
 const CLIENTS: usize = 8;
 

@@ -4,11 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::json;
-use trollbridge::provider_mock::Mock;
 
 use super::{command, entries, expect_whole};
 use crate::answers::{BOTH, CHAT, MESSAGES, ask_main, client_that};
-use crate::support::{Gateway, Setup};
+use crate::support::{Gateway, Mock, Setup};
 
 /// The gateway's segments, oldest first.
 fn segments(gateway: &Gateway) -> Vec<PathBuf> {

@@ -5,8 +5,8 @@ use trollbridge::provider_mock::{After, How, Reply};
 
 use super::{INPUT, OUTPUT, command, entries, expect_whole};
 use crate::answers::{MESSAGES, Speaks, main_that};
-use crate::support::Request;
 use crate::support::setup::MAIN_MODEL;
+use crate::support::{Request, Shorthand};
 
 /// A stream that is longer than the grace period is cut, and billed for what it has said: like one that its upstream cut.
 #[tokio::test(flavor = "multi_thread")]

@@ -10,12 +10,12 @@ use trollbridge::domain::ledger::{Close, Dispatch, Open};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Source, Usage};
 use trollbridge::ops::books::ledger::{Ledger, Ticket};
-use trollbridge::provider_mock::{Gate, Mock, Reply};
+use trollbridge::provider_mock::Reply;
 
 use super::{LOOK_AGAIN, add_client, balance, entries, expect_whole, nano_usd, sum, until_entries};
 use crate::answers::{CHAT, MESSAGES};
 use crate::support::setup::MAIN_MODEL;
-use crate::support::{Gateway, Request, Setup, soon};
+use crate::support::{Gate, Gateway, Mock, Request, Setup, Shorthand, soon};
 
 /// Reserves 15 nano-dollars × 1 000 for a thousand tokens of output, and a little for its input.
 fn ask(path: &str, key: &str, max_tokens: u64) -> Request {

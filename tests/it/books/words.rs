@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::{Value, json};
 use trollbridge::domain::end::End;
-use trollbridge::provider_mock::{After, Gate, How, Reply};
+use trollbridge::provider_mock::{After, How, Reply};
 
 use super::{entries, expect_whole, until_entries};
 use crate::answers::{CHAT, MESSAGES, Speaks, ask_main, main_that};
-use crate::support::Request;
+use crate::support::{Gate, Request, Shorthand};
 
 /// The fields of an entry (DESIGN.md), by what they hold.
 fn expect_fields(entry: &Value) {

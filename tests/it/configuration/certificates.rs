@@ -2,11 +2,11 @@
 
 use http::Method;
 use serde_json::json;
-use trollbridge::provider_mock::{Mock, Tls};
+use trollbridge::provider_mock::Tls;
 
 use crate::support::request::Answer;
 use crate::support::setup::{ADMIN_TOKEN, MAIN_MODEL};
-use crate::support::{Alpn, Authority, Client, Gateway, Request, Setup};
+use crate::support::{Alpn, Authority, Client, Gateway, Mock, Request, Setup};
 
 const NAME: &str = "gateway.test";
 

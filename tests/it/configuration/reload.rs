@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::Method;
 use serde_json::json;
-use trollbridge::provider_mock::Mock;
 
 use crate::support::request::{Answer, CLIENT_KEY};
 use crate::support::setup::{ADMIN_TOKEN, MAIN_MODEL, NAMED_MODEL, TROLL_MODEL};
-use crate::support::{Client, Distrust, Gateway, Request, Setup};
+use crate::support::{Client, Distrust, Gateway, Mock, Request, Setup};
 
 fn chat(model: &str) -> Request {
     Request::post("/v1/chat/completions", &json!({ "model": model, "messages": [{ "role": "user", "content": "hello" }] }))

@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Method;
 use serde_json::json;
-use trollbridge::provider_mock::Mock;
 
 use crate::support::setup::{ADMIN_TOKEN, MAIN_MODEL};
-use crate::support::{Client, Request, Setup};
+use crate::support::{Client, Mock, Request, Setup};
 
 /// The whole number takes minutes on a small machine.
 fn how_many() -> usize {

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::Mock;
 
 use crate::support::setup::{MAIN_KEY, OHMYGPT_HOST, TROLL_KEY};
-use crate::support::{Authority, Request, Setup, process};
+use crate::support::{Authority, Mock, Request, Setup, process};
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -1,10 +1,9 @@
 //! What a start takes from the file and the environment, and what it refuses.
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::Mock;
 
 use crate::support::setup::{MAIN_KEY, MAIN_MODEL, NAMED_MODEL, OHMYGPT_KEY, TROLL_KEY, TROLL_MODEL};
-use crate::support::{Request, Setup};
+use crate::support::{Mock, Request, Setup};
 
 fn chat(model: &str) -> Request {
     Request::post("/v1/chat/completions", &json!({ "model": model, "messages": [] }))

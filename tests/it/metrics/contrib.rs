@@ -8,8 +8,7 @@ use serde_json::Value;
 
 use crate::answers::{CHAT, ask};
 use crate::support::setup::MAIN_MODEL;
-use crate::support::{Exposition, Setup};
-use trollbridge::provider_mock::Mock;
+use crate::support::{Exposition, Mock, Setup};
 
 fn contrib(file: &str) -> String {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "contrib", file].iter().collect();

@@ -1,10 +1,10 @@
 //! Answers of a provider that behaves.
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{Mock, Options, PROMPT_BASE_TOKENS, Reply};
+use trollbridge::provider_mock::{PROMPT_BASE_TOKENS, Reply};
 
 use crate::support::sse::Event;
-use crate::support::{Alpn, Authority, Client, Distrust, Request};
+use crate::support::{Alpn, Authority, Client, Distrust, Mock, Request, Shorthand};
 
 async fn mock_and_client() -> (Mock, Client) {
     let mock = Mock::http().await.unwrap();
@@ -221,7 +221,7 @@ async fn records_what_arrives_over_both_protocols_with_tls_and_without() {
     }
     assert_eq!(mock.counts().connections, 2);
 
-    let plain = Mock::start(Options { keep_requests: 1, ..Options::default() }).await.unwrap();
+    let plain = Mock::keeping(1).await.unwrap();
     let mut client = Client::h2c(plain.addr(), Distrust::nothing()).await;
     for _ in 0..3 {
         client.send(Request::post("/v1/messages", &body)).await.expect(200);

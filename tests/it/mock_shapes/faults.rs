@@ -4,11 +4,9 @@ use std::io::Read;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{
-    After, AtAccept, CANARIES, EchoKey, Encoding, Framing, How, Mock, Options, Reply, Rule, Script, Split,
-};
+use trollbridge::provider_mock::{After, AtAccept, CANARIES, EchoKey, Encoding, Framing, How, Reply, Rule, Script, Split};
 
-use crate::support::{Alpn, Authority, Client, Distrust, RawClient, Request, soon};
+use crate::support::{Alpn, Authority, Client, Distrust, Mock, RawClient, Request, Shorthand, soon};
 
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
@@ -55,7 +53,7 @@ async fn rules_choose_by_model_path_and_key() {
     let script = Script::parse(
         r#"{"rules":[{"model":"err-429","reply":{"status":429}},{"key":"k2","reply":{"status":402}},{"path":"/responses","reply":{"status":500}}]}"#,
     );
-    let mock = Mock::start(Options { script: script.unwrap(), ..Options::default() }).await.unwrap();
+    let mock = Mock::scripted(script.unwrap()).await.unwrap();
     let mut client = http1(&mock).await;
     client.send(Request::post(CHAT, &json!({ "model": "err-429" }))).await.expect(429);
     client.send(Request::post(CHAT, &json!({ "model": "m" })).bearer("k2")).await.expect(402);

@@ -3,7 +3,7 @@
 use super::Kind::{Connect, Reverse, Socks5};
 use super::*;
 use crate::answers::{CHAT, MESSAGES, access_line};
-use crate::support::Act;
+use crate::support::{Act, Shorthand};
 
 /// The ways a forward proxy fails, and whether that takes it down at once.
 const FAILS: [(Act, bool); 7] = [

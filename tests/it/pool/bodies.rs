@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use super::Kind::{Connect, Reverse, Socks5};
 use super::*;
 use crate::answers::{CHAT, access_line};
+use crate::support::Shorthand;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

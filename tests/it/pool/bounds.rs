@@ -3,7 +3,7 @@
 use super::Kind::{Connect, Reverse, Socks5};
 use super::*;
 use crate::answers::{CHAT, MESSAGES, expect_error};
-use crate::support::{Act, Client};
+use crate::support::{Act, Client, Shorthand};
 
 /// Sends `each` requests by each of `clients` connections at once; the statuses of the answers, which are errors of ours or good.
 async fn load(gateway: &Gateway, clients: usize, each: usize) -> Vec<u16> {

@@ -3,7 +3,7 @@
 use super::Kind::{Connect, Reverse, Socks5};
 use super::*;
 use crate::answers::{CHAT, access_line};
-use crate::support::Act;
+use crate::support::{Act, Shorthand};
 
 fn every_second(setup: Setup) -> Setup {
     setup.set("/upstreams/troll/health_check", CHECKED_EACH_SECOND.parse().unwrap())

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::Kind::{Connect, Socks5};
 use super::*;
 use crate::answers::{CHAT, MESSAGES, access_line};
+use crate::support::Shorthand;
 
 fn at(wait: Duration) -> SystemTime {
     // Whole seconds, as these forms have it.

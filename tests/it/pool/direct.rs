@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::answers::{CHAT, MESSAGES, access_line, expect_error};
+use crate::support::Shorthand;
 use crate::support::setup::{MAIN_KEY, MAIN_MODEL, NAMED_MODEL};
 
 #[tokio::test(flavor = "multi_thread")]

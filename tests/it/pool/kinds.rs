@@ -2,12 +2,10 @@
 
 use std::collections::HashSet;
 
-use trollbridge::provider_mock::Recorded;
-
 use super::Kind::{Connect, Socks5};
 use super::*;
 use crate::answers::{CHAT, MESSAGES, access_line};
-use crate::support::Authority;
+use crate::support::{Authority, Recorded};
 
 const HOST: &str = "llm.provider.test";
 const PROXY_NAME: &str = "edge.proxy.test";

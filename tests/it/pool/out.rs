@@ -3,7 +3,7 @@
 use super::Kind::{Connect, Reverse, Socks5};
 use super::*;
 use crate::answers::{CHAT, MESSAGES, access_line, expect_error};
-use crate::support::Client;
+use crate::support::{Client, Shorthand};
 
 const ASKED: [(&str, bool); 4] = [(CHAT, false), (CHAT, true), (MESSAGES, false), (MESSAGES, true)];
 

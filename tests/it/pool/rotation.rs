@@ -5,7 +5,7 @@ use trollbridge::provider_mock::{After, How};
 use super::Kind::{Connect, Reverse, Socks5};
 use super::*;
 use crate::answers::{CHAT, MESSAGES, access_line, expect_error, next_line};
-use crate::support::Act;
+use crate::support::{Act, Shorthand};
 
 const ASKED: [(&str, bool); 4] = [(CHAT, false), (CHAT, true), (MESSAGES, false), (MESSAGES, true)];
 

@@ -3,7 +3,7 @@
 use super::Kind::{Connect, Reverse};
 use super::*;
 use crate::answers::{CHAT, MESSAGES, access_line};
-use crate::support::{Act, Client, Distrust};
+use crate::support::{Act, Client, Distrust, Shorthand};
 
 const USERNAME: &str = "planted-username-e1b7";
 const PASSWORD: &str = "planted-password-7a29";

@@ -1,10 +1,10 @@
 //! A model that its upstream knows by another name (M13): the client never sees that name, and no other byte changes.
 
 use serde_json::json;
-use trollbridge::provider_mock::{Mock, Reply, Split};
+use trollbridge::provider_mock::{Reply, Split};
 
 use super::{CHAT, MESSAGES};
-use crate::support::{Client, Distrust, Gateway, Request, Setup};
+use crate::support::{Client, Distrust, Gateway, Mock, Request, Setup, Shorthand};
 
 const REAL: &str = "claude-haiku-4-5-real";
 

@@ -1,11 +1,11 @@
 //! What the body decides: the model wherever it stands, and nothing where it is no JSON or two things at once.
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{Mock, Reply};
+use trollbridge::provider_mock::Reply;
 
 use super::{CHAT, MESSAGES, ask};
 use crate::support::setup::{MAIN_MODEL, NAMED_MODEL};
-use crate::support::{Gateway, Request, Setup};
+use crate::support::{Gateway, Mock, Request, Setup, Shorthand};
 
 const HOST: &str = "files.internal.example.com";
 

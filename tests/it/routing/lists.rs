@@ -2,12 +2,12 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{Mock, Reply};
+use trollbridge::provider_mock::Reply;
 
 use super::ask;
 use crate::support::request::CLIENT_KEY;
 use crate::support::setup::{MAIN_KEY, MAIN_MODEL, NAMED_KEY, NAMED_MODEL, OHMYGPT_MODEL, SECOND_MAIN_MODEL, TROLL_MODEL};
-use crate::support::{Gateway, Request, Setup};
+use crate::support::{Gateway, Mock, Request, Setup, Shorthand};
 
 async fn gateway_with_odd_names() -> (Gateway, Mock) {
     let main = Mock::http().await.unwrap();

@@ -1,12 +1,12 @@
 //! M16: where a request goes is the configuration's word alone.
 
 use serde_json::json;
-use trollbridge::provider_mock::{Mock, Reply};
+use trollbridge::provider_mock::Reply;
 
 use super::{CHAT, MESSAGES, ask, prompt, the_host};
 use crate::support::request::CLIENT_KEY;
 use crate::support::setup::MAIN_MODEL;
-use crate::support::{Request, Setup};
+use crate::support::{Mock, Request, Setup, Shorthand};
 
 /// Each of these has moved a request somewhere, in some framework or proxy.
 fn misleading(decoy: &str) -> Vec<(&'static str, String)> {

@@ -1,13 +1,13 @@
 //! The three upstreams that always exist, and those of the operator.
 
 use serde_json::json;
-use trollbridge::provider_mock::{Mock, Reply};
+use trollbridge::provider_mock::Reply;
 
 use super::{CHAT, MESSAGES, ask, the_host};
 use crate::support::setup::{
     MAIN_KEY, MAIN_MODEL, NAMED_MODEL, OHMYGPT_HOST, OHMYGPT_KEY, OHMYGPT_MODEL, SECOND_MAIN_MODEL, TROLL_KEY, TROLL_MODEL,
 };
-use crate::support::{Authority, Request, Setup};
+use crate::support::{Authority, Mock, Request, Setup, Shorthand};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn m1_m4_sonnet_and_haiku_reach_main_below_its_base_path_with_mains_key() {

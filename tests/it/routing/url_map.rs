@@ -1,11 +1,10 @@
 //! Targets by URL: `model_routing` and the way a base path and a request's path become one.
 
 use serde_json::{Value, json};
-use trollbridge::provider_mock::{Mock, Recorded};
 
 use super::{CHAT, MESSAGES, ask, the_host};
 use crate::support::setup::{MAIN_MODEL, TROLL_MODEL};
-use crate::support::{Authority, Gateway, Request, Setup};
+use crate::support::{Authority, Gateway, Mock, Recorded, Request, Setup};
 
 const OPENAI: &str = "api.openai.com";
 const ANTHROPIC: &str = "api.anthropic.com";

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use trollbridge::provider_mock::{Mock, Tls};
+use trollbridge::provider_mock::Tls;
 
 use super::gateway::{self, Gateway};
+use super::provider::Mock;
 use super::request::CLIENT_KEY;
 
 pub const MAIN_KEY: &str = "sk-main-planted-7f3a9c51e2d84b06";

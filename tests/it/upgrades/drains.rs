@@ -10,7 +10,7 @@ use super::*;
 use crate::answers::{CHAT, RESPONSES};
 use crate::books;
 use crate::support::request::CLIENT_KEY;
-use crate::support::{Client, Gateway, soon};
+use crate::support::{Client, Gateway, Shorthand, soon};
 
 /// What an error in a running stream looks like, by API.
 const ERRORS: [(&str, &str); 3] =

@@ -1,13 +1,11 @@
 //! What reached the provider, kept in order, and a way to wait for it without sleeping.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-
-use super::ask::Usage;
+use trollbridge::provider_mock::{Arrival, Event, Usage};
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
@@ -37,6 +35,26 @@ pub struct Recorded {
 }
 
 impl Recorded {
+    fn of(arrival: &Arrival<'_>) -> Self {
+        let Arrival { serial, connection, head, body, complete, usage } = arrival;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            serial: *serial,
+            connection: connection.number,
+            method: head.method.to_string(),
+            target: head.uri.path_and_query().map_or_else(|| head.uri.to_string(), ToString::to_string),
+            authority: head.uri.authority().map(ToString::to_string),
+            version: head.version,
+            headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
+            body: Bytes::clone(body),
+            complete: *complete,
+            sni: connection.sni.clone(),
+            alpn: connection.alpn.clone(),
+            tls: connection.tls,
+            usage: *usage,
+        }
+    }
+
     /// The values of a header, in the order of arrival.
     pub fn header(&self, name: &str) -> Vec<&str> {
         self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str()).collect()
@@ -61,84 +79,56 @@ pub struct Counts {
 
 /// The record of one provider.
 pub struct Journal {
-    kept: Mutex<VecDeque<Recorded>>,
+    kept: Mutex<Kept>,
     keep: usize,
-    serials: AtomicU64,
-    connections: AtomicU64,
-    requests: AtomicU64,
-    finished: AtomicU64,
-    cancelled: AtomicU64,
     changes: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Kept {
+    requests: VecDeque<Recorded>,
+    counts: Counts,
 }
 
 impl Journal {
     /// Keeps the last `keep` requests; the counts go on beyond them.
     pub fn new(keep: usize) -> Self {
-        Self {
-            kept: Mutex::new(VecDeque::new()),
-            keep,
-            serials: AtomicU64::new(0),
-            connections: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            finished: AtomicU64::new(0),
-            cancelled: AtomicU64::new(0),
-            changes: watch::Sender::new(()),
-        }
+        Self { kept: Mutex::default(), keep, changes: watch::Sender::new(()) }
     }
 
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Recorded>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn next_connection(&self) -> u64 {
-        let number = self.connections.fetch_add(1, Ordering::AcqRel);
-        self.changes.send_replace(());
-        number
-    }
-
-    pub fn next_serial(&self) -> u64 {
-        self.serials.fetch_add(1, Ordering::AcqRel)
-    }
-
-    /// Enters a request.
-    pub fn record(&self, request: Recorded) {
+    /// Enters what the provider tells.
+    pub fn enter(&self, event: Event<'_>) {
         let mut kept = self.kept();
-        if self.keep > 0 {
-            if kept.len() == self.keep {
-                kept.pop_front();
+        match event {
+            Event::Connected => kept.counts.connections += 1,
+            Event::Arrived(arrival) => {
+                kept.counts.requests += 1;
+                kept.requests.push_back(Recorded::of(&arrival));
+                if kept.requests.len() > self.keep {
+                    kept.requests.pop_front();
+                }
             }
-            kept.push_back(request);
+            Event::Finished => kept.counts.finished += 1,
+            Event::Cancelled => kept.counts.cancelled += 1,
         }
-        self.requests.fetch_add(1, Ordering::AcqRel);
         drop(kept);
         self.changes.send_replace(());
     }
 
-    pub fn count_finished(&self) {
-        self.finished.fetch_add(1, Ordering::AcqRel);
-        self.changes.send_replace(());
-    }
-
-    pub fn count_cancelled(&self) {
-        self.cancelled.fetch_add(1, Ordering::AcqRel);
-        self.changes.send_replace(());
-    }
-
     pub fn counts(&self) -> Counts {
-        Counts {
-            connections: self.connections.load(Ordering::Acquire),
-            requests: self.requests.load(Ordering::Acquire),
-            finished: self.finished.load(Ordering::Acquire),
-            cancelled: self.cancelled.load(Ordering::Acquire),
-        }
+        self.kept().counts
     }
 
     pub fn requests(&self) -> Vec<Recorded> {
-        self.kept().iter().cloned().collect()
+        self.kept().requests.iter().cloned().collect()
     }
 
     pub fn clear(&self) {
-        self.kept().clear();
+        self.kept().requests.clear();
     }
 
     /// Waits until the counts satisfy `enough`.
