@@ -60,7 +60,7 @@ pub async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
         Ok(Entry::Through(admitted)) => {
             let body_read = admitted.arrived.settings.limits.body_read;
             ctx.wire(HOOK)?.expect_body_by(Instant::now() + body_read);
-            admitted
+            *admitted
         }
         Ok(Entry::Read(reading)) => {
             let limits = reading.arrived.settings.limits;

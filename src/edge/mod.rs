@@ -1,22 +1,24 @@
-//! Moves bytes: the only room that knows Pingora's proxy.
+//! Moves bytes: the only room that knows Pingora's proxy. What comes next is decided in `relay`; here it is done.
 //!
 //! ```text
-//!   client ──► front ──► gateway (the hooks, in the request's order) ──► upstream
-//!                │         ├ admit    who is it, what does it ask for, where does it go      (request_filter)
-//!                │         ├ accounting  the books: opened before the dispatch, closed before the last byte
-//!                │         ├ rotation which key and proxy carry the next attempt             (between the attempts)
-//!                │         ├ connect  the peer of one attempt                                (upstream_peer)
-//!                │         ├ inject   our key in, the client's out                           (upstream_request_filter)
-//!                │         ├ judge    what the answer's head means                           (upstream_response_filter)
-//!                │         ├ hold     the first event, while another key could still answer    (response_body_filter)
-//!                │         ├ deliver  the answer's bytes: guard, rewrite, meter              (response_body_filter)
-//!                │         ├ fail     what is said when it went wrong                        (fail_to_proxy)
-//!                │         └ finish   the access line, the counters                          (logging)
-//!                ├ replay, exchange: the request's body, kept for every attempt
-//!                └ tunnel: the connection through a forward proxy
+//!   client ──► front ──► gateway: the hooks, in the request's order ──► upstream
+//!                │          ├ admit     the head in, the body read, our own answers out      request_filter
+//!                │          │   └ body  reading within limits
+//!                │          ├ connect   the peer of one attempt                              upstream_peer
+//!                │          │   ├ peer    where a connection leads
+//!                │          │   └ tunnel/ the connection through a forward proxy
+//!                │          ├ inject    our key in, the client's out                         upstream_request_filter
+//!                │          ├ judge     the head becomes the client's                        upstream_response_filter
+//!                │          ├ deliver   each chunk through the relay                         response_body_filter
+//!                │          ├ fail      another attempt, or the last word                    error_while_proxy, fail_to_proxy
+//!                │          │   └ failure  Pingora's errors in the relay's words, read here and nowhere else
+//!                │          └ context   the stage between two hooks; a hook out of turn fails shut
+//!                ├ replay, wire: the request's body kept for every attempt, the deadlines, the hold, the wait for the books
+//!                └ respond: answers of ours, written; tell: notes of the relay, logged
+//!   operators ─► admin          proxies ◄─ checks          all listeners: listen, stoppable          what every request shares: parts
 //! ```
 //!
-//! Hooks are thin: each takes from the context, calls one function of its own file, puts back and translates the error.
+//! A hook is thin: it takes the request's stage, calls one step, does what comes next.
 
 pub mod admin;
 mod admit;
@@ -41,6 +43,5 @@ mod tell;
 pub mod tunnel;
 mod wire;
 
-pub use crate::ops::host::ca::CaStore;
 pub use front::Front;
 pub use parts::Gateway;

@@ -33,7 +33,7 @@ pub enum Entry {
     /// The body names the model: it is to be read.
     Read(Reading),
     /// The body passes through unread.
-    Through(Admitted),
+    Through(Box<Admitted>),
 }
 
 /// A body that was read to its end.
@@ -65,7 +65,7 @@ impl Arrived {
         let reading = Reading { arrived: self, caller };
         match reading.way(head) {
             Ok(By::ByModel) => Ok(Entry::Read(reading)),
-            Ok(By::ByHost(route)) => Ok(Entry::Through(reading.through(route, head.headers)?)),
+            Ok(By::ByHost(route)) => Ok(Entry::Through(Box::new(reading.through(route, head.headers)?))),
             Ok(By::Models) => {
                 let says = reading.models(head.method).unwrap_or_else(Says::Refusal);
                 Err(reading.answered(says))

@@ -14,8 +14,7 @@ const RETRY: Retry =
 fn upstream(config: &str) -> Arc<Upstream> {
     let house = House::new(config);
     let settings: &Settings = &house.settings;
-    let configured = settings.upstreams.iter().filter(|upstream| upstream.missing().is_none());
-    configured.last().unwrap().clone()
+    settings.upstreams.iter().rfind(|upstream| upstream.missing().is_none()).unwrap().clone()
 }
 
 /// Brings keys and proxies into a state: `k1:cool`, `k1:spent`, `k1:dead`, `p1:down`, separated by spaces.

@@ -93,7 +93,7 @@ impl House {
         let arrived = self.arrived(Method::POST, path);
         let head = Head { method: &Method::POST, path, host: Some("gateway.example.com"), headers };
         match arrived.enter(head, false, &self.directory)? {
-            Entry::Through(admitted) => Ok((admitted, Vec::new())),
+            Entry::Through(admitted) => Ok((*admitted, Vec::new())),
             Entry::Read(reading) => {
                 let chunks = vec![Bytes::copy_from_slice(body.as_bytes())];
                 let read = ReadBody { chunks, peeked: peek(body.as_bytes()), took: Duration::from_micros(3) };
