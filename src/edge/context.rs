@@ -13,6 +13,7 @@ use crate::edge::tell::tell;
 use crate::edge::wire::Wire;
 use crate::ops::host::clock;
 use crate::relay::dispatch::{Dispatch, Ended, Walk};
+use crate::relay::failure::Failure;
 use crate::relay::stage::{Arrived, Local, Reading};
 
 /// One request from its first byte to its access line.
@@ -95,11 +96,11 @@ impl Context {
         }
     }
 
-    /// A request that nothing was said to yet, for the answer that it gets in place of what was to come.
-    pub fn take_unanswered(&mut self, answer: impl FnOnce(Result<Arrived, Reading>) -> Box<Local>) -> Option<Box<Local>> {
+    /// A request that failed before anything was decided about it: what the gateway answers itself.
+    pub fn fail_unanswered(&mut self, failure: &Failure) -> Option<Box<Local>> {
         match self.take()? {
-            Stage::Arrived(arrived) => Some(answer(Ok(arrived))),
-            Stage::Reading(reading) => Some(answer(Err(reading))),
+            Stage::Arrived(arrived) => Some(arrived.failed(failure)),
+            Stage::Reading(reading) => Some(reading.failed(failure)),
             other => {
                 self.come_to(other);
                 None

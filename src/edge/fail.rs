@@ -13,8 +13,7 @@ use crate::edge::respond;
 use crate::edge::tell::tell;
 use crate::ops::host::clock;
 use crate::relay::dispatch::Retry;
-use crate::relay::failure::{Failure, LastWord, Reached, before_an_upstream};
-use crate::relay::stage::Says;
+use crate::relay::failure::{Failure, LastWord, Reached};
 
 const HOOK: &str = "fail_to_proxy";
 
@@ -48,23 +47,8 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
 /// Nothing was decided yet: the gateway answers itself, should anybody be left.
 async fn refuse(session: &mut Session, failure: &Failure, ctx: &mut Context) -> Option<u16> {
     ctx.wire(HOOK).ok()?.close_after_answer();
-    let mut status = None;
-    let local = ctx.take_unanswered(|unanswered| {
-        let body_read = match &unanswered {
-            Ok(arrived) => arrived.settings.limits.body_read,
-            Err(reading) => reading.arrived.settings.limits.body_read,
-        };
-        let says = before_an_upstream(failure, body_read).map_or(Says::Nothing, Says::Refusal);
-        let mut local = match unanswered {
-            Ok(arrived) => arrived.answered(says),
-            Err(reading) => reading.answered(says),
-        };
-        status = local.status();
-        if status.is_none() {
-            local.broke_off(false);
-        }
-        local
-    })?;
+    let local = ctx.fail_unanswered(failure)?;
+    let status = local.status();
     if admit::answer(session, ctx, local).await.is_err() {
         end_own_answer(session, ctx).await;
     }

@@ -25,6 +25,7 @@ use crate::relay::dispatch::{Dispatch, Retry, Walk};
 use crate::relay::end::end_by;
 use crate::relay::note::{Note, Subject};
 use crate::relay::rotation::Because;
+use crate::relay::stage::{Arrived, Local, Reading, Says};
 
 /// How soon a connection that was closed before our request shows it: a round trip, with room.
 const STALE_SHOWS_WITHIN: Duration = Duration::from_secs(1);
@@ -273,8 +274,30 @@ impl Walk {
     }
 }
 
+impl Arrived {
+    /// It failed before anything was decided: the gateway answers itself, should anybody be left.
+    pub fn failed(self, failure: &Failure) -> Box<Local> {
+        match before_an_upstream(failure, self.settings.limits.body_read) {
+            Some(refusal) => self.refused(refusal),
+            None => {
+                let mut local = self.answered(Says::Nothing);
+                local.broke_off(false);
+                local
+            }
+        }
+    }
+}
+
+impl Reading {
+    /// As [`Arrived::failed`].
+    pub fn failed(self, failure: &Failure) -> Box<Local> {
+        let Self { arrived, caller } = self;
+        Box::new(Local { caller: Some(caller), ..*arrived.failed(failure) })
+    }
+}
+
 /// What a failure means that needs no upstream; `None`: the client is gone.
-pub fn before_an_upstream(failure: &Failure, body_read: Duration) -> Option<Refusal> {
+fn before_an_upstream(failure: &Failure, body_read: Duration) -> Option<Refusal> {
     Some(match failure {
         Failure::ClientGone => return None,
         Failure::BodyTooSlow => Refusal::BodyTooSlow { limit: body_read },

@@ -1,6 +1,12 @@
 //! Failure × pool × how far the answer got → another attempt or the last word, as walks (see `testing`).
 
-use crate::relay::testing::{HOLD, NO_KEY, ONE_KEY, TWO_KEYS, check, troll_direct, troll_pool, troll_reverse, with};
+use http::Method;
+
+use crate::domain::client::Caller;
+use crate::domain::end::End;
+use crate::relay::failure::Failure;
+use crate::relay::stage::Reading;
+use crate::relay::testing::{HOLD, House, NO_KEY, ONE_KEY, TWO_KEYS, check, troll_direct, troll_pool, troll_reverse, with};
 
 const MESSAGES: &str = "/v1/messages";
 
@@ -232,4 +238,24 @@ fn t12_limits_of_what_may_follow_a_failure() {
             ("sent +1000 unread", "502:upstream_failed,upstream_error"),
         ],
     );
+}
+
+#[test]
+fn q4_a_request_that_fails_before_anything_is_decided_is_answered_by_us_or_by_nobody() {
+    let house = House::new(ONE_KEY);
+    let detail = || "it broke".to_owned();
+    let rows = [
+        (Failure::ClientGone, None, End::ClientGone),
+        (Failure::BodyTooSlow, Some(408), End::Refused),
+        (Failure::Unreadable, Some(400), End::Refused),
+        (Failure::Stopping, Some(503), End::Refused),
+        (Failure::Internal { detail: detail() }, Some(500), End::Refused),
+    ];
+    for (failure, status, end) in rows {
+        let arrived = house.arrived(Method::POST, MESSAGES).failed(&failure);
+        assert_eq!((arrived.status(), arrived.end()), (status, end), "{failure:?}");
+        let reading = Reading { arrived: house.arrived(Method::POST, MESSAGES), caller: Caller::Anonymous };
+        let reading = reading.failed(&failure);
+        assert_eq!((reading.status(), reading.end()), (status, end), "{failure:?}, while the body was read");
+    }
 }
