@@ -1,6 +1,6 @@
 //! Reads and edits JSON in place: what a request asks for, and the few bytes that may be replaced, without a tree and without a copy.
 //!
-//! One strict scanner serves both directions: [`peek`] reads request bodies, [`rename`] finds the model's name in answers, and
+//! One strict scanner serves both directions: [`Peeker`] reads request bodies, [`rename`] finds the model's name in answers, and
 //! [`splice`] replaces bytes between zero-copy slices. Nothing here re-encodes JSON: every byte outside a named value stays as it was.
 //!
 //! ```text

@@ -5,7 +5,7 @@
 //!
 //! Two keys that differ in the case of letters alone are duplicates too: parsers that match names without case (Go's `encoding/json`)
 //! would take either one. A key that is spelled in another case is not read as ours, so `{"Model": …}` names no model; only of
-//! [`AskedOutput`] it counts, where such a parser would let the request cost more (`{"N": 10}`).
+//! [`super::AskedOutput`] it counts, where such a parser would let the request cost more (`{"N": 10}`).
 //!
 //! A `\u` escape of half a surrogate pair is refused in keys and in the model's name. In all other text it passes: JavaScript writes
 //! such escapes when it cuts a text inside an emoji, and that text is the provider's to judge.

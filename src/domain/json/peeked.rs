@@ -39,7 +39,7 @@ pub struct AskedOutput {
 /// The model that the client asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelName {
-    /// Decoded, at most [`MAX_MODEL_BYTES`] long.
+    /// Decoded, at most [`super::fault::MAX_MODEL_BYTES`] long.
     pub name: String,
     /// The value with its quotes, in bytes from the body's start.
     pub span: Range<usize>,

@@ -3,7 +3,7 @@
 //! It stops at the first fault and the same bytes give the same fault however they are cut. Of an object that is watched, the keys and
 //! the values that a [`Watcher`] asked for are told with their places; all else is only validated. The top level must be an object.
 //!
-//! Memory: the nesting as one bit per level, and at most [`MAX_TEXT`] bytes of a key or value that chunks cut.
+//! Memory: the nesting as one bit per level, and at most [`spill::MAX_TEXT`] bytes of a key or value that chunks cut.
 
 mod block;
 pub(in crate::domain) mod closing;
@@ -35,9 +35,9 @@ pub(super) enum Interest {
 /// A value that was asked for, complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token<'a> {
-    /// The raw text between the quotes; `None` if longer than [`MAX_TEXT`].
+    /// The raw text between the quotes; `None` if longer than [`spill::MAX_TEXT`].
     String(Option<&'a [u8]>),
-    /// The raw text; `None` if longer than [`MAX_TEXT`].
+    /// The raw text; `None` if longer than [`spill::MAX_TEXT`].
     Number(Option<&'a [u8]>),
     True,
     False,
@@ -57,7 +57,7 @@ pub(super) struct Raw<'a> {
 pub(super) trait Watcher {
     /// A watched object begins: its first member would stand at `first_member`.
     fn opened(&mut self, depth: usize, first_member: usize);
-    /// A key of the watched object at `depth` (1: the top level) was read; `raw` is `None` if longer than [`MAX_TEXT`].
+    /// A key of the watched object at `depth` (1: the top level) was read; `raw` is `None` if longer than [`spill::MAX_TEXT`].
     fn key(&mut self, depth: usize, raw: Option<Raw<'_>>, at: usize) -> Result<Interest, PeekError>;
     /// The value of the last key, if it was asked for; `span` includes a string's quotes.
     fn value(&mut self, token: Token<'_>, span: Range<usize>) -> Result<(), PeekError>;
@@ -260,8 +260,7 @@ impl Scanner {
             self.watched += 1;
             watcher.opened(self.watched, self.offset(after));
         }
-        self.depth += 1;
-        self.stack = self.stack << 1 | u128::from(is_object);
+        self.nest(is_object);
         Ok(self.enter(if is_object { State::KeyOrEnd } else { State::ValueOrEnd }, after))
     }
 
@@ -284,14 +283,25 @@ impl Scanner {
 
     fn close<'a, L: Watcher>(&mut self, after: &'a [u8], watcher: &mut L) -> Result<&'a [u8], PeekError> {
         let was_watched = self.depth == self.watched;
-        self.depth -= 1;
-        self.stack >>= 1;
+        self.leave();
         if was_watched {
             self.watched -= 1;
         } else if self.depth == self.watched && self.interest != Interest::Skip {
             watcher.value(Token::Container, self.value_at..self.offset(after))?;
         }
         Ok(self.enter(if self.depth == 0 { State::End } else { State::CommaOrEnd }, after))
+    }
+
+    #[inline]
+    fn nest(&mut self, is_object: bool) {
+        self.depth += 1;
+        self.stack = self.stack << 1 | u128::from(is_object);
+    }
+
+    #[inline]
+    fn leave(&mut self) {
+        self.depth -= 1;
+        self.stack >>= 1;
     }
 
     fn enter<'a>(&mut self, state: State, rest: &'a [u8]) -> &'a [u8] {

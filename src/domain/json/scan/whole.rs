@@ -44,12 +44,15 @@ impl Scanner {
                             break State::Text;
                         }
                     },
-                    b'{' | b'[' if self.depth == MAX_DEPTH => break State::Value,
-                    b'{' | b'[' => {
+                    b'{' | b'[' if self.depth < MAX_DEPTH => {
+                        let is_object = *byte == b'{';
+                        self.nest(is_object);
                         rest = skip_any_space(after);
-                        match self.open_whole(*byte == b'{', rest) {
-                            Ok(first) => next = first,
-                            Err(state) => break state,
+                        match (is_object, rest) {
+                            (true, [b'"', ..]) => next = Next::Key,
+                            (false, [b'}' | b']', ..] | []) => break State::ValueOrEnd,
+                            (false, _) => next = Next::Value,
+                            (true, _) => break State::KeyOrEnd,
                         }
                         continue;
                     }
@@ -68,8 +71,7 @@ impl Scanner {
                     next = if in_object { Next::Key } else { Next::Value };
                 }
                 (b'}', true) | (b']', false) if self.may_close_unheard() => {
-                    self.depth -= 1;
-                    self.stack >>= 1;
+                    self.leave();
                     rest = after;
                     next = Next::CommaOrEnd;
                 }
@@ -109,19 +111,6 @@ impl Scanner {
         }
     }
 
-    /// Opens a container that is not watched; `rest` is what follows its bracket. An error is the state that takes it on.
-    #[inline]
-    fn open_whole(&mut self, is_object: bool, rest: &[u8]) -> Result<Next, State> {
-        self.depth += 1;
-        self.stack = self.stack << 1 | u128::from(is_object);
-        match (is_object, rest) {
-            (true, [b'"', ..]) => Ok(Next::Key),
-            (true, _) => Err(State::KeyOrEnd),
-            (false, [b'}' | b']', ..] | []) => Err(State::ValueOrEnd),
-            (false, _) => Ok(Next::Value),
-        }
-    }
-
     fn is_value_wanted(&self) -> bool {
         self.depth == self.watched && self.interest != Interest::Skip
     }
@@ -141,7 +130,7 @@ fn skip_any_space(bytes: &[u8]) -> &[u8] {
     }
 }
 
-/// Returns what follows a number, a literal; `None` if it is cut or wrong.
+/// Returns what follows a number, a literal; `None` if it is cut or wrong, or is none.
 #[inline]
 fn whole_scalar<'a>(byte: u8, rest: &'a [u8], after: &'a [u8]) -> Option<&'a [u8]> {
     match byte {
