@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use trollbridge::domain::billing::{Decimal, NanoUsd};
 use trollbridge::domain::end::End;
-use trollbridge::domain::ledger::{Close, Dispatch, Open, read, seal, write_close, write_open};
+use trollbridge::domain::ledger::{Close, Open, Sent, read, seal, write_close, write_open};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Source, Usage};
 use trollbridge::ops::books::ledger::Ledger;
 
 const NOW: u64 = 1_767_225_600_000;
 
-fn dispatch() -> Dispatch<'static> {
-    Dispatch {
+fn sent() -> Sent<'static> {
+    Sent {
         id: "019b7000-0000-7000-8000-000000000001".into(),
         opened_at_unix_ms: NOW,
         client: Some("team-a".into()),
@@ -33,12 +33,12 @@ fn dispatch() -> Dispatch<'static> {
 }
 
 fn opened() -> Open<'static> {
-    Open { dispatch: dispatch(), reservation: NanoUsd::from_nanos(11_808_000) }
+    Open { sent: sent(), reservation: NanoUsd::from_nanos(11_808_000) }
 }
 
 fn closed() -> Close<'static> {
     Close {
-        dispatch: dispatch(),
+        sent: sent(),
         closed_at_unix_ms: NOW + 1_234,
         attempts: 1,
         status: 200,

@@ -12,7 +12,7 @@ use crate::domain::answer::Refusal;
 use crate::domain::billing::bill::{Bill, Seen};
 use crate::domain::credit::Reservation;
 use crate::domain::end::End;
-use crate::domain::ledger::{Close, Dispatch as Entry, Open};
+use crate::domain::ledger::{Close, Open, Sent};
 use crate::domain::moment::Now;
 use crate::domain::upstream::Pick;
 use crate::domain::usage::Report;
@@ -68,7 +68,7 @@ impl OpenBooks {
         };
         let client_key = client_key(admitted);
         let open = Open {
-            dispatch: entry(admitted, client_key.as_deref(), pick),
+            sent: sent(admitted, client_key.as_deref(), pick),
             reservation: reservation.as_ref().map(Reservation::amount).unwrap_or_default(),
         };
         let unwritable = |error: Unwritable| Refusal::LedgerUnwritable { detail: error.to_string() };
@@ -96,7 +96,7 @@ impl OpenBooks {
         arrived.in_flight.counters().booked(&way.route.upstream.name, &pattern, bill.source, &usage, bill.cost);
         let client_key = client_key(admitted);
         let closed = self.ticket.close(&Close {
-            dispatch: entry(admitted, client_key.as_deref(), attempt.pick),
+            sent: sent(admitted, client_key.as_deref(), attempt.pick),
             closed_at_unix_ms: now.unix_ms,
             attempts: attempt.count(),
             status: closing.status.unwrap_or(0),
@@ -120,10 +120,10 @@ fn client_key(admitted: &Admitted) -> Option<String> {
     admitted.caller.client().map(|client| client.key.fingerprint())
 }
 
-fn entry<'c>(admitted: &'c Admitted, client_key: Option<&'c str>, pick: Pick) -> Entry<'c> {
+fn sent<'c>(admitted: &'c Admitted, client_key: Option<&'c str>, pick: Pick) -> Sent<'c> {
     let Admitted { arrived, caller, way, .. } = admitted;
     let upstream = &*way.route.upstream;
-    Entry {
+    Sent {
         id: Cow::Borrowed(arrived.id.as_str()),
         opened_at_unix_ms: arrived.unix_ms,
         client: Some(Cow::Borrowed(caller.name())),

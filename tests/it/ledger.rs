@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use trollbridge::domain::billing::{Decimal, NanoUsd};
 use trollbridge::domain::end::End;
-use trollbridge::domain::ledger::{Close, Dispatch, Open};
+use trollbridge::domain::ledger::{Close, Open, Sent};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Source, Usage};
 use trollbridge::ops::books::ledger::Ledger;
@@ -30,8 +30,8 @@ fn ledger(dir: &TempDir) -> Ledger {
     Ledger::start(&dir.path().join("my-state"), settings, false, NOW).unwrap().0
 }
 
-fn dispatch(nth: u64) -> Dispatch<'static> {
-    Dispatch {
+fn sent(nth: u64) -> Sent<'static> {
+    Sent {
         id: format!("019b7000-0000-7000-8000-{nth:012x}").into(),
         opened_at_unix_ms: NOW + nth * HOUR,
         client: (!nth.is_multiple_of(4)).then(|| "team-a".into()),
@@ -45,13 +45,13 @@ fn dispatch(nth: u64) -> Dispatch<'static> {
 }
 
 fn open(ledger: &Ledger, nth: u64) -> trollbridge::ops::books::ledger::Ticket {
-    ledger.open(&Open { dispatch: dispatch(nth), reservation: NanoUsd::ZERO }).unwrap()
+    ledger.open(&Open { sent: sent(nth), reservation: NanoUsd::ZERO }).unwrap()
 }
 
 /// One request in each hour, each of 1 000 000 001 nano-dollars.
 fn entry(ledger: &Ledger, nth: u64) {
     drop(open(ledger, nth).close(&Close {
-        dispatch: dispatch(nth),
+        sent: sent(nth),
         closed_at_unix_ms: NOW + nth * HOUR,
         attempts: 1,
         status: 200,
@@ -115,7 +115,7 @@ async fn g5_export_prints_each_ended_request_once() {
     let out = trollbridge(dir.path(), &["ledger", "export"]).await.expect(0).out;
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 30);
-    assert_eq!(lines[3]["model"], dispatch(3).model.unwrap().into_owned());
+    assert_eq!(lines[3]["model"], sent(3).model.unwrap().into_owned());
     let names: Vec<_> = lines[0].as_object().unwrap().keys().map(String::as_str).collect();
     let mut contract = [
         "id",

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::text::{decimal, quoted};
-use super::{Close, Dispatch, Header, Open, time};
+use super::{Close, Header, Open, Sent, time};
 use crate::domain::digits::{number, padded};
 
 /// The version of the lines that are written and read here.
@@ -17,7 +17,7 @@ pub const MAX_TEXT: usize = 256;
 /// Appends the fields of an open; [`seal`] makes a line of them.
 pub fn write_open(out: &mut Vec<u8>, open: &Open<'_>) {
     out.extend_from_slice(br#"{"v":1,"record":"open","#);
-    dispatch(out, &open.dispatch);
+    sent(out, &open.sent);
     out.extend_from_slice(br#","reservation_nano_usd":"#);
     number(out, open.reservation.nanos());
 }
@@ -64,21 +64,21 @@ pub(super) fn hex(value: u32) -> [u8; 8] {
     digits
 }
 
-fn dispatch(out: &mut Vec<u8>, dispatch: &Dispatch<'_>) {
-    text(out, br#""id":"#, Some(&dispatch.id));
+fn sent(out: &mut Vec<u8>, sent: &Sent<'_>) {
+    text(out, br#""id":"#, Some(&sent.id));
     out.extend_from_slice(br#","opened_at":""#);
-    time::write(out, dispatch.opened_at_unix_ms);
-    text(out, br#"","client":"#, dispatch.client.as_deref());
-    text(out, br#","client_key":"#, dispatch.client_key.as_deref());
-    text(out, br#","model":"#, dispatch.model.as_deref());
-    text(out, br#","upstream":"#, Some(&dispatch.upstream));
-    text(out, br#","endpoint":"#, dispatch.endpoint.as_deref());
-    text(out, br#","proxy":"#, dispatch.proxy.as_deref());
-    text(out, br#","key":"#, dispatch.key.as_deref());
+    time::write(out, sent.opened_at_unix_ms);
+    text(out, br#"","client":"#, sent.client.as_deref());
+    text(out, br#","client_key":"#, sent.client_key.as_deref());
+    text(out, br#","model":"#, sent.model.as_deref());
+    text(out, br#","upstream":"#, Some(&sent.upstream));
+    text(out, br#","endpoint":"#, sent.endpoint.as_deref());
+    text(out, br#","proxy":"#, sent.proxy.as_deref());
+    text(out, br#","key":"#, sent.key.as_deref());
 }
 
 fn entry(out: &mut Vec<u8>, close: &Close<'_>) {
-    dispatch(out, &close.dispatch);
+    sent(out, &close.sent);
     out.extend_from_slice(br#","closed_at":""#);
     time::write(out, close.closed_at_unix_ms);
     count(out, br#"","attempts":"#, close.attempts.into());

@@ -31,7 +31,7 @@ pub use sums::Sums;
 
 /// What was sent where, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dispatch<'a> {
+pub struct Sent<'a> {
     /// The request's id.
     pub id: Cow<'a, str>,
     /// When the request arrived, in milliseconds since the epoch.
@@ -53,7 +53,7 @@ pub struct Dispatch<'a> {
 /// A request is about to be sent to an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open<'a> {
-    pub dispatch: Dispatch<'a>,
+    pub sent: Sent<'a>,
     /// What was taken from the client's balance until the cost is known.
     pub reservation: NanoUsd,
 }
@@ -62,7 +62,7 @@ pub struct Open<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close<'a> {
     /// Of the last attempt.
-    pub dispatch: Dispatch<'a>,
+    pub sent: Sent<'a>,
     pub closed_at_unix_ms: u64,
     pub attempts: u32,
     /// The status that the client saw; 0 where nobody knows it any more.
@@ -109,17 +109,17 @@ pub struct Line<'a> {
 }
 
 impl Close<'_> {
-    /// As [`Dispatch::into_owned`].
+    /// As [`Sent::into_owned`].
     pub fn into_owned(self) -> Close<'static> {
-        Close { dispatch: self.dispatch.into_owned(), ..self }
+        Close { sent: self.sent.into_owned(), ..self }
     }
 }
 
-impl Dispatch<'_> {
+impl Sent<'_> {
     /// Holds on to the texts, whatever becomes of the line that they were read from.
-    pub fn into_owned(self) -> Dispatch<'static> {
+    pub fn into_owned(self) -> Sent<'static> {
         let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
-        Dispatch {
+        Sent {
             id: owned(self.id),
             opened_at_unix_ms: self.opened_at_unix_ms,
             client: self.client.map(owned),
@@ -134,15 +134,15 @@ impl Dispatch<'_> {
 }
 
 impl<'a> Open<'a> {
-    /// As [`Dispatch::into_owned`].
+    /// As [`Sent::into_owned`].
     pub fn into_owned(self) -> Open<'static> {
-        Open { dispatch: self.dispatch.into_owned(), reservation: self.reservation }
+        Open { sent: self.sent.into_owned(), reservation: self.reservation }
     }
 
     /// Closes what a killed process left open: nothing is known of its usage, so nothing is billed.
     pub fn interrupted(self, now_unix_ms: u64) -> Close<'a> {
         Close {
-            dispatch: self.dispatch,
+            sent: self.sent,
             closed_at_unix_ms: now_unix_ms,
             attempts: 1,
             status: 0,

@@ -12,9 +12,9 @@ fn text() -> impl Strategy<Value = Cow<'static, str>> {
     ]
 }
 
-fn dispatch() -> impl Strategy<Value = Dispatch<'static>> {
+fn sent() -> impl Strategy<Value = Sent<'static>> {
     let texts = (text(), proptest::array::uniform6(proptest::option::of(text())), text(), 0..=time::LAST_UNIX_MS);
-    texts.prop_map(|(id, [client, client_key, model, endpoint, proxy, key], upstream, opened_at_unix_ms)| Dispatch {
+    texts.prop_map(|(id, [client, client_key, model, endpoint, proxy, key], upstream, opened_at_unix_ms)| Sent {
         id,
         opened_at_unix_ms,
         client,
@@ -35,18 +35,11 @@ fn close() -> impl Strategy<Value = Close<'static>> {
     );
     let counts = (proptest::array::uniform5(any::<u64>()), any::<u64>(), 0..=1_000_000_000_000_000u64);
     let times = (0..=time::LAST_UNIX_MS, proptest::option::of(any::<u64>()), any::<u64>());
-    (dispatch(), ends, counts, times, any::<u32>(), any::<u16>()).prop_map(
-        |(
-            dispatch,
-            (end, source, stream),
-            (tokens, cost, multiplier),
-            (closed_at_unix_ms, first_byte, total),
-            attempts,
-            status,
-        )| {
+    (sent(), ends, counts, times, any::<u32>(), any::<u16>()).prop_map(
+        |(sent, (end, source, stream), (tokens, cost, multiplier), (closed_at_unix_ms, first_byte, total), attempts, status)| {
             let [input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens] = tokens;
             Close {
-                dispatch,
+                sent,
                 closed_at_unix_ms,
                 attempts,
                 status,
@@ -65,8 +58,7 @@ fn close() -> impl Strategy<Value = Close<'static>> {
 
 fn record() -> impl Strategy<Value = Record<'static>> {
     prop_oneof![
-        (dispatch(), any::<u64>())
-            .prop_map(|(dispatch, nanos)| Record::Open(Open { dispatch, reservation: NanoUsd::from_nanos(nanos) })),
+        (sent(), any::<u64>()).prop_map(|(sent, nanos)| Record::Open(Open { sent, reservation: NanoUsd::from_nanos(nanos) })),
         close().prop_map(Record::Close),
         (text(), any::<u32>(), 0..=time::LAST_UNIX_MS, any::<u32>()).prop_map(
             |(writer, number, started_at_unix_ms, oldest_open)| {
@@ -89,7 +81,7 @@ fn line_of(record: &Record<'_>, seq: u64) -> Vec<u8> {
 
 fn sample() -> Close<'static> {
     Close {
-        dispatch: Dispatch {
+        sent: Sent {
             id: "0199f3c2-0000-7000-8000-000000000001".into(),
             opened_at_unix_ms: 1_767_225_599_001,
             client: Some("team-a".into()),
@@ -137,11 +129,11 @@ fn u7_every_end_has_a_word_of_its_own() {
 #[test]
 fn a_long_text_is_cut_and_the_line_stays_right() {
     let mut close = sample();
-    close.dispatch.model = Some("é".repeat(10_000).into());
+    close.sent.model = Some("é".repeat(10_000).into());
     let line = line_of(&Record::Close(close), 1);
     assert!(line.len() < 2_000);
     let Record::Close(read) = read(&line[..line.len() - 1]).unwrap().record else { panic!("not a close") };
-    assert!(read.dispatch.model.unwrap().ends_with("é…"));
+    assert!(read.sent.model.unwrap().ends_with("é…"));
 }
 
 /// Another version is told apart from damage, whatever its fields are.
@@ -155,7 +147,7 @@ fn a_line_of_another_version_says_so() {
 #[test]
 fn a_known_line_with_unknown_fields_is_refused() {
     let mut line = Vec::new();
-    write_open(&mut line, &Open { dispatch: sample().dispatch, reservation: NanoUsd::ZERO });
+    write_open(&mut line, &Open { sent: sample().sent, reservation: NanoUsd::ZERO });
     line.extend_from_slice(br#","extra":1"#);
     seal(&mut line, 0);
     assert!(matches!(read(&line[..line.len() - 1]), Err(LineFault::Meaning(_))));

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::line::{VERSION, hex};
-use super::{Close, Dispatch, End, Header, Line, Open, Record, time};
+use super::{Close, End, Header, Line, Open, Record, Sent, time};
 use crate::domain::billing::{Decimal, NanoUsd};
 use crate::domain::usage::{Source, Usage};
 
@@ -180,14 +180,14 @@ impl<'a> OpenFields<'a> {
     fn open(self) -> Option<Open<'a>> {
         let Self { id, opened_at, client, client_key, model, upstream, endpoint, proxy, key, reservation_nano_usd, .. } = self;
         let opened_at_unix_ms = time::parse(opened_at)?;
-        let dispatch = Dispatch { id, opened_at_unix_ms, client, client_key, model, upstream, endpoint, proxy, key };
-        Some(Open { dispatch, reservation: NanoUsd::from_nanos(reservation_nano_usd) })
+        let sent = Sent { id, opened_at_unix_ms, client, client_key, model, upstream, endpoint, proxy, key };
+        Some(Open { sent, reservation: NanoUsd::from_nanos(reservation_nano_usd) })
     }
 }
 
 impl<'a> CloseFields<'a> {
     fn close(self) -> Option<Close<'a>> {
-        let dispatch = Dispatch {
+        let sent = Sent {
             id: self.id,
             opened_at_unix_ms: time::parse(self.opened_at)?,
             client: self.client,
@@ -199,7 +199,7 @@ impl<'a> CloseFields<'a> {
             key: self.key,
         };
         Some(Close {
-            dispatch,
+            sent,
             closed_at_unix_ms: time::parse(self.closed_at)?,
             attempts: self.attempts,
             status: self.status,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use trollbridge::domain::billing::{Decimal, NanoUsd};
 use trollbridge::domain::end::End;
-use trollbridge::domain::ledger::{Close, Dispatch, Open};
+use trollbridge::domain::ledger::{Close, Open, Sent};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Source, Usage};
 use trollbridge::ops::books::ledger::Ledger;
@@ -92,7 +92,7 @@ async fn g4_what_another_process_bills_is_taken_from_the_balance_once() {
     let settings = LedgerSettings { sync: LedgerSync::Process, segment_bytes: 4_096, retention: None };
     let old = Ledger::start(&gateway.dir().join("state"), settings, true, 0).unwrap().0;
     for nth in 1..=30 {
-        let dispatch = |client: &'static str| Dispatch {
+        let sent = |client: &'static str| Sent {
             id: format!("019b7000-0000-7000-8000-{nth:012x}{client}").into(),
             opened_at_unix_ms: 1_767_225_600_000,
             client: Some(client.into()),
@@ -104,9 +104,9 @@ async fn g4_what_another_process_bills_is_taken_from_the_balance_once() {
             key: None,
         };
         for client in ["alice", "a stranger"] {
-            let ticket = old.open(&Open { dispatch: dispatch(client), reservation: NanoUsd::ZERO }).unwrap();
+            let ticket = old.open(&Open { sent: sent(client), reservation: NanoUsd::ZERO }).unwrap();
             drop(ticket.close(&Close {
-                dispatch: dispatch(client),
+                sent: sent(client),
                 closed_at_unix_ms: 1_767_225_600_000,
                 attempts: 1,
                 status: 200,

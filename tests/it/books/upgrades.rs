@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use trollbridge::domain::billing::{Decimal, NanoUsd};
 use trollbridge::domain::end::End;
-use trollbridge::domain::ledger::{Close, Dispatch, Open};
+use trollbridge::domain::ledger::{Close, Open, Sent};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Source, Usage};
 use trollbridge::ops::books::ledger::{Ledger, Ticket};
@@ -46,8 +46,8 @@ async fn until_reserved(gateway: &Gateway, name: &str, fits: impl Fn(i64) -> boo
     .await
 }
 
-fn dispatch(nth: u64) -> Dispatch<'static> {
-    Dispatch {
+fn sent(nth: u64) -> Sent<'static> {
+    Sent {
         id: format!("019b7000-0000-7000-8000-{nth:012x}").into(),
         opened_at_unix_ms: 1_767_225_600_000,
         client: Some("alice".into()),
@@ -61,12 +61,12 @@ fn dispatch(nth: u64) -> Dispatch<'static> {
 }
 
 fn open(ledger: &Ledger, nth: u64, nano_usd: u64) -> Ticket {
-    ledger.open(&Open { dispatch: dispatch(nth), reservation: NanoUsd::from_nanos(nano_usd) }).unwrap()
+    ledger.open(&Open { sent: sent(nth), reservation: NanoUsd::from_nanos(nano_usd) }).unwrap()
 }
 
 fn close(ticket: Ticket, nth: u64, nano_usd: u64) {
     drop(ticket.close(&Close {
-        dispatch: dispatch(nth),
+        sent: sent(nth),
         closed_at_unix_ms: 1_767_225_600_000,
         attempts: 1,
         status: 200,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use trollbridge::domain::billing::{NanoUsd, Price};
 use trollbridge::domain::end::End;
-use trollbridge::domain::ledger::{Close, Dispatch, Open};
+use trollbridge::domain::ledger::{Close, Open, Sent};
 use trollbridge::domain::settings::{LedgerSettings, LedgerSync};
 use trollbridge::domain::usage::{Meter, Source, Usage};
 use trollbridge::ops::books::ledger::Ledger;
@@ -172,7 +172,7 @@ fn classes(usage: Usage) -> [u64; 5] {
 }
 
 fn enter(ledger: &Ledger, nth: u64, model: &str, client: Option<&str>, at_unix_ms: u64, usage: Usage, price: &Price) {
-    let dispatch = Dispatch {
+    let sent = Sent {
         id: format!("019b7000-0000-7000-8000-{nth:012x}").into(),
         opened_at_unix_ms: at_unix_ms,
         client: client.map(Into::into),
@@ -183,9 +183,9 @@ fn enter(ledger: &Ledger, nth: u64, model: &str, client: Option<&str>, at_unix_m
         proxy: None,
         key: None,
     };
-    let ticket = ledger.open(&Open { dispatch: dispatch.clone(), reservation: NanoUsd::ZERO }).unwrap();
+    let ticket = ledger.open(&Open { sent: sent.clone(), reservation: NanoUsd::ZERO }).unwrap();
     drop(ticket.close(&Close {
-        dispatch,
+        sent,
         closed_at_unix_ms: at_unix_ms,
         attempts: 1,
         status: 200,

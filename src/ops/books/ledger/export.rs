@@ -43,7 +43,7 @@ pub fn each_entry(directory: &Path, mut found: impl FnMut(&Close<'_>) -> io::Res
             let read = raw.each(|Line { record, .. }| {
                 if let Record::Close(close) = record
                     && told.is_ok()
-                    && seen.insert(short(&close.dispatch.id))
+                    && seen.insert(short(&close.sent.id))
                 {
                     told = found(&close);
                 }

@@ -176,7 +176,7 @@ impl Ledger {
     pub fn open(&self, open: &Open<'_>) -> Result<Ticket, Unwritable> {
         let files = &self.files;
         files.start_flushing().map_err(|error| Unwritable(error.to_string().into()))?;
-        let at = open.dispatch.opened_at_unix_ms;
+        let at = open.sent.opened_at_unix_ms;
         let segment = with_line(|line| {
             write_open(line, open);
             files.writer().open(line, at)

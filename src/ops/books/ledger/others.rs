@@ -192,14 +192,14 @@ impl Followed {
 fn take(open: &mut HashMap<Box<str>, Reservation>, accounts: &FindAccount, record: Record<'_>, is_new: bool) {
     match record {
         Record::Open(opened) if opened.reservation > Default::default() => {
-            if let Some(account) = opened.dispatch.client.as_deref().and_then(accounts) {
-                open.insert(opened.dispatch.id.into(), account.hold(opened.reservation));
+            if let Some(account) = opened.sent.client.as_deref().and_then(accounts) {
+                open.insert(opened.sent.id.into(), account.hold(opened.reservation));
             }
         }
-        Record::Close(close) => match open.remove(&*close.dispatch.id) {
+        Record::Close(close) => match open.remove(&*close.sent.id) {
             Some(reservation) if is_new => reservation.settle(close.cost),
             None if is_new => {
-                if let Some(account) = close.dispatch.client.as_deref().and_then(accounts) {
+                if let Some(account) = close.sent.client.as_deref().and_then(accounts) {
                     account.settle(close.cost);
                 }
             }

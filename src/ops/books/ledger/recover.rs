@@ -105,8 +105,8 @@ impl Found {
         while let Some(raw) = scan.next_line()? {
             let read = raw.each(|Line { record, .. }| match record {
                 Record::Segment(_) => {}
-                Record::Open(opened) => drop(open.insert(opened.dispatch.id.to_string(), opened.into_owned())),
-                Record::Close(close) => drop(closed.insert(close.dispatch.id.into_owned())),
+                Record::Open(opened) => drop(open.insert(opened.sent.id.to_string(), opened.into_owned())),
+                Record::Close(close) => drop(closed.insert(close.sent.id.into_owned())),
             });
             if read.is_ok() {
                 continue;

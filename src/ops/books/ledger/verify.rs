@@ -130,7 +130,7 @@ impl Proof {
                 (next_seq, was_damaged) = (seq + 1, false);
                 match record {
                     Record::Segment(_) => {}
-                    Record::Open(open) => self.open(open.dispatch.id.into_owned(), segment, start),
+                    Record::Open(open) => self.open(open.sent.id.into_owned(), segment, start),
                     Record::Close(close) => {
                         if is_folded {
                             behind_mark.add(&Sums::of(&close));
@@ -171,7 +171,7 @@ impl Proof {
     }
 
     fn close(&mut self, close: &Close<'_>, segment: &SegmentName, byte: u64, unopened: &mut Vec<(SegmentName, u64, String)>) {
-        let id = close.dispatch.id.to_string();
+        let id = close.sent.id.to_string();
         self.verdict.closes += 1;
         if !self.closed.insert(id.clone()) {
             // Two recoveries that were killed themselves may both have written it.

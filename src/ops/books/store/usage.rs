@@ -111,7 +111,7 @@ pub fn fold(conn: &mut Connection, segment: &str, batch: &Batch) -> rusqlite::Re
     for close in &batch.closes {
         let sums = Sums::of(close);
         seen.add(&sums);
-        if remember.execute([id_of(&close.dispatch.id)])? == 1 {
+        if remember.execute([id_of(&close.sent.id)])? == 1 {
             roll_ups.entry(RollUp::of(close)).or_default().add(&sums);
         } else {
             duplicates.add(&sums);
@@ -286,13 +286,13 @@ fn add_roll_ups(transaction: &Transaction<'_>, roll_ups: &HashMap<RollUp<'_>, Su
 
 impl<'c> RollUp<'c> {
     fn of(close: &'c Close<'_>) -> Self {
-        let dispatch = &close.dispatch;
+        let sent = &close.sent;
         Self {
             hour: integer(close.closed_at_unix_ms / MS_PER_HOUR),
-            client: dispatch.client.as_deref().unwrap_or_default(),
-            model: dispatch.model.as_deref().unwrap_or_default(),
-            upstream: &dispatch.upstream,
-            key: dispatch.key.as_deref().unwrap_or_default(),
+            client: sent.client.as_deref().unwrap_or_default(),
+            model: sent.model.as_deref().unwrap_or_default(),
+            upstream: &sent.upstream,
+            key: sent.key.as_deref().unwrap_or_default(),
             end: close.end.label(),
         }
     }

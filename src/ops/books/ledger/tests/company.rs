@@ -49,7 +49,7 @@ impl Till {
     fn begin(&self, nth: u64, amount: NanoUsd) -> Option<(Ticket, Reservation)> {
         let _turn = self.ledger.turn();
         let reservation = self.account.reserve(amount).ok()?;
-        let ticket = self.ledger.open(&Open { dispatch: dispatch(nth), reservation: amount }).unwrap();
+        let ticket = self.ledger.open(&Open { sent: sent(nth), reservation: amount }).unwrap();
         Some((ticket, reservation))
     }
 }

@@ -18,7 +18,7 @@ use super::read::Scan;
 use super::*;
 use crate::domain::billing::{Decimal, NanoUsd};
 use crate::domain::end::End;
-use crate::domain::ledger::{Dispatch, Record};
+use crate::domain::ledger::{Record, Sent};
 use crate::domain::usage::{Source, Usage};
 
 /// 2026-01-01T00:00:00Z
@@ -30,8 +30,8 @@ fn id(nth: u64) -> String {
     format!("019b7000-0000-7000-8000-{nth:012x}")
 }
 
-fn dispatch(nth: u64) -> Dispatch<'static> {
-    Dispatch {
+fn sent(nth: u64) -> Sent<'static> {
+    Sent {
         id: id(nth).into(),
         opened_at_unix_ms: NOW,
         client: Some(["team-a", "team-b"][(nth % 2) as usize].into()),
@@ -45,12 +45,12 @@ fn dispatch(nth: u64) -> Dispatch<'static> {
 }
 
 fn opened(nth: u64) -> Open<'static> {
-    Open { dispatch: dispatch(nth), reservation: NanoUsd::from_nanos(1_000_000) }
+    Open { sent: sent(nth), reservation: NanoUsd::from_nanos(1_000_000) }
 }
 
 fn closed(nth: u64) -> Close<'static> {
     Close {
-        dispatch: dispatch(nth),
+        sent: sent(nth),
         closed_at_unix_ms: NOW + 1_000,
         attempts: 1,
         status: 200,
@@ -97,8 +97,8 @@ fn records(state: &TempDir) -> (Vec<String>, HashMap<String, Vec<End>>) {
         let mut scan = Scan::open(&file, 0).unwrap();
         while let Some(raw) = scan.next_line().unwrap() {
             let _ = raw.each(|line| match line.record {
-                Record::Open(open) => opens.push(open.dispatch.id.into_owned()),
-                Record::Close(close) => closes.entry(close.dispatch.id.to_string()).or_default().push(close.end),
+                Record::Open(open) => opens.push(open.sent.id.into_owned()),
+                Record::Close(close) => closes.entry(close.sent.id.to_string()).or_default().push(close.end),
                 Record::Segment(_) => {}
             });
         }

@@ -130,7 +130,7 @@ fn segments_follow_each_other_by_size_and_by_day() {
     let day = 86_400_000;
     let at = |nth, unix_ms| {
         let mut open = opened(nth);
-        open.dispatch.opened_at_unix_ms = unix_ms;
+        open.sent.opened_at_unix_ms = unix_ms;
         let close = Close { closed_at_unix_ms: unix_ms, ..closed(nth) };
         drop(ledger.open(&open).unwrap().close(&close));
         files(&state).len()
