@@ -5,7 +5,7 @@
 //!                              ├─ ByHost    passes through
 //!                              └─ ByModel   peek ─► route_of ─► permitted ─► rewrite ─► configured
 //! ```
-//! The edge and `trollbridge explain` both ask here, in this order, so that what is explained is what happens.
+//! `relay::gate` asks here, for requests and for `trollbridge explain`.
 
 use std::sync::Arc;
 
@@ -102,13 +102,21 @@ pub fn asked_output<'b>(asked: Api, peeked: &Peeked, body: impl IntoIterator<Ite
     AskedOutput { prompts: list.map(|list| prompts::count(body, list)), ..peeked.output }
 }
 
-/// Refuses a model that the caller may not use, or that has no price where one is required; `model` is the name in the request.
-pub fn permitted(settings: &Settings, caller: &Caller, asked: Api, model: Option<&str>, route: &Route) -> Result<(), Refusal> {
+/// Refuses a model that the caller may not use, or that has no price where one is required; `model` is the name in the request. Of no
+/// caller in particular only the price is asked.
+pub fn permitted(
+    settings: &Settings,
+    caller: Option<&Caller>,
+    asked: Api,
+    model: Option<&str>,
+    route: &Route,
+) -> Result<(), Refusal> {
     // A batch names its models where nobody looks, and its answer says nothing of what it will cost.
-    if asked == Api::Other && caller.is_limited() {
+    if asked == Api::Other && caller.is_some_and(Caller::is_limited) {
         return Err(Refusal::PathNotMetered);
     }
-    if !caller.may_use(model.into_iter().chain(route.model.iter().flat_map(|model| model.names()))) {
+    let names = || model.into_iter().chain(route.model.iter().flat_map(|model| model.names()));
+    if !caller.is_none_or(|caller| caller.may_use(names())) {
         return Err(Refusal::ModelNotAllowed { model: model.map(str::to_owned) });
     }
     if settings.billing.require_price && !route.has_price() {

@@ -7,7 +7,7 @@
 //! It also holds the upstream to its deadlines: Pingora polls [`Session::read_body_or_idle`] for as long as it waits for the
 //! upstream, so this is where a total deadline for the head and an idle deadline for the body can end the wait.
 //!
-//! And it holds an answer's beginning back while the [`Wire`] says so (`edge::hold`). A wait may be dropped at any moment, a write
+//! And it holds an answer's beginning back while the [`Wire`] says so (`relay::hold`). A wait may be dropped at any moment, a write
 //! must not be: when the hold's time is up, the wait ends with an empty piece of the request's body, which Pingora hands to the body's
 //! filter and sends nowhere, and the filter writes what is held.
 //!

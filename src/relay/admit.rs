@@ -5,7 +5,7 @@
 //!                    └─ by its host ────────────────────────┘
 //! ```
 //! Everything that can be refused is refused here, before an upstream hears of it, and before the body is read wherever the head
-//! alone tells. What is allowed is decided in `domain::admission`, where `trollbridge explain` asks too.
+//! alone tells. What is asked stands in `gate`, where `trollbridge explain` asks too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,6 @@ use crate::domain::json::splice::splice;
 use crate::domain::json::{PeekError, Peeked};
 use crate::domain::route::{Model, Route};
 use crate::domain::settings::Auth;
-use crate::domain::upstream::Upstream;
 use crate::ops::books::clients::Directory;
 use crate::ops::watch::counters::Phase;
 use crate::relay::stage::{Admitted, Arrived, Ask, Known, Local, Reading, Routed, Says, Way};
@@ -63,7 +62,7 @@ impl Arrived {
             Err(refusal) => return Err(self.refused(refusal)),
         };
         let reading = Reading { arrived: self, caller };
-        match reading.way(head) {
+        match reading.gate().way(head, reading.arrived.unix_ms) {
             Ok(By::ByModel) => Ok(Entry::Read(reading)),
             Ok(By::ByHost(route)) => Ok(Entry::Through(Box::new(reading.through(route, head.headers)?))),
             Ok(By::Models) => {
@@ -76,21 +75,12 @@ impl Arrived {
 }
 
 impl Reading {
-    fn way(&self, head: Head<'_>) -> Result<By, Refusal> {
-        let Arrived { settings, asked, unix_ms, .. } = &self.arrived;
-        admission::may_call(settings, &self.caller, *asked, *unix_ms)?;
-        admission::way(settings, *asked, head)
-    }
-
     /// Step 4 of a request whose body passes through unread.
     fn through(self, route: Route, headers: &HeaderMap) -> Result<Admitted, Box<Local>> {
-        let limit_bytes = self.arrived.settings.limits.max_body_bytes;
-        if declared_length(headers).is_some_and(|declared| declared > limit_bytes) {
-            return Err(self.refused(Refusal::BodyTooLarge { limit_bytes }));
-        }
         let Self { arrived, caller } = self;
         let known = Known { arrived, caller, ask: Ask::default() };
-        match known.permitted(&route) {
+        let fits = known.gate().takes(declared_length(headers).unwrap_or(0));
+        match fits.and_then(|()| known.gate().permits(None, &route)) {
             Ok(()) => known.placed(route, None, Changes::default()),
             Err(refusal) => Err(known.refused(None, refusal)),
         }
@@ -104,8 +94,9 @@ impl Reading {
             ask.model = peeked.model.as_ref().map(|model| model.name.clone());
             ask.output = admission::asked_output(arrived.asked, peeked, chunks.iter().map(|chunk| &**chunk));
         }
-        let route = admission::route_of(&arrived.settings.routing, &peeked);
-        Routed { known: Known { arrived, caller, ask }, chunks, peeked, route }
+        let known = Known { arrived, caller, ask };
+        let route = known.gate().route(&peeked);
+        Routed { known, chunks, peeked, route }
     }
 
     /// The gateway's own list, or one model of it.
@@ -137,12 +128,12 @@ impl Routed {
     pub fn admit(self, decided_in: Duration) -> Result<(Admitted, Vec<Bytes>), Box<Local>> {
         self.count(decided_in);
         let Self { known, mut chunks, peeked, route } = self;
-        let route = match route.and_then(|route| known.permitted(&route).map(|()| route)) {
+        let model = known.ask.model.as_deref();
+        let route = match route.and_then(|route| known.gate().permits(model, &route).map(|()| route)) {
             Ok(route) => route,
             Err(refusal) => return Err(known.refused(None, refusal)),
         };
-        let spoken = spoken_by(&route.upstream, known.arrived.asked);
-        let rewrite = peeked.as_ref().map(|peeked| admission::rewrite(&known.arrived.settings, spoken, peeked, &route));
+        let rewrite = peeked.as_ref().map(|peeked| known.gate().rewrite(peeked, &route));
         let Rewrite { edits, is_renamed, asks_for_usage } = rewrite.unwrap_or_default();
         if !edits.is_empty() {
             splice(&mut chunks, edits);
@@ -179,27 +170,17 @@ struct Changes {
 }
 
 impl Known {
-    fn permitted(&self, route: &Route) -> Result<(), Refusal> {
-        let Self { arrived, caller, ask } = self;
-        admission::permitted(&arrived.settings, caller, arrived.asked, ask.model.as_deref(), route)
-    }
-
     fn placed(self, route: Route, length: Option<usize>, changes: Changes) -> Result<Admitted, Box<Local>> {
-        let endpoint = match admission::configured(&route.upstream) {
+        let endpoint = match self.gate().reaches(&route) {
             Ok(endpoint) => endpoint,
             Err(refusal) => return Err(self.refused(Some(route), refusal)),
         };
+        let spoken = self.gate().spoken_by(&route.upstream);
         let Self { arrived, caller, ask } = self;
-        let spoken = spoken_by(&route.upstream, arrived.asked);
         let Changes { asked_model, usage_asked_by_us } = changes;
         let way = Way { route, endpoint, spoken, length, asked_model, usage_asked_by_us };
         Ok(Admitted { arrived, caller, ask, way })
     }
-}
-
-/// The API in which `upstream` is asked for what the client called: the same one, for every upstream of today.
-fn spoken_by(_upstream: &Upstream, asked: Api) -> Api {
-    asked
 }
 
 /// Finds who holds the request's one credential.

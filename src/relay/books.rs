@@ -55,17 +55,10 @@ impl OpenBooks {
     ///
     /// When the credit does not reach, or when the ledger takes nothing: then nothing may be served (G3).
     pub fn open(ledger: &Ledger, admitted: &Admitted, pick: Pick) -> Result<Self, Refusal> {
-        let Admitted { arrived, caller, ask, way } = admitted;
-        let account = caller.account();
         // Until the open is written: the other process of an upgrade sees it before it reserves.
-        let _turn = account.and_then(|_| ledger.turn());
-        let reservation = match account {
-            Some(account) => {
-                let amount = arrived.settings.reservation(&way.route, arrived.asked, ask.bytes, ask.output);
-                Some(account.reserve(amount).map_err(|short| Refusal::NoCredit { missing: short.missing })?)
-            }
-            None => None,
-        };
+        let _turn = admitted.caller.account().and_then(|_| ledger.turn());
+        let (ask, route) = (&admitted.ask, &admitted.way.route);
+        let reservation = admitted.gate().reserve(route, ask.bytes, ask.output)?;
         let client_key = client_key(admitted);
         let open = Open {
             sent: sent(admitted, client_key.as_deref(), pick),

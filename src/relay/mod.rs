@@ -4,6 +4,7 @@
 //!              edge calls, with the moment              the stage is a value, and so is what comes next
 //!   ┌──────────────────────────────────────────────────────────────────────────────────────────────────┐
 //!   │ admit      who, what, where                Arrived ─► Reading ─► Routed ─► Admitted    or Local  │
+//!   │   └ gate       what it is asked before it goes out, and what `explain` asks                      │
 //!   │ books      opened with the dispatch                                           │                  │
 //!   │ dispatch   out it goes                     Dispatch ◄─────────────────────────┘                  │
 //!   │   ├ rotation   who carries the next attempt      a failure × standing × tried × limits ─► Pick   │
@@ -28,6 +29,7 @@ pub mod books;
 pub mod dispatch;
 pub mod end;
 pub mod failure;
+pub mod gate;
 pub mod hold;
 pub mod judge;
 pub mod note;

@@ -25,6 +25,7 @@ use crate::domain::upstream::passed::PassedOver;
 use crate::domain::upstream::{Endpoint, Pick, Upstream};
 use crate::ops::watch::access_log::AccessLog;
 use crate::ops::watch::counters::{Counters, InFlight};
+use crate::relay::gate::Gate;
 
 /// Where finished requests are written down and counted.
 #[derive(Clone)]
@@ -175,7 +176,19 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// What this request is asked.
+    pub fn gate(&self) -> Gate<'_> {
+        Gate { settings: &self.arrived.settings, caller: Some(&self.caller), asked: self.arrived.asked }
+    }
+}
+
 impl Known {
+    /// As [`Reading::gate`].
+    pub fn gate(&self) -> Gate<'_> {
+        Gate { settings: &self.arrived.settings, caller: Some(&self.caller), asked: self.arrived.asked }
+    }
+
     pub fn refused(self, route: Option<Route>, refusal: Refusal) -> Box<Local> {
         let Self { arrived, caller, ask } = self;
         Box::new(Local { caller: Some(caller), ask, route, ..*arrived.refused(refusal) })
@@ -183,6 +196,11 @@ impl Known {
 }
 
 impl Admitted {
+    /// As [`Reading::gate`].
+    pub fn gate(&self) -> Gate<'_> {
+        Gate { settings: &self.arrived.settings, caller: Some(&self.caller), asked: self.arrived.asked }
+    }
+
     pub fn upstream(&self) -> &Arc<Upstream> {
         &self.way.route.upstream
     }

@@ -26,3 +26,13 @@ pub enum Body {
     /// The request has none.
     None,
 }
+
+impl Body {
+    /// Its length, as far as it is known.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Whole(body) => body.len(),
+            Self::OfModel(_) | Self::None => 0,
+        }
+    }
+}

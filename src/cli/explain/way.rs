@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::cli::explain::question::{Body, Question};
-use crate::domain::admission::{self, Head, Rewrite};
+use crate::domain::admission::{self, Head, Rewrite, Way};
 use crate::domain::answer::Refusal;
 use crate::domain::dialect::Api;
 use crate::domain::headers;
@@ -12,6 +12,7 @@ use crate::domain::json::{AskedOutput, PeekError, Peeked, peek};
 use crate::domain::route::Route;
 use crate::domain::route::considered::{Asked, Considered};
 use crate::ops::host::clock;
+use crate::relay::gate::Gate;
 
 /// What the steps said, as far as the request came.
 pub struct Walked {
@@ -66,24 +67,20 @@ pub fn walk(question: &Question<'_>) -> Walked {
 
 fn steps(question: &Question<'_>, way: &mut Walked) -> Result<Reached, Refusal> {
     let Question { settings, caller, method, path, headers, .. } = question;
-    let api = Api::of(path);
-    if api == Api::Root {
+    let asked = Api::of(path);
+    if asked == Api::Root {
         return Ok(Reached::Gateway);
     }
     headers::presented_key(headers)?;
-    if let Some(caller) = caller {
-        admission::may_call(settings, caller, api, clock::now_unix_ms())?;
-    }
+    let gate = Gate { settings, caller: *caller, asked };
     let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     let head = Head { method, path, host, headers };
-    let route = match admission::way(settings, api, head) {
-        Ok(admission::Way::Models) => return Ok(Reached::Gateway),
-        Ok(admission::Way::ByModel) => by_model(question, way)?,
-        Ok(admission::Way::ByHost(route)) => {
+    let route = match gate.way(head, clock::now_unix_ms()) {
+        Ok(Way::Models) => return Ok(Reached::Gateway),
+        Ok(Way::ByModel) => by_model(gate, question, way)?,
+        Ok(Way::ByHost(route)) => {
             way.considered = settings.routing.considered(Asked::NoJson(host));
-            if matches!(&question.body, Body::Whole(body) if body.len() > settings.limits.max_body_bytes) {
-                return Err(Refusal::BodyTooLarge { limit_bytes: settings.limits.max_body_bytes });
-            }
+            gate.takes(question.body.bytes())?;
             route
         }
         Err(refusal) => {
@@ -94,29 +91,21 @@ fn steps(question: &Question<'_>, way: &mut Walked) -> Result<Reached, Refusal> 
         }
     };
     let route = way.route.insert(route).clone();
-    if let Some(caller) = caller {
-        admission::permitted(settings, caller, api, way.model(), &route)?;
-    } else if settings.billing.require_price && !route.has_price() {
-        return Err(Refusal::NoPrice { model: way.model().map(str::to_owned) });
-    }
+    gate.permits(way.model(), &route)?;
     if let Some(peeked) = &way.peeked {
-        way.rewrite = admission::rewrite(settings, api, peeked, &route);
+        way.rewrite = gate.rewrite(peeked, &route);
     }
-    admission::configured(&route.upstream)?;
-    if let Body::Whole(body) = &question.body
-        && let Some(account) = caller.and_then(|caller| caller.account())
-    {
-        let amount = settings.reservation(&route, api, body.len(), way.asked_output(api, body));
+    gate.reaches(&route)?;
+    if let Body::Whole(body) = &question.body {
         // Released at once: nothing is taken.
-        let _ = account.reserve(amount).map_err(|short| Refusal::NoCredit { missing: short.missing })?;
+        drop(gate.reserve(&route, body.len(), way.asked_output(asked, body))?);
     }
     Ok(Reached::Upstream)
 }
 
-fn by_model(question: &Question<'_>, way: &mut Walked) -> Result<Route, Refusal> {
-    let limit_bytes = question.settings.limits.max_body_bytes;
+fn by_model(gate: Gate<'_>, question: &Question<'_>, way: &mut Walked) -> Result<Route, Refusal> {
+    gate.takes(question.body.bytes())?;
     let peeked = match &question.body {
-        Body::Whole(body) if body.len() > limit_bytes => return Err(Refusal::BodyTooLarge { limit_bytes }),
         Body::Whole(body) => peek(body),
         Body::OfModel(model) => peek(serde_json::json!({ "model": model }).to_string().as_bytes()),
         Body::None => peek(&[]),
@@ -126,7 +115,7 @@ fn by_model(question: &Question<'_>, way: &mut Walked) -> Result<Route, Refusal>
         Err(fault) => Asked::InvalidJson { is_ambiguous: fault.is_ambiguous() },
     };
     way.considered = question.settings.routing.considered(asked);
-    let route = admission::route_of(&question.settings.routing, &peeked);
+    let route = gate.route(&peeked);
     match peeked {
         Ok(peeked) => way.peeked = Some(peeked),
         Err(fault) => way.fault = Some(fault),

@@ -12,7 +12,7 @@
 //! | other 4xx, 5xx | this request, or the provider | refused, nothing else is tried |
 //! | 1xx, 3xx, other | nothing that we can use | refused |
 //!
-//! "Next" where there is one: `edge::rotation` looks for it, and the refusal below is what the client gets where there is none.
+//! "Next" where there is one: `relay::rotation` looks for it, and the refusal below is what the client gets where there is none.
 
 use std::time::Duration;
 

@@ -45,7 +45,7 @@ impl Till {
         (self.account.balance_nano_usd(), self.account.reserved_nano_usd())
     }
 
-    /// Opens a request as `edge::accounting` does.
+    /// Opens a request as `relay::books` does.
     fn begin(&self, nth: u64, amount: NanoUsd) -> Option<(Ticket, Reservation)> {
         let _turn = self.ledger.turn();
         let reservation = self.account.reserve(amount).ok()?;
