@@ -1,4 +1,4 @@
-//! The commands: one file each, which ends as [`exit`] says. This file knows them all, and none of them knows it.
+//! The commands: one file each, which ends as `exit` says. This file knows them all, and none of them knows it.
 
 mod check;
 mod client;

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::content::Content;
 use crate::provider_mock::ask::Dialect;
 
-/// Private facts that an error of [`leaking`] tells; none of them may reach a client.
+/// Private facts that an error of `leaking` tells; none of them may reach a client.
 pub const CANARIES: [&str; 4] =
     ["org-Canary7Troll", "acct_canary_4711", "gpu-canary-12.internal.provider.example", "sk-canary-0123456789abcdef0123"];
 
