@@ -71,7 +71,7 @@ fn m_a_json_request_goes_by_its_model() {
         (
             CHAT,
             r#"{"model":"m","stream":true}"#,
-            r#"main by model, m, 66, {"stream_options":{"include_usage":true},"model":"m","stream":true}"#,
+            r#"main by model, m, 67, {"stream_options":{"include_usage":true},"model":"m","stream":true}"#,
         ),
         ("/v1/messages", r#"{"model":"m","stream":true}"#, "main by model, m, 27, as it is"),
         (CHAT, r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#, "main by model, m, 67, as it is"),
