@@ -33,7 +33,7 @@ pub fn arrive(gateway: &Gateway, session: &mut Session) -> Result<Context> {
     let (method, uri) = (request.method.clone(), request.uri.clone());
     let path = uri.path();
     let (now, asked, parts) = (clock::step(), Api::of(path), &gateway.parts);
-    let arrived = Arrived {
+    let arrived = Box::new(Arrived {
         id: clock::new_request_id(),
         at: now.moment,
         unix_ms: now.unix_ms,
@@ -44,7 +44,7 @@ pub fn arrive(gateway: &Gateway, session: &mut Session) -> Result<Context> {
         settings: parts.settings.load_full(),
         in_flight: parts.counters.enter(),
         access_log: parts.access_log.clone(),
-    };
+    });
     Ok(Context::begin(wire, arrived))
 }
 
@@ -72,7 +72,7 @@ pub async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
             }
         }
     };
-    match admitted.dispatch(&parts.ledger, clock::step()) {
+    match admitted.dispatch(&parts.ledger, clock::now()) {
         Ok(dispatch) => {
             ctx.come_to(Stage::Out(dispatch));
             Ok(false)

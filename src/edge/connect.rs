@@ -30,7 +30,7 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -
     loop {
         let (wire, dispatch) = ctx.ready("upstream_peer")?;
         wire.watch(Watch::Off);
-        let pick = dispatch.begin(clock::step()).pick;
+        let pick = dispatch.begin(clock::now()).pick;
         let Admitted { way, .. } = dispatch.walk().admitted();
         let (upstream, endpoint) = (&*way.route.upstream, &*way.endpoint);
         let proxy = upstream.proxy(pick);
@@ -46,7 +46,7 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -
             Err(detail) => detail,
         };
         let whose = if proxy.is_some() { "the proxy's name has no address" } else { "the upstream's name has no address" };
-        let retry = dispatch.failed(&Failure::NoAddress { detail }, Reached::default(), clock::step());
+        let retry = dispatch.failed(&Failure::NoAddress { detail }, Reached::default(), clock::now());
         tell(dispatch.walk_mut().take_notes());
         if retry == Retry::Over {
             return Err(Error::explain(ErrorType::ConnectError, whose).into_up());
@@ -83,7 +83,7 @@ async fn address(resolver: &Resolver, upstream: &Upstream, endpoint: &Endpoint, 
 /// The connection stands; from here on the head is due.
 pub fn connected(ctx: &mut Context) -> Result<()> {
     let (wire, dispatch) = ctx.out("connected_to_upstream")?;
-    dispatch.connected(clock::step());
+    dispatch.connected(clock::now());
     let by = Instant::now() + dispatch.walk().upstream().timeouts.first_byte;
     wire.watch(Watch::Until { by });
     Ok(())
@@ -107,7 +107,7 @@ pub fn failed(gateway: &Gateway, peer: &HttpPeer, ctx: &mut Context, mut error: 
     }
     let is_certain = matches!(TunnelFailure::of(&error), Some(TunnelFailure::AuthRefused(_)));
     let failure = Failure::NoConnection { is_certain, detail: cause(&error) };
-    let retry = dispatch.failed(&failure, Reached::default(), clock::step());
+    let retry = dispatch.failed(&failure, Reached::default(), clock::now());
     tell(dispatch.walk_mut().take_notes());
     error.set_retry(retry == Retry::Again);
     error

@@ -30,7 +30,7 @@ pub enum Context {
 
 /// How far the request has come.
 pub enum Stage {
-    Arrived(Arrived),
+    Arrived(Box<Arrived>),
     /// Its body is read.
     Reading(Reading),
     /// It is to go out, or has: the books are open.
@@ -44,12 +44,12 @@ pub enum Stage {
 }
 
 impl Context {
-    pub fn begin(wire: Arc<Wire>, arrived: Arrived) -> Self {
+    pub fn begin(wire: Arc<Wire>, arrived: Box<Arrived>) -> Self {
         Self::On { wire, stage: Stage::Arrived(arrived) }
     }
 
     /// The request that has arrived, for the step that takes it.
-    pub fn take_arrived(&mut self, hook: &'static str) -> Result<Arrived> {
+    pub fn take_arrived(&mut self, hook: &'static str) -> Result<Box<Arrived>> {
         match self.take() {
             Some(Stage::Arrived(arrived)) => Ok(arrived),
             other => Err(self.put_back(hook, other)),
@@ -153,7 +153,7 @@ impl Context {
     /// Writes the access line of what has none; `cut`: how a request ended whose end nobody saw.
     fn record(&mut self, cut: Option<End>) {
         let Some(stage) = self.take() else { return };
-        let now = clock::step();
+        let now = clock::now();
         match stage {
             Stage::Arrived(arrived) => arrived.interrupted(now),
             Stage::Reading(reading) => reading.interrupted(now),

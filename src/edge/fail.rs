@@ -25,7 +25,7 @@ pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &mut Context, re
     };
     let reached = Reached { begun: has_begun(session), held: wire.held_until().is_some() };
     let retry = dispatch.map_or(Retry::Over, |dispatch| {
-        let retry = dispatch.failed(&failure(&error, reused), reached, clock::step());
+        let retry = dispatch.failed(&failure(&error, reused), reached, clock::now());
         tell(dispatch.walk_mut().take_notes());
         retry
     });

@@ -49,7 +49,7 @@ impl Arrived {
     /// # Errors
     ///
     /// The gateway's own answer: a refusal, its list of models, or its sign of life.
-    pub fn enter(self, head: Head<'_>, is_upgrade: bool, directory: &Directory) -> Result<Entry, Box<Local>> {
+    pub fn enter(self: Box<Self>, head: Head<'_>, is_upgrade: bool, directory: &Directory) -> Result<Entry, Box<Local>> {
         if is_upgrade {
             return Err(self.refused(Refusal::UpgradeRequested));
         }

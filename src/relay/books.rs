@@ -100,7 +100,7 @@ impl OpenBooks {
             cost: bill.cost,
             multiplier: price.multiplier(),
             first_byte: attempt.first_byte,
-            total: arrived.age(now),
+            total: arrived.age(now.moment),
         });
         if let Some(reservation) = self.reservation {
             reservation.settle(bill.cost);

@@ -35,8 +35,8 @@ fn bytes(dispatch: &mut Dispatch, text: &str, end: bool) -> Option<End> {
 /// Begins an attempt whose connection stands.
 fn begun(house: &House, path: &str) -> Dispatch {
     let mut dispatch = house.dispatch(path).unwrap_or_else(|_| panic!("it can be carried"));
-    dispatch.begin(START);
-    dispatch.connected(later(START, Duration::from_millis(10)));
+    dispatch.begin(START.moment);
+    dispatch.connected(later(START, Duration::from_millis(10)).moment);
     dispatch
 }
 
@@ -44,7 +44,7 @@ fn begun(house: &House, path: &str) -> Dispatch {
 fn closed(house: &House, dispatch: Dispatch, end: End) -> serde_json::Value {
     let now = later(START, Duration::from_millis(100));
     let (ended, _) = dispatch.end(end, now);
-    ended.record(now);
+    ended.record(now.moment);
     let mut closes = house.closes();
     assert_eq!(closes.len(), 1, "one entry, whatever happened");
     closes.remove(0)
@@ -102,8 +102,8 @@ fn g1_every_attempt_of_a_request_is_in_one_entry() {
     let none = HeaderMap::new();
     for _ in 0..2 {
         dispatch.head(HeadSeen { status: 429, version: http::Version::HTTP_11, headers: &none }, START);
-        dispatch.begin(START);
-        dispatch.connected(START);
+        dispatch.begin(START.moment);
+        dispatch.connected(START.moment);
     }
     good_head(&mut dispatch, "application/json");
     let end = bytes(&mut dispatch, USAGE, true).unwrap();
@@ -120,7 +120,7 @@ fn g1_a_failure_behind_the_last_word_changes_nothing_in_the_books() {
     let (mut ended, _) = dispatch.end(end, START);
     let broke = Broke { is_lost: true, was_kept: false, timed_out: false, offer: Offer::No, detail: String::new() };
     ended.walk_mut().last_word(&Failure::Broke(broke), Reached { begun: true, held: false });
-    ended.record(START);
+    ended.record(START.moment);
     let closes = house.closes();
     assert_eq!((closes.len(), closes[0]["end"].as_str(), closes[0]["cost_nano_usd"].as_u64()), (1, Some("ok"), Some(2_000_000)));
 }
@@ -134,7 +134,7 @@ fn t4_g4_what_nobody_can_carry_or_pay_for_opens_nothing() {
     }
     let local = house.dispatch(MESSAGES).err().unwrap();
     assert_eq!((local.status(), local.end()), (Some(503), End::Refused));
-    local.record(End::Refused, START);
+    local.record(End::Refused, START.moment);
     assert!(house.ledger_lines().iter().all(|line| line["record"] == "segment"));
 }
 
@@ -161,10 +161,10 @@ fn g4_credit_is_reserved_with_the_dispatch_and_settled_with_the_end() {
     let bearer = format!("Bearer {key}");
     let admit = || house.admit(MESSAGES, &headers(&[("authorization", &bearer)]), r#"{"model":"m","max_tokens":1000}"#);
     let (admitted, _) = admit().unwrap_or_else(|_| panic!("admitted"));
-    let mut dispatch = admitted.dispatch(&house.ledger, START).unwrap_or_else(|_| panic!("dispatched"));
+    let mut dispatch = admitted.dispatch(&house.ledger, START.moment).unwrap_or_else(|_| panic!("dispatched"));
     assert!(credit(&house, &key).0 < 8_000_000, "1000 tokens of output at 2 a million are set aside");
     assert_eq!(credit(&house, &key).1, 10_000_000);
-    dispatch.begin(START);
+    dispatch.begin(START.moment);
     good_head(&mut dispatch, "application/json");
     let end = bytes(&mut dispatch, USAGE, true).unwrap();
     let entry = closed(&house, dispatch, end);
@@ -179,7 +179,7 @@ fn g4_credit_that_does_not_reach_is_no_dispatch() {
     let (admitted, _) = house
         .admit(MESSAGES, &headers(&[("authorization", &bearer)]), r#"{"model":"m","max_tokens":1000}"#)
         .unwrap_or_else(|_| panic!("admitted"));
-    let local = admitted.dispatch(&house.ledger, START).err().unwrap();
+    let local = admitted.dispatch(&house.ledger, START.moment).err().unwrap();
     assert_eq!(local.status(), Some(402));
     assert_eq!(credit(&house, &key), (1_000_000, 1_000_000), "nothing stays set aside");
     assert!(house.ledger_lines().iter().all(|line| line["record"] == "segment"));

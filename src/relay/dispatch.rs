@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::domain::answer::Refusal;
 use crate::domain::end::End;
-use crate::domain::moment::Now;
+use crate::domain::moment::{Moment, Now};
 use crate::domain::upstream::{Pick, Upstream};
 use crate::ops::books::ledger::{Closed, Ledger};
 use crate::ops::watch::counters::Phase;
@@ -74,9 +74,9 @@ impl Admitted {
     /// # Errors
     ///
     /// The refusal: nobody can carry it (T4), the client's credit does not reach (G4), the ledger takes nothing (G3).
-    pub fn dispatch(self, ledger: &Ledger, now: Now) -> Result<Dispatch, Box<Local>> {
+    pub fn dispatch(self, ledger: &Ledger, now: Moment) -> Result<Dispatch, Box<Local>> {
         let mut rotation = Rotation::default();
-        let begun = rotation.begin(self.upstream(), &self.arrived.settings.retry, now.moment);
+        let begun = rotation.begin(self.upstream(), &self.arrived.settings.retry, now);
         let opened = begun.and_then(|pick| Ok((pick, OpenBooks::open(ledger, &self, pick)?)));
         let (pick, books) = match opened {
             Ok(opened) => opened,
@@ -99,7 +99,7 @@ impl Admitted {
 
 impl Dispatch {
     /// Step 5: begins the first attempt, or the one that was decided after the last.
-    pub fn begin(&mut self, now: Now) -> &Attempt {
+    pub fn begin(&mut self, now: Moment) -> &Attempt {
         let Walk { admitted, rotation, attempt, delivery, .. } = &mut *self.walk;
         attempt.begin(rotation.take_next(), now);
         *delivery = Delivery::Awaited;
@@ -119,7 +119,7 @@ impl Dispatch {
     }
 
     /// The connection stands.
-    pub fn connected(&mut self, now: Now) {
+    pub fn connected(&mut self, now: Moment) {
         let walk = &mut *self.walk;
         walk.attempt.connect = walk.attempt.age(now);
         let counters = walk.arrived().in_flight.counters();
@@ -255,13 +255,13 @@ impl Walk {
     }
 
     /// Turns to the next attempt.
-    pub(super) fn turn(&mut self, because: Because, now: Now) -> Result<Pick, NoTurn> {
+    pub(super) fn turn(&mut self, because: Because, now: Moment) -> Result<Pick, NoTurn> {
         let Self { admitted, rotation, attempt, .. } = self;
         rotation.turn(because, &turn_of(admitted, attempt, now))
     }
 
     /// Whether another key could carry the request, were this attempt to fail.
-    pub(super) fn could_turn(&self, now: Now) -> bool {
+    pub(super) fn could_turn(&self, now: Moment) -> bool {
         self.rotation.could_turn(&turn_of(&self.admitted, &self.attempt, now))
     }
 
@@ -275,7 +275,7 @@ impl Walk {
     }
 }
 
-fn turn_of<'t>(admitted: &'t Admitted, attempt: &Attempt, now: Now) -> Turn<'t> {
+fn turn_of<'t>(admitted: &'t Admitted, attempt: &Attempt, now: Moment) -> Turn<'t> {
     let age: Duration = admitted.arrived.age(now);
     Turn {
         upstream: admitted.upstream(),
@@ -284,6 +284,6 @@ fn turn_of<'t>(admitted: &'t Admitted, attempt: &Attempt, now: Now) -> Turn<'t> 
         attempts: attempt.count(),
         age,
         can_send_again: admitted.way.length.is_some(),
-        now: now.moment,
+        now,
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::end::End;
 use crate::domain::id::RequestId;
-use crate::domain::moment::Now;
+use crate::domain::moment::{Moment, Now};
 use crate::domain::route::Route;
 use crate::domain::upstream::passed::PassedOver;
 use crate::domain::usage::{Report, Source};
@@ -34,7 +34,7 @@ struct Told<'t> {
     refusal: Option<&'t Refusal>,
     bill: Bill,
     end: End,
-    now: Now,
+    now: Moment,
 }
 
 impl Walk {
@@ -61,7 +61,7 @@ impl Walk {
 
 impl Ended {
     /// Writes the access line and counts the request.
-    pub fn record(self, now: Now) {
+    pub fn record(self, now: Moment) {
         let Self { walk, booked } = &self;
         let Walk { admitted, rotation, attempt, delivery, status, refusal, .. } = &**walk;
         let Admitted { arrived, caller, ask, way } = admitted;
@@ -95,7 +95,7 @@ impl Local {
     }
 
     /// As [`Ended::record`].
-    pub fn record(self, end: End, now: Now) {
+    pub fn record(self, end: End, now: Moment) {
         let refusal = match &self.says {
             Says::Refusal(refusal) => Some(refusal),
             Says::Json(_) | Says::Nothing => None,
@@ -120,14 +120,14 @@ impl Local {
 
 impl Arrived {
     /// It was dropped before anything was said.
-    pub fn interrupted(self, now: Now) {
+    pub fn interrupted(self: Box<Self>, now: Moment) {
         self.answered(Says::Nothing).record(End::Interrupted, now);
     }
 }
 
 impl Reading {
     /// As [`Arrived::interrupted`].
-    pub fn interrupted(self, now: Now) {
+    pub fn interrupted(self, now: Moment) {
         self.answered(Says::Nothing).record(End::Interrupted, now);
     }
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use crate::domain::answer::{Answer, Refusal, body::error_body, body::error_event};
 use crate::domain::end::End;
-use crate::domain::moment::Now;
+use crate::domain::moment::Moment;
 use crate::relay::answer::Delivery;
 use crate::relay::blame;
 use crate::relay::dispatch::{Dispatch, Retry, Walk};
@@ -113,7 +113,7 @@ pub enum LastWord {
 
 impl Dispatch {
     /// Decides whether a failed attempt is followed by another.
-    pub fn failed(&mut self, failure: &Failure, reached: Reached, now: Now) -> Retry {
+    pub fn failed(&mut self, failure: &Failure, reached: Reached, now: Moment) -> Retry {
         let walk = &mut *self.walk;
         match failure {
             Failure::Judged { .. } if walk.rotation.has_turned() && !reached.begun => Retry::Again,
@@ -132,7 +132,7 @@ impl Dispatch {
 }
 
 impl Walk {
-    fn no_address(&mut self, detail: &str, now: Now) -> Retry {
+    fn no_address(&mut self, detail: &str, now: Moment) -> Retry {
         if self.upstream().proxy(self.attempt.pick).is_some() {
             return self.no_connection(false, detail, now);
         }
@@ -141,17 +141,17 @@ impl Walk {
     }
 
     /// By another proxy, or at another address.
-    fn no_connection(&mut self, is_certain: bool, detail: &str, now: Now) -> Retry {
+    fn no_connection(&mut self, is_certain: bool, detail: &str, now: Moment) -> Retry {
         let detail = self.masked(detail);
         let pick = self.attempt.pick;
         if self.upstream().proxy(pick).is_some() {
-            let note = blame::connection_failed(self.upstream(), pick, is_certain, &detail, now.moment);
+            let note = blame::connection_failed(self.upstream(), pick, is_certain, &detail, now);
             self.notes.extend(note);
         }
         self.turn_or_tell(Because::Connection, detail, now)
     }
 
-    fn broke(&mut self, broke: &Broke, reached: Reached, now: Now) -> Retry {
+    fn broke(&mut self, broke: &Broke, reached: Reached, now: Moment) -> Retry {
         let is_lost = broke.is_lost && self.attempt.first_byte.is_none();
         // A kept connection that the upstream had closed shows it at once. One that breaks later broke under the request, which the
         // provider may have worked on: sent again, it would be paid for twice.
@@ -188,12 +188,12 @@ impl Walk {
     }
 
     /// Turns to the next attempt; where there is none, keeps what the client is told.
-    fn turn_or_tell(&mut self, because: Because, detail: String, now: Now) -> Retry {
+    fn turn_or_tell(&mut self, because: Because, detail: String, now: Moment) -> Retry {
         match self.turn(because, now) {
             Ok(_) => Retry::Again,
             Err(none) => {
                 let last = Refusal::UpstreamFailed { detail };
-                self.refusal = Some(none.refusal(self.upstream(), because, last, now.moment));
+                self.refusal = Some(none.refusal(self.upstream(), because, last, now));
                 Retry::Over
             }
         }
@@ -276,7 +276,7 @@ impl Walk {
 
 impl Arrived {
     /// It failed before anything was decided: the gateway answers itself, should anybody be left.
-    pub fn failed(self, failure: &Failure) -> Box<Local> {
+    pub fn failed(self: Box<Self>, failure: &Failure) -> Box<Local> {
         match before_an_upstream(failure, self.settings.limits.body_read) {
             Some(refusal) => self.refused(refusal),
             None => {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::domain::moment::Now;
+use crate::domain::moment::{Moment, Now};
 use crate::domain::upstream::first_event::Opening;
 use crate::domain::upstream::verdict::{self, Meaning};
 use crate::relay::blame;
@@ -33,7 +33,7 @@ pub enum Held {
 
 impl Walk {
     /// Begins to hold a stream that another key could answer in place of this one; how long, at most.
-    pub(super) fn begin_to_hold(&mut self, now: Now) -> Option<Duration> {
+    pub(super) fn begin_to_hold(&mut self, now: Moment) -> Option<Duration> {
         let limit = self.arrived().settings.retry.hold_first_event;
         if limit.is_zero() || !self.delivery.must_have_events() || !self.could_turn(now) {
             return None;
@@ -68,7 +68,7 @@ impl Walk {
             }
             _ => Because::Overloaded,
         };
-        if self.turn(because, now).is_err() {
+        if self.turn(because, now.moment).is_err() {
             return Held::Release;
         }
         let name = &self.upstream().name;

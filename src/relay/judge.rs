@@ -17,7 +17,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::domain::answer::body::error_body;
 use crate::domain::answer::{Answer, Refusal};
 use crate::domain::headers;
-use crate::domain::moment::Now;
+use crate::domain::moment::{Moment, Now};
 use crate::domain::upstream::advice::retry_after;
 use crate::domain::upstream::proxy::Proxy;
 use crate::domain::upstream::standing::Cause;
@@ -84,14 +84,14 @@ impl Dispatch {
             walk.refusal = Some(Refusal::UpstreamFailed { detail: reason.to_owned() });
             return Next::Unusable { reason };
         }
-        walk.note_head(&seen, now);
+        walk.note_head(&seen, now.moment);
         let Walk { admitted, rotation, attempt, notes, .. } = walk;
         let (upstream, pick) = (admitted.upstream(), attempt.pick);
         let from_proxy = upstream.proxy(pick).is_some_and(Proxy::speaks_http);
         let because = match verdict::meaning(seen.status, from_proxy) {
             Meaning::Good => {
                 blame::answered(upstream, pick, rotation, now.moment, notes);
-                return Next::Pass(walk.pass(&seen, now));
+                return Next::Pass(walk.pass(&seen, now.moment));
             }
             Meaning::Key(cause) => {
                 notes.extend(blame::rest(upstream, pick, cause, seen.headers, now));
@@ -110,7 +110,7 @@ impl Dispatch {
                 return Next::Replace(walk.replace(&seen, refusal));
             }
         };
-        match walk.turn(because, now) {
+        match walk.turn(because, now.moment) {
             Ok(_) => Next::Again,
             Err(none) => {
                 let last = verdict::refusal(seen.status, retry_after(seen.headers, now.wall()));
@@ -122,7 +122,7 @@ impl Dispatch {
 }
 
 impl Walk {
-    fn note_head(&mut self, seen: &HeadSeen<'_>, now: Now) {
+    fn note_head(&mut self, seen: &HeadSeen<'_>, now: Moment) {
         self.attempt.first_byte = Some(self.arrived().age(now));
         let guard = &self.admitted.way.route.upstream.guard;
         let their_id = headers::response::upstream_request_id(seen.headers);
@@ -130,7 +130,7 @@ impl Walk {
     }
 
     /// A good answer: its head with what clients may see, its body as it comes.
-    fn pass(&mut self, seen: &HeadSeen<'_>, now: Now) -> HeadEdits {
+    fn pass(&mut self, seen: &HeadSeen<'_>, now: Moment) -> HeadEdits {
         let guard = &self.admitted.way.route.upstream.guard;
         let mut withheld = headers::response::names_to_withhold(seen.headers);
         let leaking = seen.headers.iter().filter(|(_, value)| guard.contains(value.as_bytes()));

@@ -17,7 +17,7 @@ use crate::domain::client::Caller;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::id::RequestId;
 use crate::domain::json::{AskedOutput, PeekError, Peeked};
-use crate::domain::moment::{Moment, Now};
+use crate::domain::moment::Moment;
 use crate::domain::route::Route;
 use crate::domain::settings::Settings;
 use crate::domain::upstream::first_event::FirstEvent;
@@ -53,7 +53,7 @@ pub struct Arrived {
 
 /// Step 2, for a request whose body names the model: its body is to be read.
 pub struct Reading {
-    pub arrived: Arrived,
+    pub arrived: Box<Arrived>,
     pub caller: Caller,
 }
 
@@ -67,7 +67,7 @@ pub struct Routed {
 
 /// Who asks, and for what.
 pub struct Known {
-    pub arrived: Arrived,
+    pub arrived: Box<Arrived>,
     pub caller: Caller,
     pub ask: Ask,
 }
@@ -98,7 +98,7 @@ pub struct Way {
 
 /// Step 4: who, what and where are known and allowed.
 pub struct Admitted {
-    pub arrived: Arrived,
+    pub arrived: Box<Arrived>,
     pub caller: Caller,
     pub ask: Ask,
     pub way: Way,
@@ -124,7 +124,7 @@ pub struct Attempt {
 
 /// A request that the gateway answers itself, with what was known of it by then.
 pub struct Local {
-    pub(super) arrived: Arrived,
+    pub(super) arrived: Box<Arrived>,
     pub(super) caller: Option<Caller>,
     pub(super) ask: Ask,
     pub(super) route: Option<Route>,
@@ -144,12 +144,12 @@ pub enum Says {
 
 impl Arrived {
     /// How long ago it arrived.
-    pub fn age(&self, now: Now) -> Duration {
-        self.at.until(now.moment)
+    pub fn age(&self, now: Moment) -> Duration {
+        self.at.until(now)
     }
 
     /// Answers it here and now.
-    pub fn answered(self, says: Says) -> Box<Local> {
+    pub fn answered(self: Box<Self>, says: Says) -> Box<Local> {
         Box::new(Local {
             arrived: self,
             caller: None,
@@ -161,7 +161,7 @@ impl Arrived {
         })
     }
 
-    pub fn refused(self, refusal: Refusal) -> Box<Local> {
+    pub fn refused(self: Box<Self>, refusal: Refusal) -> Box<Local> {
         self.answered(Says::Refusal(refusal))
     }
 }
@@ -224,9 +224,9 @@ impl Attempt {
     }
 
     /// Goes on to the next one where this one has begun; begins it.
-    pub fn begin(&mut self, next: Option<Pick>, now: Now) {
+    pub fn begin(&mut self, next: Option<Pick>, now: Moment) {
         let number = if self.began.is_some() { self.number + 1 } else { self.number };
-        *self = Self { number, pick: next.unwrap_or(self.pick), began: Some(now.moment), ..Self::default() };
+        *self = Self { number, pick: next.unwrap_or(self.pick), began: Some(now), ..Self::default() };
     }
 
     /// How many attempts were begun, this one included.
@@ -235,8 +235,8 @@ impl Attempt {
     }
 
     /// How long ago it began.
-    pub fn age(&self, now: Now) -> Option<Duration> {
-        Some(self.began?.until(now.moment))
+    pub fn age(&self, now: Moment) -> Option<Duration> {
+        Some(self.began?.until(now))
     }
 }
 

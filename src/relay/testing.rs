@@ -72,9 +72,9 @@ impl House {
         Self { settings, ledger, directory, records, state }
     }
 
-    pub fn arrived(&self, method: Method, path: &str) -> Arrived {
+    pub fn arrived(&self, method: Method, path: &str) -> Box<Arrived> {
         let asked = Api::of(path);
-        Arrived {
+        Box::new(Arrived {
             id: RequestId::new(START.unix_ms, [7; 10]),
             at: START.moment,
             unix_ms: START.unix_ms,
@@ -85,7 +85,7 @@ impl House {
             settings: self.settings.clone(),
             in_flight: self.records.counters.enter(),
             access_log: self.records.access_log.clone(),
-        }
+        })
     }
 
     /// Walks a POST with these headers and this body as far as it comes.
@@ -105,7 +105,7 @@ impl House {
     /// A request for model `m` that is about to go out.
     pub fn dispatch(&self, path: &str) -> Result<Dispatch, Box<Local>> {
         let (admitted, _) = self.admit(path, &HeaderMap::new(), r#"{"model":"m","stream":true,"max_tokens":9}"#)?;
-        admitted.dispatch(&self.ledger, START)
+        admitted.dispatch(&self.ledger, START.moment)
     }
 
     /// What the ledger's files say, a line a record.
@@ -212,7 +212,7 @@ pub fn walk(config: &str, path: &str, words: &str) -> String {
             continue;
         }
         if std::mem::take(&mut fresh) {
-            dispatch.begin(now);
+            dispatch.begin(now.moment);
         }
         let step = if word == "begun" || word == "sent" {
             begun |= word == "begun";
@@ -231,7 +231,7 @@ pub fn walk(config: &str, path: &str, words: &str) -> String {
     let upstream = dispatch.walk().upstream().clone();
     let standing = standing(&upstream, now);
     let (ended, _) = dispatch.end(End::Ok, now);
-    ended.record(now);
+    ended.record(now.moment);
     assert_eq!(house.closes().len(), 1, "every dispatch has one entry");
     if standing.is_empty() { told } else { format!("{told} | {standing}") }
 }
@@ -295,7 +295,7 @@ fn failure_step(dispatch: &mut Dispatch, word: &str, reached: Reached, now: Now,
         "internal" => Failure::Internal { detail: detail() },
         other => panic!("no such word: {other}"),
     };
-    if dispatch.failed(&failure, reached, now) == Retry::Again {
+    if dispatch.failed(&failure, reached, now.moment) == Retry::Again {
         return again(dispatch, fresh);
     }
     let (word, end) = dispatch.walk_mut().last_word(&failure, reached);

@@ -30,7 +30,7 @@ impl Under {
     fn version(path: &str, status: u16, pairs: &[(&str, &str)], version: http::Version) -> Self {
         let house = House::new(ONE_KEY);
         let mut dispatch = house.dispatch(path).unwrap_or_else(|_| panic!("it can be carried"));
-        dispatch.begin(START);
+        dispatch.begin(START.moment);
         let headers: HeaderMap = headers(pairs);
         let next = dispatch.head(HeadSeen { status, version, headers: &headers }, START);
         assert!(matches!(next, Next::Pass(_) | Next::Replace(_)), "{next:?}");
@@ -196,7 +196,7 @@ fn h4_what_is_compressed_passes_and_is_read_all_the_same() {
 fn a_body_without_a_head_is_out_of_turn() {
     let house = House::new(ONE_KEY);
     let mut dispatch = house.dispatch(MESSAGES).unwrap_or_else(|_| panic!("it can be carried"));
-    dispatch.begin(START);
+    dispatch.begin(START.moment);
     let mut chunk = Some(Bytes::from_static(b"bytes"));
     assert_eq!(dispatch.walk_mut().bytes(&mut chunk, true, false), Err(Broken::NoHead));
 }
@@ -207,6 +207,6 @@ fn l1_streams_are_counted_while_they_are_open() {
     let counters = under.house.records.counters.clone();
     assert_eq!((counters.snapshot().open_streams, counters.in_flight()), (1, 1));
     let (ended, _) = under.dispatch.end(End::Ok, later(START, Duration::from_millis(5)));
-    ended.record(later(START, Duration::from_millis(5)));
+    ended.record(later(START, Duration::from_millis(5)).moment);
     assert_eq!((counters.snapshot().open_streams, counters.in_flight()), (0, 0));
 }
