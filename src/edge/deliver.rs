@@ -24,9 +24,12 @@ pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Resul
         look(bytes, ctx)?;
     }
     let (wire, walk) = ctx.walk(HOOK)?;
-    let held = wire.held_until().is_some();
+    // Asked at the end alone, where it matters: the answer stands behind a lock.
+    let held = end && wire.held_until().is_some();
     let passed = walk.bytes(chunk, end, held);
-    tell(walk.take_notes());
+    if walk.has_notes() {
+        tell(walk.take_notes());
+    }
     match passed {
         Ok(Some(end)) => {
             ctx.close(end);

@@ -212,7 +212,7 @@ impl Walk {
         Err(Broken::Unfit)
     }
 
-    /// Step 8: passes one chunk on; `held`: the client has seen nothing of the answer yet. `Ok(Some(_))`: the answer is over with this
+    /// Step 8: passes one chunk on; `held`: the client has seen nothing of the answer yet (asked at its end). `Ok(Some(_))`: the answer is over with this
     /// chunk, and the books are to be closed before it leaves.
     ///
     /// # Errors
@@ -247,6 +247,11 @@ impl Walk {
                 Err(Broken::Unfit)
             }
         }
+    }
+
+    /// Whether anything is to be said in the log.
+    pub fn has_notes(&self) -> bool {
+        !self.notes.is_empty()
     }
 
     /// What is to be said in the log.
