@@ -79,6 +79,7 @@ impl Context {
     }
 
     /// A request that is to go out, has, or is over.
+    #[inline]
     pub fn walk(&mut self, hook: &'static str) -> Result<(&Arc<Wire>, &mut Walk)> {
         match self {
             Self::On { wire, stage: Stage::Out(dispatch) } => Ok((wire, dispatch.walk_mut())),

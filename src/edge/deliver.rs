@@ -18,12 +18,14 @@ const HOOK: &str = "response_body_filter";
 
 /// Passes one chunk on.
 pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<()> {
-    if let Some(bytes) = chunk
-        && ctx.walk(HOOK)?.1.looks_at_first_event()
-    {
-        look(bytes, ctx)?;
-    }
     let (wire, walk) = ctx.walk(HOOK)?;
+    let (wire, walk) = match chunk {
+        Some(bytes) if walk.looks_at_first_event() => {
+            look(bytes, ctx)?;
+            ctx.walk(HOOK)?
+        }
+        _ => (wire, walk),
+    };
     // Asked at the end alone, where it matters: the answer stands behind a lock.
     let held = end && wire.held_until().is_some();
     let passed = walk.bytes(chunk, end, held);

@@ -146,6 +146,7 @@ impl Dispatch {
         &self.walk
     }
 
+    #[inline]
     pub fn walk_mut(&mut self) -> &mut Walk {
         &mut self.walk
     }
@@ -189,6 +190,7 @@ impl Walk {
     }
 
     /// Whether the answer's beginning is looked at before the client gets it.
+    #[inline]
     pub fn looks_at_first_event(&self) -> bool {
         self.attempt.first_event.is_some()
     }
@@ -250,6 +252,7 @@ impl Walk {
     }
 
     /// Whether anything is to be said in the log.
+    #[inline]
     pub fn has_notes(&self) -> bool {
         !self.notes.is_empty()
     }
