@@ -5,6 +5,19 @@
 //!
 //! # The rooms
 //!
+//! ```text
+//!   client ◄──► edge ◄──► upstream          app, cli: plug the parts together, one file per command
+//!                │  hooks and bytes
+//!                ▼
+//!              relay                        one request, walked as values: what comes next
+//!                │  narrowly
+//!                ▼
+//!               ops                         the machine: admin ─► watch ─► books ─► host
+//!                │
+//!                ▼          config          config.json, parsed
+//!              domain ◄───────┘             what is decided, on values
+//! ```
+//!
 //! | room | does | may use | never |
 //! |---|---|---|---|
 //! | [`domain`] | *decides*: dialects, peek, splice, routes, verdicts, usage, prices, answers | | pingora, tokio, log, files, clock, environment |
@@ -12,7 +25,7 @@
 //! | [`ops`] | *touches the machine*: clock, resolver, store, clients, access log, counters, certificates, reload | domain, config | pingora-proxy |
 //! | [`relay`] | *walks* one request from arrival to its ledger entry and decides what comes next | domain, ops | pingora, tokio, log, files, clock, environment, edge |
 //! | [`edge`] | *moves bytes*: the only room that knows `ProxyHttp` | domain, ops, relay | files, environment |
-//! | [`provider_mock`] | a provider with a script, for the demo, tests and benches | | pingora |
+//! | [`provider_mock`] | a provider with a script, for the demo and tests | | pingora |
 //! | [`cli`] | one file per command | all | |
 //! | [`app`] | plugs the parts together | all | |
 //!
