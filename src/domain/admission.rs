@@ -1,9 +1,9 @@
 //! What is decided about a request before it goes out: whether its caller may call, which way it takes, and what changes in its body.
 //!
 //! ```text
-//!   caller ─► may_call ─► way ─┬─ Models    the gateway's own list
-//!                              ├─ ByHost    passes through
-//!                              └─ ByModel   peek ─► route_of ─► permitted ─► rewrite ─► configured
+//!   caller ─► may_call ─► way ─┬─ OwnList   the gateway's own list
+//!                              ├─ Host       passes through
+//!                              └─ Model      peek ─► route_of ─► permitted ─► rewrite ─► configured
 //! ```
 //! `relay::gate` asks here, for requests and for `trollbridge explain`.
 
@@ -31,15 +31,15 @@ pub struct Head<'r> {
     pub headers: &'r HeaderMap,
 }
 
-/// Which way a request takes.
+/// What a request is routed by.
 #[derive(Debug)]
-pub enum Way {
+pub enum RouteBy {
     /// The gateway's own list answers.
-    Models,
+    OwnList,
     /// Its JSON body names the model.
-    ByModel,
-    /// It has no JSON body, and its host has a route.
-    ByHost(Route),
+    Model,
+    /// It has no JSON body, and its host has this route.
+    Host(Route),
 }
 
 /// What changes in the body on its way out.
@@ -62,23 +62,23 @@ pub fn may_call(settings: &Settings, caller: &Caller, asked: Api, now_unix_ms: u
 }
 
 /// Reads the way out of the head; what no way covers is refused before the body is read.
-pub fn way(settings: &Settings, asked: Api, head: Head<'_>) -> Result<Way, Refusal> {
+pub fn way(settings: &Settings, asked: Api, head: Head<'_>) -> Result<RouteBy, Refusal> {
     let unknown_path = || Refusal::UnknownPath { path: head.path.to_owned() };
     if join::escapes(head.path) || (matches!(asked, Api::Other | Api::Unknown) && Api::is_disguised(head.path)) {
         return Err(unknown_path());
     }
     if asked == Api::Models {
-        return Ok(Way::Models);
+        return Ok(RouteBy::OwnList);
     }
     let takes_method = !asked.is_post_only() || *head.method == Method::POST;
     if takes_method && carries_json(head.method, head.headers) && asked != Api::Unknown {
         return match content_encoding(head.headers) {
             Some(encoding) => Err(Refusal::CompressedBody { encoding }),
-            None => Ok(Way::ByModel),
+            None => Ok(RouteBy::Model),
         };
     }
     let route = head.host.and_then(|host| settings.routing.by_host(host));
-    route.map(Way::ByHost).ok_or_else(|| match asked {
+    route.map(RouteBy::Host).ok_or_else(|| match asked {
         Api::Unknown => unknown_path(),
         _ if !takes_method => Refusal::WrongMethod { allow: "POST" },
         _ => Refusal::NotJson,

@@ -14,13 +14,14 @@ use crate::domain::answer::Fault;
 use crate::domain::dialect::{Api, Dialect};
 use crate::edge::body::{self, Body, Unread};
 use crate::edge::context::{Context, Stage};
-use crate::edge::parts::Gateway;
 use crate::edge::respond;
+use crate::edge::shared::Gateway;
 use crate::edge::wire::Wire;
 use crate::ops::host::clock;
 use crate::relay::admit::Entry;
 use crate::relay::stage::{Admitted, Arrived, Local, Says};
 
+const HOOK: &str = "request_filter";
 /// What the lines about a refusal are called in the log.
 const LOG: &str = "trollbridge::edge::fail";
 
@@ -50,7 +51,6 @@ pub fn arrive(gateway: &Gateway, session: &mut Session) -> Result<Context> {
 
 /// Walks the request through authentication, peek and route; `true`: it is answered.
 pub async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-    const HOOK: &str = "request_filter";
     let parts = &gateway.parts;
     let arrived = ctx.take_arrived(HOOK)?;
     let request = session.req_header();
@@ -83,7 +83,6 @@ pub async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
 
 /// Routes a request by the body that was read, and keeps the body for every attempt.
 fn by_model(ctx: &mut Context, read: Result<Body, Unread>) -> Result<Result<Admitted, Box<Local>>> {
-    const HOOK: &str = "request_filter";
     let Body { read, permit } = match read {
         Ok(body) => body,
         Err(Unread::Refused(refusal)) => return Ok(Err(ctx.take_reading(HOOK)?.refused(refusal))),
@@ -102,26 +101,34 @@ fn by_model(ctx: &mut Context, read: Result<Body, Unread>) -> Result<Result<Admi
 }
 
 /// Says what the gateway itself has to say; the connection stays usable where its framing is sure.
-pub async fn answer(session: &mut Session, ctx: &mut Context, local: Box<Local>) -> Result<bool> {
-    const HOOK: &str = "request_filter";
+async fn answer(session: &mut Session, ctx: &mut Context, local: Box<Local>) -> Result<bool> {
+    if let Says::Refusal(refusal) = local.says() {
+        let id = &local.arrived().id;
+        match refusal.fault() {
+            Fault::Client => log::debug!(target: LOG, "request {id}: {refusal}"),
+            Fault::Gateway | Fault::Upstream => log::warn!(target: LOG, "request {id}: {refusal}"),
+        }
+    }
+    say(session, ctx, local).await.map(|()| true)
+}
+
+/// Writes an answer of the gateway's own; the request stands in its stage meanwhile.
+pub async fn say(session: &mut Session, ctx: &mut Context, local: Box<Local>) -> Result<()> {
     if local.closes() {
         ctx.wire(HOOK)?.close_after_answer();
     }
     let Arrived { id, dialect, .. } = local.arrived();
     let (id, dialect, says) = (id.clone(), *dialect, local.says().clone());
     ctx.come_to(Stage::Local(local));
+    let downstream = session.as_downstream_mut();
     match says {
-        Says::Json(body) => respond::json(session.as_downstream_mut(), body, dialect, &id).await?,
-        Says::Refusal(refusal) => {
-            match refusal.fault() {
-                Fault::Client => log::debug!(target: LOG, "request {id}: {refusal}"),
-                Fault::Gateway | Fault::Upstream => log::warn!(target: LOG, "request {id}: {refusal}"),
-            }
-            respond::refuse(session.as_downstream_mut(), &refusal.answer(), dialect, &id).await?;
+        Says::Json(body) => respond::json(downstream, body, dialect, &id).await,
+        Says::Refusal(refusal) => respond::refuse(downstream, &refusal.answer(), dialect, &id).await,
+        Says::Nothing => {
+            downstream.shutdown().await;
+            Ok(())
         }
-        Says::Nothing => session.as_downstream_mut().shutdown().await,
     }
-    Ok(true)
 }
 
 /// The target's host, else that of `Host`.

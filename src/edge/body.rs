@@ -44,7 +44,7 @@ pub async fn read(session: &mut Session, limits: &Limits, budget: &BodyBudget) -
         return Err(Unread::Refused(Refusal::BodyTooLarge { limit_bytes }));
     }
     let permit = budget.try_take(declared.unwrap_or(0)).ok_or(Unread::Refused(Refusal::OutOfBodyMemory))?;
-    let mut reading = Reading { pieces: Pieces::default(), peeker: Ok(Peeker::new()), took: Duration::ZERO, permit };
+    let mut reading = Intake { pieces: Pieces::default(), peeker: Ok(Peeker::new()), took: Duration::ZERO, permit };
     match timeout(limits.body_read, reading.run(session, limit_bytes, declared)).await {
         Ok(Ok(())) => Ok(reading.finish()),
         Ok(Err(unread)) => Err(unread),
@@ -59,14 +59,14 @@ pub fn count_passing(chunk: Option<&Bytes>, ctx: &mut Context) -> Result<()> {
     counted.map_err(|_| Error::explain(ErrorType::HTTPStatus(413), "a passing body beyond the limit").into_down())
 }
 
-struct Reading {
+struct Intake {
     pieces: Pieces,
     peeker: Result<Peeker, PeekError>,
     took: Duration,
     permit: BodyPermit,
 }
 
-impl Reading {
+impl Intake {
     async fn run(&mut self, session: &mut Session, limit_bytes: usize, declared: Option<usize>) -> Result<(), Unread> {
         let mut total = 0;
         loop {

@@ -143,21 +143,18 @@ impl HealthCheck for Check {
 }
 
 impl Check {
-    fn endpoint(&self) -> Result<&Endpoint> {
-        let unset = || Error::explain(ErrorType::InternalError, "the upstream has no endpoint");
-        self.upstream.endpoint.as_deref().ok_or_else(unset)
-    }
-
     async fn probe(&self, pool: &Pool, proxy: &Proxy) -> Result<()> {
         let unresolved = |error| Error::because(ErrorType::ConnectError, "no address", error);
         let address = self.parts.resolver.pick(&proxy.host, proxy.port).await.map_err(unresolved)?;
-        if let Some(request) = &pool.check.request {
-            return self.ask(request, proxy, address).await;
-        }
-        match peer::tunnel_by(&self.upstream, proxy, address) {
-            Some(tunnel) => Ok(Tunnel { deadline: pool.check.timeout, ..tunnel }.probe().await?),
-            None if proxy.speaks_tls() => self.shake_hands(proxy, address).await,
-            None => TcpStream::connect(address)
+        let by_tunnel = peer::tunnel_by(&self.upstream, proxy, address);
+        match (&pool.check.request, &self.upstream.endpoint, by_tunnel) {
+            (Some(request), Some(endpoint), _) => self.ask(request, proxy, address, endpoint).await,
+            (None, _, Some(tunnel)) => Ok(Tunnel { deadline: pool.check.timeout, ..tunnel }.probe().await?),
+            (None, Some(endpoint), None) if proxy.speaks_tls() => self.shake_hands(proxy, address, endpoint).await,
+            // Without an endpoint nobody is sent through it, and nothing of it can be asked.
+            (Some(_), None, _) => Ok(()),
+            (None, None, None) if proxy.speaks_tls() => Ok(()),
+            (None, _, None) => TcpStream::connect(address)
                 .await
                 .map(drop)
                 .map_err(|error| Error::because(ErrorType::ConnectError, "closed", error)),
@@ -165,8 +162,7 @@ impl Check {
     }
 
     /// Opens a connection with TLS, its certificate checked.
-    async fn shake_hands(&self, proxy: &Proxy, address: SocketAddr) -> Result<()> {
-        let endpoint = self.endpoint()?;
+    async fn shake_hands(&self, proxy: &Proxy, address: SocketAddr, endpoint: &Endpoint) -> Result<()> {
         let peer = peer::peer(&self.upstream, endpoint, Some(proxy), address, &self.parts.cas.load())?;
         let (mut session, _) = self.connector.get_http_session(&peer).await?;
         session.shutdown().await;
@@ -174,8 +170,7 @@ impl Check {
     }
 
     /// Sends a request without credentials through the proxy to the upstream.
-    async fn ask(&self, request: &HealthRequest, proxy: &Proxy, address: SocketAddr) -> Result<()> {
-        let endpoint = self.endpoint()?;
+    async fn ask(&self, request: &HealthRequest, proxy: &Proxy, address: SocketAddr, endpoint: &Endpoint) -> Result<()> {
         let mut peer = peer::peer(&self.upstream, endpoint, Some(proxy), address, &self.parts.cas.load())?;
         // A connection of its own: a kept one proves nothing about the proxy.
         peer.options.idle_timeout = Some(std::time::Duration::ZERO);

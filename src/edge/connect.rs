@@ -9,15 +9,15 @@ use pingora_proxy::Session;
 
 use crate::domain::upstream::{Endpoint, Pick, Upstream};
 use crate::edge::context::Context;
-use crate::edge::failure::cause;
-use crate::edge::parts::Gateway;
 use crate::edge::peer;
+use crate::edge::pingora_errors::cause;
+use crate::edge::shared::Gateway;
 use crate::edge::tell::tell;
 use crate::edge::tunnel::TunnelFailure;
 use crate::edge::wire::Watch;
 use crate::ops::host::clock;
 use crate::ops::host::resolver::Resolver;
-use crate::relay::dispatch::Retry;
+use crate::relay::dispatch::Then;
 use crate::relay::failure::{Failure, Reached};
 use crate::relay::stage::Admitted;
 
@@ -48,7 +48,7 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -
         let whose = if proxy.is_some() { "the proxy's name has no address" } else { "the upstream's name has no address" };
         let retry = dispatch.failed(&Failure::NoAddress { detail }, Reached::default(), clock::now());
         tell(dispatch.walk_mut().take_notes());
-        if retry == Retry::Over {
+        if retry == Then::Over {
             return Err(Error::explain(ErrorType::ConnectError, whose).into_up());
         }
     }
@@ -82,7 +82,7 @@ async fn address(resolver: &Resolver, upstream: &Upstream, endpoint: &Endpoint, 
 
 /// The connection stands; from here on the head is due.
 pub fn connected(ctx: &mut Context) -> Result<()> {
-    let (wire, dispatch) = ctx.out("connected_to_upstream")?;
+    let (wire, dispatch) = ctx.asked("connected_to_upstream")?;
     dispatch.connected(clock::now());
     let by = Instant::now() + dispatch.walk().upstream().timeouts.first_byte;
     wire.watch(Watch::Until { by });
@@ -91,7 +91,7 @@ pub fn connected(ctx: &mut Context) -> Result<()> {
 
 /// A connection that did not come about is tried again while the limits allow it: by another proxy, or at another address.
 pub fn failed(gateway: &Gateway, peer: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
-    let dispatch = match ctx.out("fail_to_connect") {
+    let dispatch = match ctx.asked("fail_to_connect") {
         Ok((_, dispatch)) => dispatch,
         Err(out_of_turn) => return out_of_turn,
     };
@@ -109,6 +109,6 @@ pub fn failed(gateway: &Gateway, peer: &HttpPeer, ctx: &mut Context, mut error: 
     let failure = Failure::NoConnection { is_certain, detail: cause(&error) };
     let retry = dispatch.failed(&failure, Reached::default(), clock::now());
     tell(dispatch.walk_mut().take_notes());
-    error.set_retry(retry == Retry::Again);
+    error.set_retry(retry == Then::Again);
     error
 }

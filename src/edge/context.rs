@@ -11,6 +11,7 @@ use pingora_core::{Error, ErrorType, Result};
 use crate::domain::end::End;
 use crate::edge::tell::tell;
 use crate::edge::wire::Wire;
+use crate::ops::books::ledger::Closed;
 use crate::ops::host::clock;
 use crate::relay::dispatch::{Dispatch, Ended, Walk};
 use crate::relay::failure::Failure;
@@ -64,18 +65,30 @@ impl Context {
         }
     }
 
-    /// A request that may go out, whether or not an attempt has begun.
+    /// A request that may go out: no answer to it is under way.
     pub fn ready(&mut self, hook: &'static str) -> Result<(&Arc<Wire>, &mut Dispatch)> {
         match self {
-            Self::On { wire, stage: Stage::Out(dispatch) } => Ok((wire, dispatch)),
+            Self::On { wire, stage: Stage::Out(dispatch) } if !dispatch.walk().is_answered() => Ok((wire, dispatch)),
             _ => Err(out_of_turn(hook)),
         }
     }
 
     /// A request with an attempt under way and open books.
     pub fn out(&mut self, hook: &'static str) -> Result<(&Arc<Wire>, &mut Dispatch)> {
-        let (wire, dispatch) = self.ready(hook)?;
-        if dispatch.has_begun() { Ok((wire, dispatch)) } else { Err(out_of_turn(hook)) }
+        match self {
+            Self::On { wire, stage: Stage::Out(dispatch) } if dispatch.has_begun() => Ok((wire, dispatch)),
+            _ => Err(out_of_turn(hook)),
+        }
+    }
+
+    /// A request whose attempt waits for its head.
+    pub fn asked(&mut self, hook: &'static str) -> Result<(&Arc<Wire>, &mut Dispatch)> {
+        match self {
+            Self::On { wire, stage: Stage::Out(dispatch) } if dispatch.has_begun() && !dispatch.walk().is_answered() => {
+                Ok((wire, dispatch))
+            }
+            _ => Err(out_of_turn(hook)),
+        }
     }
 
     /// A request that is to go out, has, or is over.
@@ -88,7 +101,7 @@ impl Context {
         }
     }
 
-    /// What an attempt failed under; no dispatch where the books are closed, so that nothing can follow.
+    /// A request whose attempt failed; no dispatch where its books are closed: nothing follows.
     pub fn attempt(&mut self, hook: &'static str) -> Result<(&Arc<Wire>, Option<&mut Dispatch>)> {
         match self {
             Self::On { wire, stage: Stage::Out(dispatch) } => Ok((wire, Some(dispatch))),
@@ -123,30 +136,39 @@ impl Context {
         }
     }
 
-    /// Closes the books, where they are open; the answer's last byte waits for them.
+    /// Closes the books, where they are open; the answer's last byte waits for what is not yet as safe as it is to be.
     pub fn close(&mut self, end: End) {
         let Self::On { wire, stage } = self else { return };
         *stage = match mem::replace(stage, Stage::Gone) {
             Stage::Out(dispatch) => {
                 let (ended, closed) = dispatch.end(end, clock::step());
-                wire.wait_before_writing(closed);
+                match closed {
+                    Closed::Written => {}
+                    Closed::Flushing(_) | Closed::Kept(_) => wire.wait_before_writing(closed),
+                }
                 Stage::Ended(ended)
             }
             other => other,
         };
     }
 
+    /// The client left before it had the gateway's own answer.
+    pub fn client_left(&mut self) {
+        if let Self::On { stage: Stage::Local(local), .. } = self {
+            local.left();
+        }
+    }
+
     /// Step 9: closes what is open and writes the access line. `failed`: the engine says that the request did not come to its end.
     pub fn finish(&mut self, failed: bool) {
-        if let Self::On { wire, stage: Stage::Out(_) | Stage::Ended(_) } = self
-            && wire.tail_taken()
-            && let Ok((_, walk)) = self.walk("logging")
-        {
-            walk.had_no_event();
-        }
-        if let Self::On { stage: Stage::Out(dispatch), .. } = self {
-            let end = dispatch.walk().how_it_ended(failed);
-            self.close(end);
+        match self {
+            Self::On { wire, stage: Stage::Out(dispatch) } => {
+                note_empty_stream(wire, dispatch.walk_mut());
+                let end = dispatch.walk().how_it_ended(failed);
+                self.close(end);
+            }
+            Self::On { wire, stage: Stage::Ended(ended) } => note_empty_stream(wire, ended.walk_mut()),
+            Self::On { .. } | Self::New => {}
         }
         self.record(None);
     }
@@ -184,7 +206,15 @@ impl Context {
     }
 }
 
-/// A request that is dropped before its end (the process ends, a panic) is billed for what was seen of it, and has its line.
+/// The answer had to have events, and the client got the one that says that there was none.
+fn note_empty_stream(wire: &Wire, walk: &mut Walk) {
+    if walk.must_have_events() && wire.tail_taken() {
+        walk.had_no_event();
+    }
+}
+
+/// A request that is dropped before its end (the process ends, its connection is torn off) is billed for what was seen of it, and has its
+/// line. One that a step had in hand when it panicked is left to the next start: its open entry is closed there as interrupted.
 impl Drop for Context {
     fn drop(&mut self) {
         self.close(End::Interrupted);

@@ -5,7 +5,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use crate::edge::context::{Context, out_of_turn};
-use crate::edge::failure::again;
+use crate::edge::pingora_errors::again;
 use crate::edge::tell::tell;
 use crate::ops::host::clock;
 use crate::relay::dispatch::Broken;
@@ -34,6 +34,10 @@ pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Resul
     }
     match passed {
         Ok(Some(end)) => {
+            if walk.looks_at_first_event() {
+                // The answer is over: whatever was held is the answer.
+                wire.end_hold();
+            }
             ctx.close(end);
             Ok(())
         }

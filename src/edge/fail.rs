@@ -8,12 +8,13 @@ use crate::domain::answer::Refusal;
 use crate::domain::dialect::{Api, Dialect};
 use crate::edge::admit;
 use crate::edge::context::{Context, Stage};
-use crate::edge::failure::failure;
+use crate::edge::pingora_errors::failure;
 use crate::edge::respond;
 use crate::edge::tell::tell;
 use crate::ops::host::clock;
-use crate::relay::dispatch::Retry;
+use crate::relay::dispatch::Then;
 use crate::relay::failure::{Failure, LastWord, Reached};
+use crate::relay::stage::Says;
 
 const HOOK: &str = "fail_to_proxy";
 
@@ -24,12 +25,12 @@ pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &mut Context, re
         Err(out_of_turn) => return out_of_turn,
     };
     let reached = Reached { begun: has_begun(session), held: wire.held_until().is_some() };
-    let retry = dispatch.map_or(Retry::Over, |dispatch| {
+    let retry = dispatch.map_or(Then::Over, |dispatch| {
         let retry = dispatch.failed(&failure(&error, reused), reached, clock::now());
         tell(dispatch.walk_mut().take_notes());
         retry
     });
-    error.set_retry(retry == Retry::Again);
+    error.set_retry(retry == Then::Again);
     error
 }
 
@@ -39,7 +40,8 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
     let status = match ctx {
         Context::On { stage: Stage::Out(_) | Stage::Ended(_), .. } => say_last_word(session, &failure, ctx).await,
         Context::On { stage: Stage::Arrived(_) | Stage::Reading(_), .. } => refuse(session, &failure, ctx).await,
-        Context::On { stage: Stage::Local(_) | Stage::Gone, .. } | Context::New => end_own_answer(session, ctx).await,
+        Context::On { stage: Stage::Local(_), .. } if failure.is_of_the_client() => say_again(session, ctx).await,
+        Context::On { stage: Stage::Local(_) | Stage::Gone, .. } | Context::New => say_out_of_turn(session, ctx).await,
     };
     FailToProxy { error_code: status.unwrap_or(0), can_reuse_downstream: false }
 }
@@ -48,32 +50,53 @@ pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> 
 async fn refuse(session: &mut Session, failure: &Failure, ctx: &mut Context) -> Option<u16> {
     ctx.wire(HOOK).ok()?.close_after_answer();
     let local = ctx.fail_unanswered(failure)?;
+    if let Says::Refusal(refusal) = local.says() {
+        log::warn!("request {}: {refusal}", local.arrived().id);
+    }
     let status = local.status();
-    if admit::answer(session, ctx, local).await.is_err() {
-        end_own_answer(session, ctx).await;
+    if admit::say(session, ctx, local).await.is_err() {
+        ctx.client_left();
     }
     status
 }
 
-/// An answer of ours could not be written, or a hook came out of turn: what can still be said is said.
-async fn end_own_answer(session: &mut Session, ctx: &mut Context) -> Option<u16> {
+/// An answer of ours could not be written whole. A refusal is tried once more, should its head not have gone out.
+async fn say_again(session: &mut Session, ctx: &mut Context) -> Option<u16> {
     let begun = has_begun(session);
-    let answer = Refusal::Internal { detail: String::new() }.answer();
-    let local = match ctx {
-        Context::On { stage: Stage::Local(local), .. } => Some(local),
-        Context::On { .. } | Context::New => None,
+    let Context::On { wire, stage: Stage::Local(local) } = ctx else { return None };
+    let (arrived, downstream) = (local.arrived(), session.as_downstream_mut());
+    let Says::Refusal(refusal) = local.says() else {
+        downstream.shutdown().await;
+        ctx.client_left();
+        return None;
     };
-    let (id, dialect) = match &local {
-        Some(local) => (local.arrived().id.clone(), local.arrived().dialect),
-        None => (clock::new_request_id(), dialect_of(session)),
-    };
+    wire.close_after_answer();
+    log::warn!("request {}: {refusal}", arrived.id);
+    let answer = refusal.answer();
+    let status = answer.status;
     if begun {
+        downstream.shutdown().await;
+    } else if let Err(gone) = respond::refuse(downstream, &answer, arrived.dialect, &arrived.id).await {
+        log::debug!("request {}: the client left before it could be told: {gone}", arrived.id);
+        ctx.client_left();
+    }
+    Some(status)
+}
+
+/// A hook came out of turn, and no stage has an answer: ours is a 500, and the connection ends with it.
+async fn say_out_of_turn(session: &mut Session, ctx: &mut Context) -> Option<u16> {
+    let (id, dialect) = match ctx {
+        Context::On { stage: Stage::Local(local), .. } => (local.arrived().id.clone(), local.arrived().dialect),
+        Context::On { .. } | Context::New => (clock::new_request_id(), dialect_of(session)),
+    };
+    if let Ok(wire) = ctx.wire(HOOK) {
+        wire.close_after_answer();
+    }
+    let answer = Refusal::Internal { detail: String::new() }.answer();
+    if has_begun(session) {
         session.as_downstream_mut().shutdown().await;
     } else if let Err(gone) = respond::refuse(session.as_downstream_mut(), &answer, dialect, &id).await {
         log::debug!("request {id}: the client left before it could be told: {gone}");
-    }
-    if let Some(local) = local {
-        local.broke_off(begun);
     }
     Some(answer.status)
 }

@@ -27,9 +27,9 @@ use crate::domain::answer::Refusal;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::headers::framing::is_plain_or_chunked;
 use crate::domain::settings::{Limits, Listener, Settings};
-use crate::edge::parts::Gateway;
 use crate::edge::replay::{ReplaySession, expects_continue};
 use crate::edge::respond;
+use crate::edge::shared::Gateway;
 use crate::edge::wire::{Returned, Wire};
 use crate::ops::host::clock;
 use crate::ops::host::drain::{Drain, Open, PARTING};
@@ -79,7 +79,7 @@ enum Head {
 }
 
 /// Rides with a kept connection: its next head may take the idle time as well.
-struct Kept;
+struct KeptAlive;
 
 impl Front {
     pub fn new(proxy: HttpProxy<Gateway>, settings: Arc<ArcSwap<Settings>>, records: Records, drain: Arc<Drain>) -> Self {
@@ -207,7 +207,7 @@ impl Door {
         if session.is_http2() {
             return Head::Read;
         }
-        let kept = session.take_connection_user_context().is_some_and(|mark| mark.is::<Kept>());
+        let kept = session.take_connection_user_context().is_some_and(|mark| mark.is::<KeptAlive>());
         let limit = if kept { limits.keepalive + limits.header_read } else { limits.header_read };
         // One deadline is enough: Pingora's own for the wait between requests would be a second timer.
         session.set_keepalive(Some(0));
@@ -259,7 +259,7 @@ impl Door {
             return None;
         }
         let mut settings = HttpPersistentSettings::for_session(&session);
-        settings.set_user_context(Box::new(Kept));
+        settings.set_user_context(Box::new(KeptAlive));
         let stream = session.finish().await.ok().flatten()?;
         Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }

@@ -12,7 +12,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::edge::context::Context;
-use crate::edge::parts::Gateway;
+use crate::edge::shared::Gateway;
 use crate::edge::{admit, body, connect, deliver, fail, inject, judge};
 
 #[async_trait]

@@ -13,7 +13,7 @@ use crate::relay::stage::Admitted;
 
 /// Writes the head of this attempt; path and query are what `asked` has, byte for byte.
 pub fn inject(asked: &RequestHeader, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
-    let (_, dispatch) = ctx.out("upstream_request_filter")?;
+    let (_, dispatch) = ctx.asked("upstream_request_filter")?;
     let Admitted { way, .. } = dispatch.walk().admitted();
     let (upstream, endpoint) = (&*way.route.upstream, &*way.endpoint);
     for name in headers::request::names_to_remove(&request.headers) {

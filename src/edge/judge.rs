@@ -8,7 +8,7 @@ use pingora_http::ResponseHeader;
 
 use crate::domain::end::End;
 use crate::edge::context::Context;
-use crate::edge::failure::again;
+use crate::edge::pingora_errors::again;
 use crate::edge::respond;
 use crate::edge::tell::tell;
 use crate::edge::wire::{Watch, Wire};
@@ -18,7 +18,7 @@ use crate::relay::judge::{HeadEdits, HeadSeen, Next, Replacement};
 
 /// Judges the head and rewrites it into the client's.
 pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
-    let (wire, dispatch) = ctx.out("upstream_response_filter")?;
+    let (wire, dispatch) = ctx.asked("upstream_response_filter")?;
     if head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }

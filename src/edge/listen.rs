@@ -15,7 +15,7 @@ use pingora_proxy::http_proxy;
 use crate::domain::settings::{Listener, TlsFiles};
 use crate::edge::admin::Admin;
 use crate::edge::front::Front;
-use crate::edge::parts::Gateway;
+use crate::edge::shared::Gateway;
 use crate::ops::host::tls::Served;
 use crate::ops::parts::Parts;
 

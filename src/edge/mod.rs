@@ -11,11 +11,11 @@
 //!                │          ├ judge     the head becomes the client's                        upstream_response_filter
 //!                │          ├ deliver   each chunk through the relay                         response_body_filter
 //!                │          ├ fail      another attempt, or the last word                    error_while_proxy, fail_to_proxy
-//!                │          │   └ failure  Pingora's errors in the relay's words, read here and nowhere else
+//!                │          │   └ pingora_errors  in the relay's words, read here and nowhere else
 //!                │          └ context   the stage between two hooks; a hook out of turn fails shut
 //!                ├ replay, wire: the request's body kept for every attempt, the deadlines, the hold, the wait for the books
 //!                └ respond: answers of ours, written; tell: notes of the relay, logged
-//!   operators ─► admin          proxies ◄─ checks          all listeners: listen, stoppable          what every request shares: parts
+//!   operators ─► admin          proxies ◄─ checks          all listeners: listen, stoppable          what every request borrows from: shared
 //! ```
 //!
 //! A hook is thin: it takes the request's stage, calls one step, does what comes next.
@@ -28,20 +28,20 @@ mod connect;
 mod context;
 mod deliver;
 mod fail;
-mod failure;
 mod front;
 mod gateway;
 mod inject;
 mod judge;
 pub mod listen;
-mod parts;
 mod peer;
+mod pingora_errors;
 mod replay;
 mod respond;
+mod shared;
 pub mod stoppable;
 mod tell;
 pub mod tunnel;
 mod wire;
 
 pub use front::Front;
-pub use parts::Gateway;
+pub use shared::Gateway;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-use crate::domain::admission::{self, Head, Rewrite, Way as By};
+use crate::domain::admission::{self, Head, Rewrite, RouteBy};
 use crate::domain::answer::Refusal;
 use crate::domain::answer::models::{self, ListedModel};
 use crate::domain::client::Caller;
@@ -63,9 +63,9 @@ impl Arrived {
         };
         let reading = Reading { arrived: self, caller };
         match reading.gate().way(head, reading.arrived.unix_ms) {
-            Ok(By::ByModel) => Ok(Entry::Read(reading)),
-            Ok(By::ByHost(route)) => Ok(Entry::Through(Box::new(reading.through(route, head.headers)?))),
-            Ok(By::Models) => {
+            Ok(RouteBy::Model) => Ok(Entry::Read(reading)),
+            Ok(RouteBy::Host(route)) => Ok(Entry::Through(Box::new(reading.through(route, head.headers)?))),
+            Ok(RouteBy::OwnList) => {
                 let says = reading.models(head.method).unwrap_or_else(Says::Refusal);
                 Err(reading.answered(says))
             }

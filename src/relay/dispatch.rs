@@ -53,16 +53,16 @@ pub struct Walk {
 
 /// What becomes of an attempt that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retry {
+pub enum Then {
     /// Another attempt follows; who carries it is decided.
     Again,
     Over,
 }
 
-/// Why an answer does not go on.
+/// Why a body does not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// What the client is told is noted: the answer was cut short, or must not be shown.
+    /// What the client is told is noted: an answer that was cut short or must not be shown, a request that is too long.
     Unfit,
     /// Bytes of an answer without a head.
     NoHead,
@@ -128,7 +128,9 @@ impl Dispatch {
 
     /// Closes the books; the last byte waits for [`Closed`].
     pub fn end(self, end: End, now: Now) -> (Ended, Closed) {
-        let Self { walk, books } = self;
+        let Self { mut walk, books } = self;
+        // No attempt follows closed books, so there is nothing to look for any more.
+        walk.attempt.first_event = None;
         let (booked, closed) = books.close(&Closing {
             admitted: &walk.admitted,
             attempt: &walk.attempt,
@@ -153,10 +155,6 @@ impl Dispatch {
 }
 
 impl Ended {
-    pub fn walk(&self) -> &Walk {
-        &self.walk
-    }
-
     pub fn walk_mut(&mut self) -> &mut Walk {
         &mut self.walk
     }
@@ -187,6 +185,16 @@ impl Walk {
     /// Whether the last attempt went out with a body that was read to its end: what still comes from the client is its leaving.
     pub fn may_have_left(&self) -> bool {
         self.attempt.began.is_some() && self.admitted.way.length.is_some()
+    }
+
+    /// Whether a head has come that stands: nothing of the next attempt is decided.
+    pub fn is_answered(&self) -> bool {
+        !matches!(self.delivery, Delivery::Awaited) && !self.rotation.has_turned()
+    }
+
+    /// Whether the answer is a stream that must have an event.
+    pub fn must_have_events(&self) -> bool {
+        self.delivery.must_have_events()
     }
 
     /// Whether the answer's beginning is looked at before the client gets it.

@@ -53,9 +53,7 @@ impl Walk {
 
     /// The answer was a stream without an event: the client got the event that says so.
     pub fn had_no_event(&mut self) {
-        if self.delivery.must_have_events() {
-            self.refusal = Some(Refusal::Cut { detail: "a stream without an event".to_owned() });
-        }
+        self.refusal = Some(Refusal::Cut { detail: "a stream without an event".to_owned() });
     }
 }
 
@@ -243,3 +241,7 @@ impl Told<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "end_tests.rs"]
+mod tests;

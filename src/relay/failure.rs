@@ -2,7 +2,7 @@
 //!
 //! | failure | another attempt | else the client is told |
 //! |---|---|---|
-//! | no connection, no address of a proxy | the next proxy, or the same way once more | the provider failed |
+//! | no connection, no address of a proxy | the next proxy, or the same way again, within the limits | the provider failed |
 //! | a kept connection that breaks at once | by another proxy, or a new connection | the provider failed |
 //! | a connection that breaks before the head | by the next proxy, once | the provider failed |
 //! | refused unread | the same way | the provider failed |
@@ -21,7 +21,7 @@ use crate::domain::end::End;
 use crate::domain::moment::Moment;
 use crate::relay::answer::Delivery;
 use crate::relay::blame;
-use crate::relay::dispatch::{Dispatch, Retry, Walk};
+use crate::relay::dispatch::{Dispatch, Then, Walk};
 use crate::relay::end::end_by;
 use crate::relay::note::{Note, Subject};
 use crate::relay::rotation::Because;
@@ -111,12 +111,19 @@ pub enum LastWord {
     Cut,
 }
 
+impl Failure {
+    /// Whether it happened on the client's side of the connection.
+    pub fn is_of_the_client(&self) -> bool {
+        matches!(self, Self::ClientGone | Self::Unreadable | Self::BodyTooSlow)
+    }
+}
+
 impl Dispatch {
     /// Decides whether a failed attempt is followed by another.
-    pub fn failed(&mut self, failure: &Failure, reached: Reached, now: Moment) -> Retry {
+    pub fn failed(&mut self, failure: &Failure, reached: Reached, now: Moment) -> Then {
         let walk = &mut *self.walk;
         match failure {
-            Failure::Judged { .. } if walk.rotation.has_turned() && !reached.begun => Retry::Again,
+            Failure::Judged { .. } if walk.rotation.has_turned() && !reached.begun => Then::Again,
             Failure::NoAddress { detail } => walk.no_address(detail, now),
             Failure::NoConnection { is_certain, detail } => walk.no_connection(*is_certain, detail, now),
             Failure::Broke(broke) => walk.broke(broke, reached, now),
@@ -126,22 +133,22 @@ impl Dispatch {
             | Failure::Unreadable
             | Failure::ClientGone
             | Failure::Stopping
-            | Failure::Internal { .. } => Retry::Over,
+            | Failure::Internal { .. } => Then::Over,
         }
     }
 }
 
 impl Walk {
-    fn no_address(&mut self, detail: &str, now: Moment) -> Retry {
+    fn no_address(&mut self, detail: &str, now: Moment) -> Then {
         if self.upstream().proxy(self.attempt.pick).is_some() {
             return self.no_connection(false, detail, now);
         }
         self.refusal = Some(Refusal::UpstreamFailed { detail: detail.to_owned() });
-        Retry::Over
+        Then::Over
     }
 
     /// By another proxy, or at another address.
-    fn no_connection(&mut self, is_certain: bool, detail: &str, now: Moment) -> Retry {
+    fn no_connection(&mut self, is_certain: bool, detail: &str, now: Moment) -> Then {
         let detail = self.masked(detail);
         let pick = self.attempt.pick;
         if self.upstream().proxy(pick).is_some() {
@@ -151,7 +158,7 @@ impl Walk {
         self.turn_or_tell(Because::Connection, detail, now)
     }
 
-    fn broke(&mut self, broke: &Broke, reached: Reached, now: Moment) -> Retry {
+    fn broke(&mut self, broke: &Broke, reached: Reached, now: Moment) -> Then {
         let is_lost = broke.is_lost && self.attempt.first_byte.is_none();
         // A kept connection that the upstream had closed shows it at once. One that breaks later broke under the request, which the
         // provider may have worked on: sent again, it would be paid for twice.
@@ -171,30 +178,30 @@ impl Walk {
             let is_first = self.rotation.lost.is_empty();
             self.rotation.lost.push(self.attempt.pick);
             if !is_first {
-                return Retry::Over;
+                return Then::Over;
             }
             Because::Proxy
         } else {
-            return Retry::Over;
+            return Then::Over;
         };
         if reached.begun {
-            return Retry::Over;
+            return Then::Over;
         }
         match because {
             Because::Proxy => self.turn_or_tell(because, self.masked(&broke.detail), now),
-            _ if self.turn(because, now).is_ok() => Retry::Again,
-            _ => Retry::Over,
+            _ if self.turn(because, now).is_ok() => Then::Again,
+            _ => Then::Over,
         }
     }
 
     /// Turns to the next attempt; where there is none, keeps what the client is told.
-    fn turn_or_tell(&mut self, because: Because, detail: String, now: Moment) -> Retry {
+    fn turn_or_tell(&mut self, because: Because, detail: String, now: Moment) -> Then {
         match self.turn(because, now) {
-            Ok(_) => Retry::Again,
+            Ok(_) => Then::Again,
             Err(none) => {
                 let last = Refusal::UpstreamFailed { detail };
                 self.refusal = Some(none.refusal(self.upstream(), because, last, now));
-                Retry::Over
+                Then::Over
             }
         }
     }
@@ -281,7 +288,7 @@ impl Arrived {
             Some(refusal) => self.refused(refusal),
             None => {
                 let mut local = self.answered(Says::Nothing);
-                local.broke_off(false);
+                local.left();
                 local
             }
         }

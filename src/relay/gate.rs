@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::admission::{self, Head, Rewrite, Way};
+use crate::domain::admission::{self, Head, Rewrite, RouteBy};
 use crate::domain::answer::Refusal;
 use crate::domain::client::Caller;
 use crate::domain::credit::Reservation;
@@ -17,15 +17,22 @@ use crate::domain::upstream::{Endpoint, Upstream};
 #[derive(Clone, Copy)]
 pub struct Gate<'g> {
     pub settings: &'g Settings,
-    /// `None`: anybody may be meant, so what belongs to a caller is not asked. Never of a request that is served.
-    pub caller: Option<&'g Caller>,
+    pub whose: Whose<'g>,
     pub asked: Api,
+}
+
+/// Whose request it is.
+#[derive(Clone, Copy)]
+pub enum Whose<'g> {
+    Callers(&'g Caller),
+    /// Nobody's in particular, so what belongs to a caller is not asked: an explanation, and never a request that is served.
+    Anybodys,
 }
 
 impl Gate<'_> {
     /// Which way the head leads, and whether its caller may take one at all.
-    pub fn way(&self, head: Head<'_>, now_unix_ms: u64) -> Result<Way, Refusal> {
-        if let Some(caller) = self.caller {
+    pub fn way(&self, head: Head<'_>, now_unix_ms: u64) -> Result<RouteBy, Refusal> {
+        if let Whose::Callers(caller) = self.whose {
             admission::may_call(self.settings, caller, self.asked, now_unix_ms)?;
         }
         admission::way(self.settings, self.asked, head)
@@ -44,7 +51,7 @@ impl Gate<'_> {
 
     /// Whether the route may be taken; `model`: as the request names it.
     pub fn permits(&self, model: Option<&str>, route: &Route) -> Result<(), Refusal> {
-        admission::permitted(self.settings, self.caller, self.asked, model, route)
+        admission::permitted(self.settings, self.whose.caller(), self.asked, model, route)
     }
 
     /// What changes in the body.
@@ -59,7 +66,7 @@ impl Gate<'_> {
 
     /// Sets the request's cost at most aside; `None`: its caller has no balance and is not limited. Dropped, it is free again.
     pub fn reserve(&self, route: &Route, bytes: usize, output: AskedOutput) -> Result<Option<Reservation>, Refusal> {
-        let Some(account) = self.caller.and_then(Caller::account) else { return Ok(None) };
+        let Some(account) = self.whose.caller().and_then(Caller::account) else { return Ok(None) };
         let amount = self.settings.reservation(route, self.asked, bytes, output);
         account.reserve(amount).map(Some).map_err(|short| Refusal::NoCredit { missing: short.missing })
     }
@@ -67,5 +74,14 @@ impl Gate<'_> {
     /// The API in which `upstream` is asked for what the client called: the same one, for every upstream of today.
     pub fn spoken_by(&self, _upstream: &Upstream) -> Api {
         self.asked
+    }
+}
+
+impl<'g> Whose<'g> {
+    fn caller(self) -> Option<&'g Caller> {
+        match self {
+            Self::Callers(caller) => Some(caller),
+            Self::Anybodys => None,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Walks one request from its arrival to its ledger entry, and decides what comes next. It moves no byte and asks no clock.
+//! Walks one request from its arrival to its ledger entry, and decides what comes next. It does no I/O and asks no clock.
 //!
 //! ```text
 //!              edge calls, with the moment              the stage is a value, and so is what comes next
@@ -7,14 +7,14 @@
 //!   │   └ gate       what it is asked before it goes out, and what `explain` asks                      │
 //!   │ books      opened with the dispatch                                           │                  │
 //!   │ dispatch   out it goes                     Dispatch ◄─────────────────────────┘                  │
-//!   │   ├ rotation   who carries the next attempt      a failure × standing × tried × limits ─► Pick   │
+//!   │   ├ rotation   who carries the next attempt, or what the client is told when all rest            │
 //!   │   ├ judge      a head ─► Next                    pass · again · replace · unusable               │
 //!   │   ├ hold       a first event ─► Held             keep · release · again                          │
-//!   │   ├ failure    a Failure ─► Retry, LastWord      again · what the client is told                 │
+//!   │   ├ failure    a Failure ─► Then, LastWord       again · what the client is told                 │
 //!   │   ├ answer/    bytes ─► bytes                    guard, rewrite, meter; a provider's error: ours │
 //!   │   └ blame      what a key or a proxy is held to                                                  │
 //!   │ books      closed by value, before the last byte                                                 │
-//!   │ end        the access line, the counters   Ended ─► ∎          Local ─► ∎                        │
+//!   │ end        how it ended: the access line, the counters     Ended ─► ∎      Local ─► ∎            │
 //!   └──────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!

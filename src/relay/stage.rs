@@ -25,7 +25,7 @@ use crate::domain::upstream::passed::PassedOver;
 use crate::domain::upstream::{Endpoint, Pick, Upstream};
 use crate::ops::watch::access_log::AccessLog;
 use crate::ops::watch::counters::{Counters, InFlight};
-use crate::relay::gate::Gate;
+use crate::relay::gate::{Gate, Whose};
 
 /// Where finished requests are written down and counted.
 #[derive(Clone)]
@@ -148,6 +148,10 @@ impl Arrived {
         self.at.until(now)
     }
 
+    fn gate<'g>(&'g self, caller: &'g Caller) -> Gate<'g> {
+        Gate { settings: &self.settings, whose: Whose::Callers(caller), asked: self.asked }
+    }
+
     /// Answers it here and now.
     pub fn answered(self: Box<Self>, says: Says) -> Box<Local> {
         Box::new(Local {
@@ -167,6 +171,11 @@ impl Arrived {
 }
 
 impl Reading {
+    /// What this request is asked.
+    pub fn gate(&self) -> Gate<'_> {
+        self.arrived.gate(&self.caller)
+    }
+
     pub fn answered(self, says: Says) -> Box<Local> {
         Box::new(Local { caller: Some(self.caller), ..*self.arrived.answered(says) })
     }
@@ -176,17 +185,10 @@ impl Reading {
     }
 }
 
-impl Reading {
-    /// What this request is asked.
-    pub fn gate(&self) -> Gate<'_> {
-        Gate { settings: &self.arrived.settings, caller: Some(&self.caller), asked: self.arrived.asked }
-    }
-}
-
 impl Known {
     /// As [`Reading::gate`].
     pub fn gate(&self) -> Gate<'_> {
-        Gate { settings: &self.arrived.settings, caller: Some(&self.caller), asked: self.arrived.asked }
+        self.arrived.gate(&self.caller)
     }
 
     pub fn refused(self, route: Option<Route>, refusal: Refusal) -> Box<Local> {
@@ -198,7 +200,7 @@ impl Known {
 impl Admitted {
     /// As [`Reading::gate`].
     pub fn gate(&self) -> Gate<'_> {
-        Gate { settings: &self.arrived.settings, caller: Some(&self.caller), asked: self.arrived.asked }
+        self.arrived.gate(&self.caller)
     }
 
     pub fn upstream(&self) -> &Arc<Upstream> {
@@ -264,8 +266,8 @@ impl Local {
         }
     }
 
-    /// Writing it failed; `begun`: its head went out. A refusal counts as said from then on, anything else as never heard.
-    pub fn broke_off(&mut self, begun: bool) {
-        self.client_gone = !(begun && matches!(self.says, Says::Refusal(_)));
+    /// The client left before it had its answer.
+    pub fn left(&mut self) {
+        self.client_gone = true;
     }
 }

@@ -28,7 +28,7 @@ use crate::ops::books::ledger::Ledger;
 use crate::ops::watch::access_log::AccessLog;
 use crate::ops::watch::counters::Counters;
 use crate::relay::admit::{Entry, ReadBody};
-use crate::relay::dispatch::{Dispatch, Retry};
+use crate::relay::dispatch::{Dispatch, Then};
 use crate::relay::failure::{Broke, Failure, LastWord, Offer, Reached};
 use crate::relay::hold::Held;
 use crate::relay::judge::{HeadSeen, Next};
@@ -295,7 +295,7 @@ fn failure_step(dispatch: &mut Dispatch, word: &str, reached: Reached, now: Now,
         "internal" => Failure::Internal { detail: detail() },
         other => panic!("no such word: {other}"),
     };
-    if dispatch.failed(&failure, reached, now.moment) == Retry::Again {
+    if dispatch.failed(&failure, reached, now.moment) == Then::Again {
         return again(dispatch, fresh);
     }
     let (word, end) = dispatch.walk_mut().last_word(&failure, reached);

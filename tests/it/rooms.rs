@@ -34,6 +34,19 @@ fn rooms_use_only_what_the_table_in_lib_rs_lets_them() {
     kept([arrows, table::forbidden_paths(&rooms, &product.outside)].concat());
 }
 
+/// The relay asks of the machine what a request is written down and paid by, and nothing that reads a clock, a name or a file.
+#[test]
+fn the_relay_uses_the_books_and_the_records_of_ops_and_no_more() {
+    const USED: &[&str] = &["ops/books/clients/", "ops/books/ledger/", "ops/watch/access_log/", "ops/watch/counters/"];
+    let arrows = product().arrows;
+    let to_ops = arrows.iter().filter(|(from, _)| from.starts_with("relay/")).flat_map(|(from, to)| {
+        let strange = to.keys().filter(|to| to.starts_with("ops/") && !USED.iter().any(|used| to.starts_with(used)));
+        strange.map(move |to| format!("src/{from} must not use src/{to}"))
+    });
+    kept(to_ops.collect());
+    assert!(arrows.keys().any(|from| from.starts_with("relay/")), "is the room still there?");
+}
+
 #[test]
 fn every_file_is_in_a_room_and_every_room_has_files() {
     let (rooms, product) = (rooms(), product());

@@ -1,9 +1,9 @@
-//! The steps of one request up to its upstream, by the code that serves requests ([`admission`]); nobody is picked, nothing is reserved.
+//! The steps of one request up to its upstream, by the code that serves requests ([`admission`]); nobody is picked, nothing stays reserved.
 
 use bytes::Bytes;
 
 use crate::cli::explain::question::{Body, Question};
-use crate::domain::admission::{self, Head, Rewrite, Way};
+use crate::domain::admission::{self, Head, Rewrite, RouteBy};
 use crate::domain::answer::Refusal;
 use crate::domain::dialect::Api;
 use crate::domain::headers;
@@ -12,7 +12,7 @@ use crate::domain::json::{AskedOutput, PeekError, Peeked, peek};
 use crate::domain::route::Route;
 use crate::domain::route::considered::{Asked, Considered};
 use crate::ops::host::clock;
-use crate::relay::gate::Gate;
+use crate::relay::gate::{Gate, Whose};
 
 /// What the steps said, as far as the request came.
 pub struct Walked {
@@ -72,13 +72,13 @@ fn steps(question: &Question<'_>, way: &mut Walked) -> Result<Reached, Refusal> 
         return Ok(Reached::Gateway);
     }
     headers::presented_key(headers)?;
-    let gate = Gate { settings, caller: *caller, asked };
+    let gate = Gate { settings, whose: caller.map_or(Whose::Anybodys, Whose::Callers), asked };
     let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     let head = Head { method, path, host, headers };
     let route = match gate.way(head, clock::now_unix_ms()) {
-        Ok(Way::Models) => return Ok(Reached::Gateway),
-        Ok(Way::ByModel) => by_model(gate, question, way)?,
-        Ok(Way::ByHost(route)) => {
+        Ok(RouteBy::OwnList) => return Ok(Reached::Gateway),
+        Ok(RouteBy::Model) => by_model(gate, question, way)?,
+        Ok(RouteBy::Host(route)) => {
             way.considered = settings.routing.considered(Asked::NoJson(host));
             gate.takes(question.body.bytes())?;
             route

@@ -163,14 +163,17 @@ impl Passing {
         }
         let mut ended_short = None;
         if end {
-            self.release(&mut out);
-            if let Some(detail) = self.short_of(&self.report()) {
-                let refusal = Refusal::Cut { detail: detail.to_owned() };
-                if !self.takes_events() || held {
-                    return Err(refusal);
+            match self.short_of(&self.report()) {
+                None => self.release(&mut out),
+                Some(detail) => {
+                    let refusal = Refusal::Cut { detail: detail.to_owned() };
+                    if !self.takes_events() || held {
+                        return Err(refusal);
+                    }
+                    self.release_whole_events(&mut out);
+                    out.push(cut_event(arrived));
+                    ended_short = Some(refusal);
                 }
-                out.push(cut_event(arrived));
-                ended_short = Some(refusal);
             }
         }
         *chunk = joined(out);
@@ -184,6 +187,14 @@ impl Passing {
             self.rewrite.push(rest, out);
         }
         mem::replace(&mut self.rewrite, Rewrite::None).finish(out);
+    }
+
+    /// Lets go what is whole of what guard and rewrite kept back. Half an event is left out: what follows would be read as its rest.
+    fn release_whole_events(&mut self, out: &mut Vec<Bytes>) {
+        if let Some(rest) = self.guard.take().map(GuardStream::finish).filter(|rest| !rest.is_empty()) {
+            self.rewrite.push(rest, out);
+        }
+        self.rewrite = Rewrite::None;
     }
 
     /// What is missing of a body that ended without an error.

@@ -112,10 +112,17 @@ fn o6_a_held_stream_without_its_terminator_is_an_error_and_not_an_event() {
 }
 
 #[test]
-fn o6_the_half_of_an_event_is_left_out() {
-    let mut under = Under::head(MESSAGES, 200, &[SSE]);
-    let (client, _) = under.pass(&["data: {\"x\":1}\n\ndata: {\"ha"]);
-    assert!(client.starts_with("data: {\"x\":1}\n\n"), "{client}");
+fn o6_the_half_of_an_event_is_left_out_whatever_the_connection_says() {
+    let whole = "data: {\"x\":1}\n\n";
+    for path in [MESSAGES, CHAT] {
+        for half in ["d", "data: {\"ha", "data: {\"half\":1}", "data: {\"half\":1}\n", "event: x\ndata: {}"] {
+            let mut under = Under::head(path, 200, &[SSE]);
+            let (client, ended) = under.pass(&[&format!("{whole}{half}"), ""]);
+            let event = client.strip_prefix(whole).unwrap_or_else(|| panic!("{path}, {half:?}: {client}"));
+            assert!(event.starts_with(if path == MESSAGES { "event: error\n" } else { "data: {\"error\"" }), "{half:?}: {event}");
+            assert_eq!(ended, Ok(Some(End::UpstreamCut)), "{path}, {half:?}");
+        }
+    }
 }
 
 #[test]

@@ -69,3 +69,7 @@ fn of_client(etype: &ErrorType) -> Failure {
 fn is_lost(etype: &ErrorType) -> bool {
     matches!(etype, ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed)
 }
+
+#[cfg(test)]
+#[path = "pingora_errors_tests.rs"]
+mod tests;
