@@ -153,11 +153,9 @@ fn l1_the_line_of_a_request_that_was_carried_by_the_second_key() {
 
 #[test]
 fn l1_the_line_of_what_the_gateway_said_itself() {
-    let rows: &[(&str, u16, &str, Option<&str>, Option<&str>)] = &[
-        (r#"{"model":"m","model":"n"}"#, 400, "refused", Some("bad_body"), None),
-        (r#"{"model":"m"}"#, 500, "refused", Some("not_configured"), Some("main")),
-    ];
-    for (body, status, end, refusal, upstream) in rows {
+    let rows =
+        [(r#"{"model":"m","model":"n"}"#, 400_u64, "bad_body", None), (r#"{"model":"m"}"#, 500, "not_configured", Some("main"))];
+    for (body, status, refusal, upstream) in rows {
         let config = r#"{"auth":{"mode":"none"},"models":[{"id":"m","upstream":"main"}]}"#;
         let (house, sink) = heard(config);
         let local = house.admit(MESSAGES, &HeaderMap::new(), body).err().unwrap();
@@ -165,7 +163,7 @@ fn l1_the_line_of_what_the_gateway_said_itself() {
         local.record(ended, START.moment);
         let line = line(&house, &sink);
         let told = (line["status"].as_u64(), line["end"].as_str(), line["refusal"].as_str(), line["upstream"].as_str());
-        assert_eq!(told, (Some(u64::from(*status)), Some(*end), *refusal, *upstream), "{line}");
+        assert_eq!(told, (Some(status), Some("refused"), Some(refusal), upstream), "{line}");
         assert_eq!((line["attempts"].as_u64(), line.get("key")), (Some(0), None), "{line}");
     }
 }
