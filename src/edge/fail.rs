@@ -12,6 +12,7 @@ use crate::edge::pingora_errors::failure;
 use crate::edge::respond;
 use crate::edge::tell::tell;
 use crate::ops::host::clock;
+use crate::ops::host::drain::Drain;
 use crate::relay::dispatch::Then;
 use crate::relay::failure::{Failure, LastWord, Reached};
 use crate::relay::stage::Says;
@@ -35,8 +36,12 @@ pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &mut Context, re
 }
 
 /// Answers for a failed proxying.
-pub async fn answer(session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-    let failure = failure(error, false);
+pub async fn answer(drain: &Drain, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    let failure = match failure(error, false) {
+        // The end of the runtime fails a write that waits for a client; nobody has left.
+        Failure::ClientGone if drain.is_cut() => Failure::Stopping,
+        failure => failure,
+    };
     let status = match ctx {
         Context::On { stage: Stage::Out(_) | Stage::Ended(_), .. } => say_last_word(session, &failure, ctx).await,
         Context::On { stage: Stage::Arrived(_) | Stage::Reading(_), .. } => refuse(session, &failure, ctx).await,

@@ -100,7 +100,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        fail::answer(session, error, ctx).await
+        fail::answer(&self.parts.drain, session, error, ctx).await
     }
 
     /// 9 finish.

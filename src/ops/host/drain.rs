@@ -88,6 +88,10 @@ impl Drain {
         self.cut.notify_waiters();
     }
 
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Acquire)
+    }
+
     /// Ready once the cut has come; else `watch` sees to it that the task is woken then.
     pub fn poll_cut(&self, watch: &mut Option<CutWatch>, context: &mut Context<'_>) -> Poll<()> {
         let is_watched = watch.as_ref().is_some_and(|watch| watch.waker.will_wake(context.waker()));
@@ -99,7 +103,7 @@ impl Drain {
             }
             *watch = Some(CutWatch { notified, waker: context.waker().clone() });
         }
-        if self.is_cut.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_cut() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
