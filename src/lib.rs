@@ -1,7 +1,7 @@
 //! trollbridge: an edge gateway for LLM APIs.
 //!
-//! Clients point an OpenAI or Anthropic SDK at it with a key of ours. The `model` in the JSON body picks the upstream; the gateway
-//! injects that upstream's key, streams the answer back byte for byte and reads the token usage on the way.
+//! Clients point an OpenAI or Anthropic SDK at it with a client key that the gateway issued. The `model` in the JSON body picks the upstream; the gateway
+//! injects that upstream's own key, streams the answer back byte for byte and reads the token usage on the way.
 //!
 //! # The rooms
 //!

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   caller ─► may_call ─► way ─┬─ OwnList   the gateway's own list
-//!                              ├─ Host       passes through
+//!                              ├─ Host       body unread ─► permitted ─► configured
 //!                              └─ Model      peek ─► route_of ─► permitted ─► rewrite ─► configured
 //! ```
 //! `relay::gate` asks here, for requests and for `trollbridge explain`.

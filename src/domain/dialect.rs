@@ -1,4 +1,4 @@
-//! Which provider's language a request speaks, read from its path alone.
+//! Which provider's language a request speaks, read from its path (for models and `/` also from `anthropic-version`).
 //!
 //! The dialect decides the shape of every answer of ours. An [`Api`] is met twice: what the client *asked* decides which fields of its request
 //! count and what its errors look like, what the upstream has *spoken* decides how usage is read and how a stream must end. Arguments say

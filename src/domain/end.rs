@@ -8,7 +8,7 @@ pub enum End {
     UpstreamCut,
     UpstreamError,
     Refused,
-    /// The gateway itself was killed meanwhile; found at the next start.
+    /// The gateway itself ended it: it was killed (found at the next start), its drain was cut, or the request was torn off.
     Interrupted,
 }
 

@@ -26,13 +26,12 @@ pub fn rest(upstream: &Upstream, pick: Pick, cause: Cause, headers: &HeaderMap, 
                 Note::warning(Subject::Key, format!("key {id} of {name} is {label}: it cools for {wait:?}"))
             })
         }
-        Cause::Unauthorized => kill(upstream, pick, cause),
-        // Of one key only; of a second one it is rather this request that nobody may make.
-        Cause::Forbidden => None,
+        // Of one key only; of a second one it is rather this request that nobody may make: a client can ask for what no key may (A1).
+        Cause::Unauthorized | Cause::Forbidden => None,
     }
 }
 
-/// An attempt was answered: what is known of those before it comes true. A key that was forbidden what another one may is dead (T10), a
+/// An attempt was answered: what is known of those before it comes true. A key that was refused what another one may is dead (T10, A1), a
 /// proxy that lost what another one carried counts as failed.
 pub fn answered(upstream: &Upstream, pick: Pick, rotation: &mut Rotation, now: Moment, notes: &mut Vec<Note>) {
     if let Some(proxy) = upstream.proxy(pick) {
@@ -40,7 +39,7 @@ pub fn answered(upstream: &Upstream, pick: Pick, rotation: &mut Rotation, now: M
     }
     let lost = rotation.lost.drain(..);
     notes.extend(lost.filter_map(|pick| request_lost(upstream, pick, false, "it loses requests that others carry", now)));
-    notes.extend(rotation.forbidden.drain(..).filter_map(|pick| kill(upstream, pick, Cause::Forbidden)));
+    notes.extend(rotation.refused.drain(..).filter_map(|(pick, cause)| kill(upstream, pick, cause)));
 }
 
 /// Counts a connection that a request did not get, against its proxy and never against its key (T10).

@@ -1,6 +1,6 @@
 //! Step 9: the request in one access line, and in the counters.
 //!
-//! The line says what the books say: a client that drops its connection behind the last byte has its answer.
+//! The line says what the books say: a client that hangs up behind the last byte counts as served.
 
 use std::time::Duration;
 

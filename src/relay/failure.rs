@@ -4,13 +4,14 @@
 //! |---|---|---|
 //! | no connection, no address of a proxy | the next proxy, or the same way again, within the limits | the provider failed |
 //! | a kept connection that breaks at once | by another proxy, or a new connection | the provider failed |
-//! | a connection that breaks before the head | by the next proxy, once | the provider failed |
+//! | a connection that breaks before the head | by the next proxy, once; without a proxy: no | the provider failed |
 //! | refused unread | the same way | the provider failed |
 //! | a deadline | no | too late; within an answer: cut |
 //! | a connection that breaks within an answer | no | cut, unless the last word had gone by |
 //! | the client left | no | nothing |
 //!
-//! Never once a final status went to the client, never when the body could not be sent again.
+//! Never once a final status went to the client; never when the body could not be sent again, unless no connection stood yet. A stream that
+//! ends by itself and too soon is found in `answer::passing`.
 
 use std::time::Duration;
 

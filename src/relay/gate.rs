@@ -1,4 +1,4 @@
-//! What a request is asked before it goes out, each question in one place: the walk asks them in its order, and `trollbridge explain` asks
+//! What a request is asked before it goes out, and in which API its upstream is asked (`spoken_by`), each question in one place: the walk asks them in its order, and `trollbridge explain` asks
 //! the same ones, so that what is explained is what happens.
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   head, heartbeats ──► held by the edge ─┬─ first event good, or the time is up ──► client, byte for byte
-//!                                          ├─ first event a failure of the key ─────► dropped, the next key is tried
+//!                                          ├─ first event what a key could cure ────► dropped, the next key is tried
 //!                                          └─ the upstream dies ────────────────────► dropped, a proper status
 //! ```
 //!

@@ -3,8 +3,8 @@
 //! | the head | comes next |
 //! |---|---|
 //! | good (2xx) | [`Next::Pass`] |
-//! | about our key, the provider's load or the proxy, and somebody else can carry the request | [`Next::Again`] |
-//! | the same, and nobody can; about the request; nothing that we can use | [`Next::Replace`] |
+//! | about our key, the provider's load or the proxy, and another attempt may follow | [`Next::Again`] |
+//! | the same, and none may; about the request; nothing that we can use | [`Next::Replace`] |
 //! | framed so that its end can't be told | [`Next::Unusable`] |
 //!
 //! What each status means stands in `domain::upstream::verdict`; who is next, in `rotation`.
@@ -95,8 +95,8 @@ impl Dispatch {
             }
             Meaning::Key(cause) => {
                 notes.extend(blame::rest(upstream, pick, cause, seen.headers, now));
-                if cause == Cause::Forbidden {
-                    rotation.forbidden.push(pick);
+                if matches!(cause, Cause::Unauthorized | Cause::Forbidden) {
+                    rotation.refused.push((pick, cause));
                 }
                 Because::Key
             }

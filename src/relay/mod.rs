@@ -20,7 +20,7 @@
 //!
 //! Each stage exists only because the one before it succeeded (`stage`), so no step asks what is missing. A step takes its stage and the
 //! moment, and gives what comes next; the edge does it. What it has to say in the log, it hands out as a `note`. Two APIs go with a
-//! request: the one that the client *asked*, and the one that its upstream *spoke*; they are the same for today's upstreams.
+//! request: the one that the client *asked*, and the one that is *spoken* with its upstream; they are the same for today's upstreams.
 
 pub mod admit;
 pub mod answer;

@@ -2,12 +2,13 @@
 //!
 //! | what happened | what it means | who is next |
 //! |---|---|---|
-//! | 429, 402, 401 | the key rests, or is dead | the same proxy's next key, else the next proxy |
-//! | 403 | the key is dead if the next one serves the request | the same |
+//! | 429, 402 | the key rests | the same proxy's next key, else the next proxy |
+//! | 401, 403 | the key is dead if another one serves this very request | the same |
 //! | 503, 529 | nothing rests | the same |
-//! | no connection | the proxy failed | the next proxy |
+//! | no connection | the proxy failed | the next proxy; without proxies the same way again |
 //! | a lost one; 407, 502, 503 by a reverse proxy | the proxy failed if another one carries the request | the next proxy, a lost one once |
-//! | a kept connection was stale, or refused the request unread | nothing | another proxy, else the same |
+//! | a kept connection was stale | nothing | another proxy, else the same |
+//! | refused unread | nothing | the same |
 //!
 //! The next carrier is chosen at the moment of the failure: without one there is no retry, and the client gets an answer that keeps
 //! its connection. What a key or a proxy is held to for it stands in `blame`.
@@ -26,7 +27,7 @@ use crate::domain::upstream::status::whole_seconds;
 /// Why an attempt is followed by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Because {
-    /// The provider refused the key, which rests now.
+    /// The provider refused the key, which rests now, or is dead should another one serve the request.
     Key,
     /// The provider has too much to do; another key may be luckier.
     Overloaded,
@@ -57,8 +58,8 @@ pub struct Rotation {
     pub passed: PassedOver,
     /// Who took the request and lost it: a proxy's fault if another one brings the answer, the provider's if none does.
     pub lost: Vec<Pick>,
-    /// Whose keys were answered with 403: theirs is the fault if another key may what they may not.
-    pub forbidden: Vec<Pick>,
+    /// Whose keys were answered with 401 or 403: theirs is the fault if another key may what they may not (A1).
+    pub refused: Vec<(Pick, Cause)>,
     next: Option<Pick>,
 }
 

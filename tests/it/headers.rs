@@ -9,7 +9,7 @@ use crate::support::setup::{MAIN_KEY, MAIN_MODEL, NAMED_KEY, NAMED_MODEL};
 use crate::support::{Mock, Request, Setup};
 
 /// What must not reach an upstream, each with a canary as its value.
-const STRIPPED: [&str; 42] = [
+const STRIPPED: [&str; 45] = [
     "cookie",
     "x-goog-api-key",
     "api-key",
@@ -51,6 +51,9 @@ const STRIPPED: [&str; 42] = [
     "fly-client-ip",
     "x-vercel-id",
     "x-b3-traceid",
+    "openai-organization",
+    "openai-project",
+    "anthropic-workspace-id",
     "keep-alive",
 ];
 /// Hop-by-hop headers that HTTP/2 forbids.

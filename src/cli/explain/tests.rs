@@ -160,6 +160,7 @@ fn tells_the_whole_way_of_a_request_without_its_key() {
       "model": "o",
       "never_forwarded": [
         "a credential or a cookie: authorization, x-api-key, cookie, *-token, *-secret",
+        "it chooses an account at the provider, and the account is the gateway's: openai-organization, openai-project, anthropic-workspace-id, *-account-id",
         "it belongs to the client's connection alone: connection, te, transfer-encoding, expect, upgrade, proxy-*",
         "it tells of the machines in front of the gateway: forwarded, x-forwarded-*, x-real-ip, via, cf-*, x-request-id",
         "it names another method or path than the one that was routed: x-http-method-override, x-rewrite-url"

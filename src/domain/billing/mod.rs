@@ -1,4 +1,4 @@
-//! Prices and money: what a model's tokens cost, in integers from the configuration's text to the bill.
+//! Bills, prices and money: what is owed for an answer (`bill`), what a model's tokens cost (`price`), in integers from the configuration's text to the bill.
 //!
 //! Nothing here is a float. A price is read as an exact decimal, a cost is rounded once, and every sum saturates.
 

@@ -1,4 +1,5 @@
-//! What the operator decides about bills: what is owed where the usage did not arrive, and who is refused for want of a price or a balance.
+//! The `billing` settings as values: what is owed where the usage did not arrive, and who is refused for want of a price or a balance. What
+//! follows from them for one answer: `bill`.
 
 use crate::domain::billing::price::Price;
 

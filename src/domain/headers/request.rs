@@ -1,6 +1,6 @@
 //! The headers of a client's request that never reach an upstream (H1, H2, H3).
 //!
-//! Out: credentials of every spelling, `Cookie`, hop-by-hop headers and what `Connection` names, what proxies and content networks
+//! Out: credentials of every spelling, `Cookie`, what chooses an account (A3), hop-by-hop headers and what `Connection` names, what proxies and content networks
 //! in front of us add, and what makes a framework read another method or path than the one that was routed and billed. All else
 //! passes unseen. `Host` and `Content-Length` are the edge's own: never in the list, not even when a client's `Connection` names them.
 //! `Accept-Encoding` stays for the edge to overwrite with `identity` (H4).
@@ -31,6 +31,8 @@ pub fn kept_back(name: &HeaderName) -> Option<KeptBack> {
     let name = name.as_str();
     if is_credential(name) {
         Some(KeptBack::Credential)
+    } else if chooses_an_account(name) {
+        Some(KeptBack::Account)
     } else if is_hop_by_hop(name) {
         Some(KeptBack::HopByHop)
     } else if is_infrastructure(name) {
@@ -46,18 +48,20 @@ pub fn kept_back(name: &HeaderName) -> Option<KeptBack> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeptBack {
     Credential,
+    Account,
     HopByHop,
     Infrastructure,
     Override,
 }
 
 impl KeptBack {
-    pub const ALL: [Self; 4] = [Self::Credential, Self::HopByHop, Self::Infrastructure, Self::Override];
+    pub const ALL: [Self; 5] = [Self::Credential, Self::Account, Self::HopByHop, Self::Infrastructure, Self::Override];
 
     /// Says what such a header is.
     pub fn label(self) -> &'static str {
         match self {
             Self::Credential => "a credential or a cookie",
+            Self::Account => "it chooses an account at the provider, and the account is the gateway's",
             Self::HopByHop => "it belongs to the client's connection alone",
             Self::Infrastructure => "it tells of the machines in front of the gateway",
             Self::Override => "it names another method or path than the one that was routed",
@@ -68,6 +72,7 @@ impl KeptBack {
     pub fn examples(self) -> &'static str {
         match self {
             Self::Credential => "authorization, x-api-key, cookie, *-token, *-secret",
+            Self::Account => "openai-organization, openai-project, anthropic-workspace-id, *-account-id",
             Self::HopByHop => "connection, te, transfer-encoding, expect, upgrade, proxy-*",
             Self::Infrastructure => "forwarded, x-forwarded-*, x-real-ip, via, cf-*, x-request-id",
             Self::Override => "x-http-method-override, x-rewrite-url",
@@ -92,6 +97,14 @@ fn nominated_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 fn is_credential(name: &str) -> bool {
     const ENDINGS: [&str; 8] = ["authorization", "api-key", "apikey", "access-key", "-token", "-auth", "-secret", "-password"];
     matches!(name, "cookie" | "cookie2" | "set-cookie" | "x-api-key-id") || ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+/// What tells a provider whose account a request is for (A3). With a key of ours that is ours to say: another account's name makes a good
+/// key answer 401.
+fn chooses_an_account(name: &str) -> bool {
+    const ENDINGS: [&str; 7] = ["-organization", "-org", "-project", "-workspace", "-account", "-tenant", "-subscription"];
+    let name = name.strip_suffix("-id").unwrap_or(name);
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// What belongs to the connection between client and gateway (RFC 9110 §7.6.1, RFC 9113 §8.2.2).
@@ -234,14 +247,31 @@ mod tests {
     }
 
     #[test]
+    fn a3_what_chooses_an_account_stays_here() {
+        for name in [
+            "openai-organization",
+            "openai-project",
+            "anthropic-workspace",
+            "anthropic-workspace-id",
+            "anthropic-organization-id",
+            "x-goog-user-project",
+            "chatgpt-account-id",
+            "x-org-id",
+            "x-tenant-id",
+        ] {
+            assert!(left_of(&[(name, "v")]).is_empty(), "{name} reaches the upstream");
+            assert_eq!(kept_back(&HeaderName::from_static(name)), Some(KeptBack::Account));
+        }
+    }
+
+    #[test]
     fn h2_what_providers_and_sdks_use_passes() {
         for name in [
             "anthropic-version",
             "anthropic-beta",
             "anthropic-dangerous-direct-browser-access",
-            "openai-organization",
-            "openai-project",
             "openai-beta",
+            "openai-something-new",
             "user-agent",
             "x-stainless-lang",
             "x-stainless-retry-count",

@@ -4,8 +4,8 @@
 //! `Alt-Svc`, `Location`, anything with an organisation, project or account in its name, and everything unknown.
 //!
 //! `x-request-id` is always the gateway's own and so never passes; the provider's is for the log ([`upstream_request_id`]).
-//! `request-id`, the Anthropic form, passes: users quote it to the provider's support, and where a provider sent none, or the answer
-//! is ours, the edge sets it.
+//! `request-id`, the Anthropic form, passes on other paths than Anthropic's; on those the edge sets the gateway's own. Of an error that is
+//! replaced only [`is_advice`] passes (`relay::judge`), of a refusal of ours nothing.
 
 use http::HeaderMap;
 use http::header::HeaderName;

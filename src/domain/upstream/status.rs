@@ -1,4 +1,4 @@
-//! What an operator asks for at three in the morning: who of the pool is out, why, and until when.
+//! How the pool stands, for `/status.json`: who is out, why, and until when. What an HTTP status means: `verdict`.
 
 use serde::Serialize;
 

@@ -5,14 +5,14 @@
 //! | 2xx | | delivered |
 //! | 429 | our key's rate | the key cools, the next key is tried |
 //! | 402 | our key's quota | the key cools, the next key is tried |
-//! | 401 | our key | the key is dead until a reload, the next key is tried |
-//! | 403 | our key, or this request | the next key is tried; if that one serves the request, the first is dead |
+//! | 401, 403 | our key, or this request | the next key is tried; if that one serves the request, the first is dead until a reload |
 //! | 503, 529 | the provider's load | the next key is tried, nothing cools |
 //! | 407, 502 and 503 by way of a reverse proxy | the proxy, for all we can see | the next proxy is tried |
 //! | other 4xx, 5xx | this request, or the provider | refused, nothing else is tried |
 //! | 1xx, 3xx, other | nothing that we can use | refused |
 //!
-//! "Next" where there is one: `relay::rotation` looks for it, and the refusal below is what the client gets where there is none.
+//! "Next" where there is one: `relay::rotation` looks for it, and the refusal below is what the client gets where there is none, unless
+//! `rotation` says that the whole pool is out. A single key without a pool never rests.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::domain::upstream::standing::Cause;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     Good,
-    /// The key must rest, or is dead (401, 403).
+    /// The key must rest, or is dead if another one serves the request (401, 403).
     Key(Cause),
     /// The provider, or all of it that this key reaches, has too much to do.
     Overloaded,

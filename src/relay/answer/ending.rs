@@ -1,4 +1,4 @@
-//! What the files of this room share: ends, decoders, joined pieces.
+//! Helpers of this folder: the event that ends a cut stream, which APIs have a terminator, decoders, joined pieces.
 
 use bytes::{Bytes, BytesMut};
 use http::header::HeaderValue;

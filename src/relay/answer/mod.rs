@@ -5,8 +5,8 @@
 //!                     └─► guard (no key of ours leaves) ─► rewrite (only where asked for) ─► client
 //! ```
 //!
-//! Without a rewrite every event passes as it came, at once. A stream that ends without its dialect's terminator gets an error event
-//! in place of a clean end.
+//! Without a rewrite every event passes as it came, at once. A stream that ends without its API's terminator gets an error event
+//! in place of a clean end (`passing`); an upstream that breaks off is `relay::failure`'s.
 
 mod ending;
 mod passing;

@@ -136,21 +136,25 @@ async fn t10_a_key_that_is_refused_for_good_is_dead_until_a_reload() {
     }
 }
 
-/// Nothing brings them back but a reload, so the client is not told to come again, and nobody is contacted.
+/// What every key is refused is this request's fault: its client takes no key from the others (A1), and is not told to come again.
 #[tokio::test(flavor = "multi_thread")]
-async fn t10_with_every_key_dead_requests_are_refused_unasked() {
-    let pool = Pool::of(&[Connect, Socks5]).await;
-    let gateway = pool.start(pool.bound(&[&["k1"], &["k2"]])).await;
-    for id in ["k1", "k2"] {
-        pool.always(id, &Reply::leaking_error(401));
-    }
-    let mut client = gateway.client().await;
-    for attempts in [2, 0, 0] {
+async fn a1_a_request_that_every_key_is_refused_kills_none_of_them() {
+    for refusal in [401, 403] {
+        let pool = Pool::of(&[Connect, Socks5]).await;
+        let gateway = pool.start(pool.bound(&[&["k1"], &["k2"]])).await;
+        for (way, id) in pool.ways.iter().zip(["k1", "k2"]) {
+            way.provider.push_rule(once(id, Reply::leaking_error(refusal)));
+        }
+        let mut client = gateway.client().await;
         let answer = client.send(ask_troll(MESSAGES, false)).await.expect(502);
         assert_eq!(answer.header("retry-after"), "");
-        assert_eq!(access_line(&gateway, &answer).await["attempts"], attempts);
+        assert_eq!(access_line(&gateway, &answer).await["attempts"], 2);
         assert!(client.is_reusable().await);
+        for id in ["k1", "k2"] {
+            assert_eq!(key_status(&gateway, id).await["state"], "ready", "{refusal}");
+        }
+        let next = gateway.send(ask_troll(MESSAGES, false)).await.expect(200);
+        assert_eq!(access_line(&gateway, &next).await["attempts"], 1, "a second client notices nothing");
+        pool.expect_nothing_direct();
     }
-    assert_eq!(pool.shares(), [1, 1]);
-    pool.expect_nothing_direct();
 }
