@@ -148,7 +148,9 @@ impl Rotation {
 
     /// Notes for the access line why the request went on without who carried the last attempt.
     fn note_left(&mut self, turn: &Turn<'_>, because: Because) {
-        let (before, passed) = (turn.before, &mut self.passed);
+        let before = turn.before;
+        let unauthorized = self.refused.contains(&(before, Cause::Unauthorized));
+        let passed = &mut self.passed;
         match because {
             Because::Key => {
                 let state = turn.upstream.credential(before).map(|credential| credential.standing.state(turn.now));
@@ -156,6 +158,7 @@ impl Rotation {
                     before,
                     match state {
                         Some(KeyState::Cooling { cause, .. } | KeyState::Dead { cause }) => cause.label(),
+                        Some(KeyState::Ready) | None if unauthorized => Cause::Unauthorized.label(),
                         Some(KeyState::Ready) | None => "refused",
                     },
                 );
