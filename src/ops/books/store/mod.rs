@@ -11,12 +11,14 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 const FILE: &str = "trollbridge.db";
 const BUSY: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What each version of the schema adds to the one before. Only ever appended to: the number of a migration is `PRAGMA user_version`.
 const MIGRATIONS: &[&str] = &[clients::SCHEMA, usage::SCHEMA, usage::REMOVED_SCHEMA];
@@ -131,10 +133,24 @@ fn create(state_dir: &Path, path: &Path) -> io::Result<()> {
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open(path)?;
     conn.busy_timeout(BUSY)?;
-    conn.pragma_update(None, "journal_mode", "wal")?;
+    switch_to_wal(&conn)?;
     conn.pragma_update(None, "synchronous", "full")?;
     conn.pragma_update(None, "foreign_keys", true)?;
     Ok(conn)
+}
+
+/// SQLite waits for no lock here: of two processes that open a new database at once, the second one is refused at once, not after
+/// [`BUSY`].
+fn switch_to_wal(conn: &Connection) -> rusqlite::Result<()> {
+    let until = Instant::now() + BUSY;
+    loop {
+        match conn.pragma_update(None, "journal_mode", "wal") {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < until => {
+                thread::sleep(LOOK_AGAIN);
+            }
+            switched => return switched,
+        }
+    }
 }
 
 enum Migrated {
@@ -248,12 +264,14 @@ mod tests {
 
     #[test]
     fn processes_that_start_together_migrate_once() {
-        let dir = tempfile::tempdir().unwrap();
-        std::thread::scope(|scope| {
-            let opened: Vec<_> = (0..8).map(|_| scope.spawn(|| Store::open(dir.path()).map(drop))).collect();
-            for opened in opened {
-                opened.join().unwrap().unwrap();
-            }
-        });
+        for _ in 0..20 {
+            let dir = tempfile::tempdir().unwrap();
+            std::thread::scope(|scope| {
+                let opened: Vec<_> = (0..8).map(|_| scope.spawn(|| Store::open(dir.path()).map(drop))).collect();
+                for opened in opened {
+                    opened.join().unwrap().unwrap();
+                }
+            });
+        }
     }
 }
