@@ -146,7 +146,7 @@ fn switch_to_wal(conn: &Connection) -> rusqlite::Result<()> {
     loop {
         match conn.pragma_update(None, "journal_mode", "wal") {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < until => {
-                thread::sleep(LOOK_AGAIN);
+                thread::park_timeout(LOOK_AGAIN);
             }
             switched => return switched,
         }
