@@ -46,7 +46,7 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -
             Err(detail) => detail,
         };
         let whose = if proxy.is_some() { "the proxy's name has no address" } else { "the upstream's name has no address" };
-        let retry = dispatch.failed(&Failure::NoAddress { detail }, Reached::default(), clock::now());
+        let retry = dispatch.failed(&Failure::NoAddress { detail }, Reached::default(), clock::step());
         tell(dispatch.walk_mut().take_notes());
         if retry == Then::Over {
             return Err(Error::explain(ErrorType::ConnectError, whose).into_up());
@@ -107,7 +107,7 @@ pub fn failed(gateway: &Gateway, peer: &HttpPeer, ctx: &mut Context, mut error: 
     }
     let is_certain = matches!(TunnelFailure::of(&error), Some(TunnelFailure::AuthRefused(_)));
     let failure = Failure::NoConnection { is_certain, detail: cause(&error) };
-    let retry = dispatch.failed(&failure, Reached::default(), clock::now());
+    let retry = dispatch.failed(&failure, Reached::default(), clock::step());
     tell(dispatch.walk_mut().take_notes());
     error.set_retry(retry == Then::Again);
     error

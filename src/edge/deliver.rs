@@ -4,12 +4,15 @@ use bytes::Bytes;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
+use crate::domain::end::End;
 use crate::edge::context::{Context, out_of_turn};
+use crate::edge::judge::own_head;
 use crate::edge::pingora_errors::again;
 use crate::edge::tell::tell;
 use crate::ops::host::clock;
 use crate::relay::dispatch::Broken;
 use crate::relay::hold::Held;
+use crate::relay::judge::Heard;
 
 /// An answer ended before it was complete, in a way that Pingora can't see.
 const UPSTREAM_CUT: ErrorType = ErrorType::Custom("UpstreamCut");
@@ -19,6 +22,9 @@ const HOOK: &str = "response_body_filter";
 /// Passes one chunk on.
 pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<()> {
     let (wire, walk) = ctx.walk(HOOK)?;
+    if walk.is_hearing() {
+        return hear(chunk, end, ctx);
+    }
     let (wire, walk) = match chunk {
         Some(bytes) if walk.looks_at_first_event() => {
             look(bytes, ctx)?;
@@ -44,6 +50,30 @@ pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Resul
         Ok(None) => Ok(()),
         Err(Broken::Unfit) => Err(Error::explain(UPSTREAM_CUT, "the answer can't go on").into_up()),
         Err(Broken::NoHead) => Err(out_of_turn(HOOK)),
+    }
+}
+
+/// Hears an error; where it has ended and nothing follows, the answer is ours.
+fn hear(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<()> {
+    let (wire, dispatch) = ctx.out(HOOK)?;
+    let heard = dispatch.hear(chunk.take().as_ref(), end, clock::step());
+    let walk = dispatch.walk_mut();
+    tell(walk.take_notes());
+    match heard {
+        Heard::More => Ok(()),
+        Heard::Again { status } => {
+            wire.forget_answer();
+            Err(again(status, "another key or proxy is tried"))
+        }
+        Heard::Replace(replacement) => {
+            let mut head = own_head(&replacement, walk)?;
+            head.set_content_length(replacement.body.len())?;
+            wire.answer_by(head);
+            *chunk = Some(replacement.body);
+            ctx.close(End::UpstreamError);
+            Ok(())
+        }
+        Heard::TooLong => Err(Error::explain(UPSTREAM_CUT, "an error without an end").into_up()),
     }
 }
 

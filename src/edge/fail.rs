@@ -27,7 +27,7 @@ pub fn may_retry(session: &Session, mut error: Box<Error>, ctx: &mut Context, re
     };
     let reached = Reached { begun: has_begun(session), held: wire.held_until().is_some() };
     let retry = dispatch.map_or(Then::Over, |dispatch| {
-        let retry = dispatch.failed(&failure(&error, reused), reached, clock::now());
+        let retry = dispatch.failed(&failure(&error, reused), reached, clock::step());
         tell(dispatch.walk_mut().take_notes());
         retry
     });
@@ -136,9 +136,7 @@ async fn say_last_word(session: &mut Session, failure: &Failure, ctx: &mut Conte
             Ok(())
         }
         LastWord::Whole(answer) => respond::refuse(downstream, answer, dialect, &id).await,
-        LastWord::Rest(bytes) | LastWord::Event(bytes) | LastWord::Body(bytes) => {
-            downstream.write_response_body(bytes.clone(), true).await
-        }
+        LastWord::Rest(bytes) | LastWord::Event(bytes) => downstream.write_response_body(bytes.clone(), true).await,
     };
     if let Err(gone) = &written {
         log::debug!("request {id}: the client left before it could be told: {gone}");

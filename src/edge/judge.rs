@@ -1,4 +1,5 @@
-//! Step 7, as far as it touches the wire: the head becomes the client's, the deadlines move on. What it means stands in `relay::judge`.
+//! Step 7, as far as it touches the wire: a good head becomes the client's, an error's is kept back, the deadlines move on. What it means
+//! stands in `relay::judge`.
 
 use std::time::Instant;
 
@@ -33,8 +34,14 @@ pub fn judge(head: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
             Err(again(status, "another key or proxy is tried"))
         }
         Next::Pass(edits) => pass(head, edits, wire, walk),
+        Next::Hear { patience } => {
+            wire.hear();
+            wire.watch(Watch::Until { by: Instant::now() + patience });
+            Ok(())
+        }
         Next::Replace(replacement) => {
-            replace(head, *replacement, wire, walk)?;
+            *head = own_head(&replacement, walk)?;
+            wire.set_tail(replacement.body);
             ctx.close(End::UpstreamError);
             Ok(())
         }
@@ -61,16 +68,17 @@ fn pass(head: &mut ResponseHeader, edits: HeadEdits, wire: &Wire, walk: &Walk) -
     Ok(())
 }
 
-/// Makes the head ours; Pingora sets the framing again.
-fn replace(head: &mut ResponseHeader, replacement: Replacement, wire: &Wire, walk: &Walk) -> Result<()> {
-    let Replacement { answer, withheld, body, patience } = replacement;
-    withhold(head, &withheld);
+/// The head of the answer that takes an error's place, without its length.
+pub fn own_head(replacement: &Replacement, walk: &Walk) -> Result<ResponseHeader> {
     let arrived = walk.arrived();
-    head.set_status(answer.status)?;
-    respond::write_refusal_headers(head, &answer, arrived.dialect, &arrived.id)?;
-    wire.set_tail(body);
-    wire.watch(Watch::Until { by: Instant::now() + patience });
-    Ok(())
+    let mut head = respond::refusal_head(&replacement.answer, arrived.dialect, &arrived.id)?;
+    for (name, value) in &replacement.advice {
+        // What ours says itself stands.
+        if !head.headers.contains_key(name) {
+            head.append_header(name, value)?;
+        }
+    }
+    Ok(head)
 }
 
 fn withhold(head: &mut ResponseHeader, names: &[HeaderName]) {

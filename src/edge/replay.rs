@@ -44,6 +44,9 @@ pub const BODY_TOO_SLOW: ErrorType = ErrorType::Custom("BodyTooSlow");
 /// The drain's cut has come: the process ends, and the request does with it.
 pub const STOPPING: ErrorType = ErrorType::Custom("Stopping");
 
+/// An error came without the body that it was to be judged by.
+const NO_WORDS: ErrorType = ErrorType::Custom("NoWords");
+
 pub struct ReplaySession {
     /// Always present until `drop` hands it back.
     real: Option<Box<ServerSession>>,
@@ -189,6 +192,9 @@ impl ReplaySession {
         if !matches!(tasks.first(), Some(HttpTask::Header(..))) {
             return Ok(tasks);
         }
+        if self.wire.hears() {
+            return self.keep_error(tasks);
+        }
         let Some(until) = self.wire.held_until() else { return Ok(tasks) };
         if matches!(tasks.last(), Some(HttpTask::Failed(_)))
             && let Some(HttpTask::Failed(error)) = tasks.pop()
@@ -203,6 +209,18 @@ impl ReplaySession {
         }
         self.held = tasks;
         self.last_progress = now;
+        Ok(Vec::new())
+    }
+
+    /// Keeps an error that is heard. One that ends here has no body and was not heard: it is judged as one that broke off.
+    fn keep_error(&mut self, mut tasks: Vec<HttpTask>) -> Result<Vec<HttpTask>> {
+        if let Some(HttpTask::Failed(error)) = tasks.pop_if(|task| matches!(task, HttpTask::Failed(_))) {
+            return Err(error);
+        }
+        if tasks.iter().any(HttpTask::is_end) {
+            return Err(Error::explain(NO_WORDS, "an error without a body").into_up());
+        }
+        self.held = tasks;
         Ok(Vec::new())
     }
 
@@ -331,6 +349,9 @@ impl Session for ReplaySession {
             self.close_if_told();
             tasks.retain(|task| !is_interim(task));
             tasks = self.hold(tasks)?;
+            if let (Some(HttpTask::Header(head, _)), Some(ours)) = (tasks.first_mut(), self.wire.take_head()) {
+                *head = ours;
+            }
             self.append_tail(&mut tasks)?;
         }
         if tasks.is_empty() {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
 
 use crate::ops::books::ledger::Closed;
 use crate::ops::host::body_budget::BodyPermit;
@@ -39,6 +40,10 @@ struct State {
     tail_taken: bool,
     /// The answer's beginning is kept from the client, at most until then.
     hold_until: Option<Instant>,
+    /// An error is heard; nothing of it goes to the client.
+    hears: bool,
+    /// The head that goes to the client in place of the error's.
+    head: Option<Box<ResponseHeader>>,
     returned: Option<Returned>,
     /// The ledger's entry on its way to the disk; the answer's last byte waits for it.
     closed: Option<Closed>,
@@ -137,7 +142,26 @@ impl Wire {
     /// Forgets what was prepared for the answer of an attempt of which the client sees nothing.
     pub fn forget_answer(&self) {
         let mut state = self.state();
-        (state.hold_until, state.tail) = (None, None);
+        (state.hold_until, state.tail, state.hears) = (None, None, false);
+    }
+
+    /// Keeps an error from the client until [`Wire::answer_by`].
+    pub fn hear(&self) {
+        self.state().hears = true;
+    }
+
+    pub fn hears(&self) -> bool {
+        self.state().hears
+    }
+
+    /// The error has ended: this head goes to the client, and the body that follows it.
+    pub fn answer_by(&self, head: ResponseHeader) {
+        let mut state = self.state();
+        (state.hears, state.head) = (false, Some(Box::new(head)));
+    }
+
+    pub fn take_head(&self) -> Option<Box<ResponseHeader>> {
+        self.state().head.take()
     }
 
     pub fn wait_before_writing(&self, closed: Closed) {

@@ -4,42 +4,56 @@
 //! another, counts against a proxy. A request that nobody carries proves nothing: its sender must not be able to take keys and proxies
 //! from everybody else.
 
-use http::HeaderMap;
-
-use crate::domain::moment::{Moment, Now};
+use crate::domain::moment::Moment;
 use crate::domain::upstream::health::Flip;
 use crate::domain::upstream::proxy::Proxy;
-use crate::domain::upstream::standing::Cause;
+use crate::domain::upstream::verdict::Blame;
 use crate::domain::upstream::{Pick, Upstream};
 use crate::relay::note::{Note, Subject};
 use crate::relay::rotation::Rotation;
 
-/// Lets the key of a refused attempt rest. A key without another beside it stays in use: the provider's own word is the better answer.
-pub fn rest(upstream: &Upstream, pick: Pick, cause: Cause, headers: &HeaderMap, now: Now) -> Option<Note> {
+/// Of a model's name in the log: a client may have chosen it.
+const MOST_CHARS: usize = 100;
+
+/// Holds a key to what was said of it. A key without another beside it stays in use: the provider's own word is the better answer.
+pub fn hold_key_to(blame: Blame, upstream: &Upstream, pick: Pick, model: Option<&str>, now: Moment) -> Option<Note> {
     let credential = upstream.credential(pick).filter(|_| upstream.rotates())?;
-    match cause {
-        Cause::RateLimited | Cause::Exhausted => {
-            let wait = upstream.cooldowns.rest_of(cause, headers, now.wall());
-            let begins = !wait.is_zero() && credential.standing.cool(now.moment.after(wait), cause);
-            begins.then(|| {
-                let (id, name, label) = (&credential.id, &upstream.name, cause.label());
-                Note::warning(Subject::Key, format!("key {id} of {name} is {label}: it cools for {wait:?}"))
+    let (id, name, standing) = (&credential.id, &upstream.name, &credential.standing);
+    match blame {
+        Blame::Dead(cause) => standing.kill(cause).then(|| {
+            let label = cause.label();
+            Note::error(Subject::Key, format!("key {id} of {name} is {label}: it is not used again until a reload"))
+        }),
+        Blame::Rests(cause, wait) => (!wait.is_zero() && standing.cool(now.after(wait), cause))
+            .then(|| Note::warning(Subject::Key, format!("key {id} of {name} is {}: it cools for {wait:?}", cause.label()))),
+        Blame::RestsForModel(cause, wait) => {
+            let model = model?;
+            (!wait.is_zero() && standing.cool_for(model, now.after(wait), cause, now)).then(|| {
+                let (label, model) = (cause.label(), model.escape_debug().take(MOST_CHARS).collect::<String>());
+                let text = format!("key {id} of {name} is {label} for the model {model}: it cools for that one for {wait:?}");
+                Note::warning(Subject::Key, text)
             })
         }
-        // Of one key only; of a second one it is rather this request that nobody may make: a client can ask for what no key may (A1).
-        Cause::Unauthorized | Cause::Forbidden => None,
     }
 }
 
-/// An attempt was answered: what is known of those before it comes true. A key that was refused what another one may is dead (T10, A1), a
+/// An attempt was answered: what is known of those before it comes true. A key that was refused what another one may
+/// is dead or rests (T10, A1, A2), a
 /// proxy that lost what another one carried counts as failed.
-pub fn answered(upstream: &Upstream, pick: Pick, rotation: &mut Rotation, now: Moment, notes: &mut Vec<Note>) {
+pub fn answered(
+    upstream: &Upstream,
+    pick: Pick,
+    model: Option<&str>,
+    rotation: &mut Rotation,
+    now: Moment,
+    notes: &mut Vec<Note>,
+) {
     if let Some(proxy) = upstream.proxy(pick) {
         proxy.health.request_answered();
     }
     let lost = rotation.lost.drain(..);
     notes.extend(lost.filter_map(|pick| request_lost(upstream, pick, false, "it loses requests that others carry", now)));
-    notes.extend(rotation.refused.drain(..).filter_map(|(pick, cause)| kill(upstream, pick, cause)));
+    notes.extend(rotation.refused.drain(..).filter_map(|(pick, blame)| hold_key_to(blame, upstream, pick, model, now)));
 }
 
 /// Counts a connection that a request did not get, against its proxy and never against its key (T10).
@@ -66,11 +80,4 @@ fn request_lost(upstream: &Upstream, pick: Pick, is_certain: bool, detail: &str,
     let (pool, proxy) = (upstream.pool.as_ref()?, upstream.proxy(pick)?);
     let flip = proxy.health.request_failed(is_certain, &pool.check, now);
     told(upstream, proxy, flip, is_certain, detail, now)
-}
-
-fn kill(upstream: &Upstream, pick: Pick, cause: Cause) -> Option<Note> {
-    let credential = upstream.credential(pick)?;
-    let (id, name, label) = (&credential.id, &upstream.name, cause.label());
-    let tells = || Note::error(Subject::Key, format!("key {id} of {name} is {label}: it is not used again until a reload"));
-    credential.standing.kill(cause).then(tells)
 }

@@ -13,7 +13,7 @@ use crate::ops::books::clients::operations::{self, NewClient};
 use crate::ops::books::store::Store;
 use crate::relay::dispatch::Dispatch;
 use crate::relay::failure::{Broke, Failure, Offer, Reached};
-use crate::relay::judge::HeadSeen;
+use crate::relay::judge::{HeadSeen, Heard};
 use crate::relay::testing::{House, ONE_KEY, START, headers, later, troll_direct};
 
 const MESSAGES: &str = "/v1/messages";
@@ -102,6 +102,7 @@ fn g1_every_attempt_of_a_request_is_in_one_entry() {
     let none = HeaderMap::new();
     for _ in 0..2 {
         dispatch.head(HeadSeen { status: 429, version: http::Version::HTTP_11, headers: &none }, START);
+        assert_eq!(dispatch.hear(None, true, START), Heard::Again { status: 429 });
         dispatch.begin(START.moment);
         dispatch.connected(START.moment);
     }

@@ -17,7 +17,7 @@ use crate::domain::moment::{Moment, Now};
 use crate::domain::upstream::{Pick, Upstream};
 use crate::ops::books::ledger::{Closed, Ledger};
 use crate::ops::watch::counters::Phase;
-use crate::relay::answer::{Delivery, TooLong};
+use crate::relay::answer::Delivery;
 use crate::relay::books::{Booked, Closing, OpenBooks};
 use crate::relay::note::{Note, Subject};
 use crate::relay::rotation::{Because, NoTurn, Rotation, Turn};
@@ -43,6 +43,8 @@ pub struct Walk {
     pub(super) delivery: Delivery,
     /// The status that went to the client; `None`: none did.
     pub(super) status: Option<u16>,
+    /// What the client will be told, once the error that is heard has ended.
+    pub(super) decided: Option<Refusal>,
     /// Why the client got an answer of ours, or an end.
     pub(super) refusal: Option<Refusal>,
     pub(super) client_gone: bool,
@@ -76,7 +78,7 @@ impl Admitted {
     /// The refusal: nobody can carry it (T4), the client's credit does not reach (G4), the ledger takes nothing (G3).
     pub fn dispatch(self, ledger: &Ledger, now: Moment) -> Result<Dispatch, Box<Local>> {
         let mut rotation = Rotation::default();
-        let begun = rotation.begin(self.upstream(), &self.arrived.settings.retry, now);
+        let begun = rotation.begin(self.upstream(), self.upstream_model(), &self.arrived.settings.retry, now);
         let opened = begun.and_then(|pick| Ok((pick, OpenBooks::open(ledger, &self, pick)?)));
         let (pick, books) = match opened {
             Ok(opened) => opened,
@@ -88,6 +90,7 @@ impl Admitted {
             attempt: Attempt::first(pick),
             delivery: Delivery::default(),
             status: None,
+            decided: None,
             refusal: None,
             client_gone: false,
             complete: false,
@@ -100,9 +103,10 @@ impl Admitted {
 impl Dispatch {
     /// Step 5: begins the first attempt, or the one that was decided after the last.
     pub fn begin(&mut self, now: Moment) -> &Attempt {
-        let Walk { admitted, rotation, attempt, delivery, .. } = &mut *self.walk;
+        let Walk { admitted, rotation, attempt, delivery, decided, .. } = &mut *self.walk;
         attempt.begin(rotation.take_next(), now);
         *delivery = Delivery::Awaited;
+        *decided = None;
         let (upstream, pick) = (admitted.upstream(), attempt.pick);
         if let Some(credential) = upstream.credential(pick) {
             credential.standing.count_attempt();
@@ -192,6 +196,12 @@ impl Walk {
         !matches!(self.delivery, Delivery::Awaited) && !self.rotation.has_turned()
     }
 
+    /// Whether an error is heard that the client knows nothing of yet.
+    #[inline]
+    pub fn is_hearing(&self) -> bool {
+        matches!(self.delivery, Delivery::Hearing(_)) && self.status.is_none()
+    }
+
     /// Whether the answer is a stream that must have an event.
     pub fn must_have_events(&self) -> bool {
         self.delivery.must_have_events()
@@ -234,8 +244,9 @@ impl Walk {
         let passing = match delivery {
             Delivery::Awaited => return Err(Broken::NoHead),
             Delivery::Passing(passing) => passing,
-            Delivery::Replacing(replacing) => {
-                *chunk = replacing.take(chunk.take(), end, arrived, notes).map_err(|TooLong| Broken::Unfit)?;
+            // Heard by now: a head without a body may have been given one all the same.
+            Delivery::Hearing(hearing) => {
+                *chunk = if end { hearing.take_body() } else { None };
                 return Ok(None);
             }
         };
@@ -270,6 +281,11 @@ impl Walk {
         std::mem::take(&mut self.notes)
     }
 
+    /// What bounds the attempt that could follow this one.
+    pub(super) fn turn_now(&self, now: Moment) -> Turn<'_> {
+        turn_of(&self.admitted, &self.attempt, now)
+    }
+
     /// Turns to the next attempt.
     pub(super) fn turn(&mut self, because: Because, now: Moment) -> Result<Pick, NoTurn> {
         let Self { admitted, rotation, attempt, .. } = self;
@@ -278,7 +294,7 @@ impl Walk {
 
     /// Whether another key could carry the request, were this attempt to fail.
     pub(super) fn could_turn(&self, now: Moment) -> bool {
-        self.rotation.could_turn(&turn_of(&self.admitted, &self.attempt, now))
+        self.rotation.could_turn(&self.turn_now(now))
     }
 
     /// How an answer ended that ended by its own word, or without one.
@@ -295,6 +311,7 @@ fn turn_of<'t>(admitted: &'t Admitted, attempt: &Attempt, now: Moment) -> Turn<'
     let age: Duration = admitted.arrived.age(now);
     Turn {
         upstream: admitted.upstream(),
+        model: admitted.upstream_model(),
         retry: &admitted.arrived.settings.retry,
         before: attempt.pick,
         attempts: attempt.count(),

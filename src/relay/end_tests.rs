@@ -13,7 +13,7 @@ use crate::domain::settings::LogFormat;
 use crate::ops::watch::access_log::AccessLog;
 use crate::relay::dispatch::Dispatch;
 use crate::relay::failure::{Broke, Failure, LastWord, Offer, Reached};
-use crate::relay::judge::HeadSeen;
+use crate::relay::judge::{HeadSeen, Heard};
 use crate::relay::testing::{House, ONE_KEY, START, headers, later, troll_direct};
 
 const MESSAGES: &str = "/v1/messages";
@@ -130,6 +130,7 @@ fn l1_the_line_of_a_request_that_was_carried_by_the_second_key() {
     let mut dispatch = house.dispatch(MESSAGES).unwrap_or_else(|_| panic!("it can be carried"));
     dispatch.begin(START.moment);
     head(&mut dispatch, 429, &[]);
+    assert_eq!(dispatch.hear(None, true, START), Heard::Again { status: 429 });
     dispatch.begin(START.moment);
     dispatch.connected(later(START, Duration::from_millis(10)).moment);
     head(&mut dispatch, 200, &[("content-type", "application/json"), ("request-id", "req_theirs")]);

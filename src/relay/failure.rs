@@ -7,6 +7,7 @@
 //! | a connection that breaks before the head | by the next proxy, once; without a proxy: no | the provider failed |
 //! | refused unread | the same way | the provider failed |
 //! | a deadline | no | too late; within an answer: cut |
+//! | any of these within a provider's error | as what has come of it says | as it says |
 //! | a connection that breaks within an answer | no | cut, unless the last word had gone by |
 //! | the client left | no | nothing |
 //!
@@ -17,9 +18,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::domain::answer::{Answer, Refusal, body::error_body, body::error_event};
+use crate::domain::answer::{Answer, Refusal, body::error_event};
 use crate::domain::end::End;
-use crate::domain::moment::Moment;
+use crate::domain::moment::{Moment, Now};
 use crate::relay::answer::Delivery;
 use crate::relay::blame;
 use crate::relay::dispatch::{Dispatch, Then, Walk};
@@ -106,8 +107,6 @@ pub enum LastWord {
     Whole(Box<Answer>),
     /// An event within a stream.
     Event(Bytes),
-    /// The body of an answer whose head is ours already.
-    Body(Bytes),
     /// A body without events has no room for an error: the client must see that it is cut.
     Cut,
 }
@@ -121,13 +120,15 @@ impl Failure {
 
 impl Dispatch {
     /// Decides whether a failed attempt is followed by another.
-    pub fn failed(&mut self, failure: &Failure, reached: Reached, now: Moment) -> Then {
+    pub fn failed(&mut self, failure: &Failure, reached: Reached, now: Now) -> Then {
         let walk = &mut *self.walk;
         match failure {
             Failure::Judged { .. } if walk.rotation.has_turned() && !reached.begun => Then::Again,
-            Failure::NoAddress { detail } => walk.no_address(detail, now),
-            Failure::NoConnection { is_certain, detail } => walk.no_connection(*is_certain, detail, now),
-            Failure::Broke(broke) => walk.broke(broke, reached, now),
+            // A provider's error that does not come to its end means what has come of it.
+            Failure::Broke(_) | Failure::TooLate if walk.is_hearing() && !reached.begun => walk.heard_so_far(now),
+            Failure::NoAddress { detail } => walk.no_address(detail, now.moment),
+            Failure::NoConnection { is_certain, detail } => walk.no_connection(*is_certain, detail, now.moment),
+            Failure::Broke(broke) => walk.broke(broke, reached, now.moment),
             Failure::Judged { .. }
             | Failure::TooLate
             | Failure::BodyTooSlow
@@ -201,7 +202,18 @@ impl Walk {
             Ok(_) => Then::Again,
             Err(none) => {
                 let last = Refusal::UpstreamFailed { detail };
-                self.refusal = Some(none.refusal(self.upstream(), because, last, now));
+                self.refusal = Some(none.refusal(&self.turn_now(now), because, last));
+                Then::Over
+            }
+        }
+    }
+
+    /// As much of a provider's error as has come decides.
+    fn heard_so_far(&mut self, now: Now) -> Then {
+        match self.conclude(now) {
+            Ok(()) => Then::Again,
+            Err(refusal) => {
+                self.refusal = Some(refusal);
                 Then::Over
             }
         }
@@ -226,7 +238,7 @@ impl Walk {
         notes.push(Note::warning(Subject::Failure, format!("request {}: {refusal}", arrived.id)));
         let answer = match delivery {
             // The provider's error broke off, but ours is known.
-            Delivery::Replacing(replacing) => replacing.answer(arrived, notes),
+            Delivery::Hearing(hearing) => hearing.answer(&refusal, arrived, admitted.upstream(), notes),
             Delivery::Awaited | Delivery::Passing(_) => refusal.answer(),
         };
         let end = end_by(&refusal, self.attempt.count());
@@ -235,8 +247,6 @@ impl Walk {
             LastWord::Whole(Box::new(answer))
         } else if delivery.takes_events() {
             LastWord::Event(Bytes::from(error_event(arrived.asked, &answer, &arrived.id)))
-        } else if let Delivery::Replacing(_) = delivery {
-            LastWord::Body(Bytes::from(error_body(arrived.dialect, &answer, &arrived.id)))
         } else {
             LastWord::Cut
         };

@@ -83,12 +83,27 @@ fn o3_a_providers_error_that_breaks_off_is_ours_already() {
         ONE_KEY,
         MESSAGES,
         &[
-            ("500 begun lost", "500:upstream_error body,upstream_error"),
-            ("500 begun gone", "500:upstream_error body,upstream_error"),
-            ("500 begun late", "500:upstream_error body,upstream_error"),
-            ("404 begun late", "404:not_found body,upstream_error"),
-            ("429 begun lost", "429:rate_limit_exceeded body,upstream_error"),
-            ("500 lost", "500:upstream_error 500:upstream_error,upstream_error"),
+            ("500;says=half lost", "hear 500:upstream_error,upstream_error"),
+            ("500;says=half gone", "hear nothing,-"),
+            ("500;says=half late", "hear 500:upstream_error,upstream_error"),
+            ("500;says=half garbage", "hear 500:upstream_error,upstream_error"),
+            ("500;says=half stopping", "hear 503:gateway_stopping,1s,interrupted"),
+            ("500;says=endless garbage", "too_long 500:upstream_error,upstream_error"),
+            ("404;says=half late", "hear 404:not_found,upstream_error"),
+            ("429;says=half lost", "hear 429:rate_limit_exceeded,upstream_error"),
+            ("403;says=half silent", "hear 502:upstream_failed,upstream_error"),
+        ],
+    );
+    check(
+        TWO_KEYS,
+        MESSAGES,
+        &[
+            ("429;says=half lost 200", "hear again:direct/k2 pass | k1:rate_limited:60s"),
+            ("429;says=half late 200", "hear again:direct/k2 pass | k1:rate_limited:60s"),
+            ("403;says=half garbage 200", "hear again:direct/k2 pass | k1:dead:forbidden"),
+            ("429;says=endless garbage 200", "too_long again:direct/k2 pass | k1:rate_limited:60s"),
+            ("429;says=half gone", "hear nothing,-"),
+            ("400;says=half lost", "hear 400:invalid_request,upstream_error"),
         ],
     );
 }

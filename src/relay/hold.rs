@@ -14,7 +14,8 @@ use http::HeaderMap;
 
 use crate::domain::moment::{Moment, Now};
 use crate::domain::upstream::first_event::Opening;
-use crate::domain::upstream::verdict::{self, Meaning};
+use crate::domain::upstream::verdict::{self, Blame, Meaning, Said};
+use crate::domain::upstream::words::Words;
 use crate::relay::blame;
 use crate::relay::dispatch::{Dispatch, Walk};
 use crate::relay::note::{Note, Subject};
@@ -50,7 +51,10 @@ impl Dispatch {
         let Some(first_event) = &mut walk.attempt.first_event else { return Held::Release };
         let held = match first_event.push(chunk) {
             Opening::Open if held => return Held::Keep,
-            Opening::Fails { status } if held => walk.fails_at_once(status, now),
+            Opening::Fails { status } if held => {
+                let words = first_event.take_words();
+                walk.fails_at_once(status, &words, now)
+            }
             Opening::Open | Opening::Begins | Opening::Fails { .. } => Held::Release,
         };
         walk.attempt.first_event = None;
@@ -59,15 +63,17 @@ impl Dispatch {
 }
 
 impl Walk {
-    fn fails_at_once(&mut self, status: u16, now: Now) -> Held {
-        let because = match verdict::meaning(status, false) {
-            Meaning::Key(cause) => {
-                let note = blame::rest(self.upstream(), self.attempt.pick, cause, &HeaderMap::new(), now);
-                self.notes.extend(note);
-                Because::Key
-            }
+    fn fails_at_once(&mut self, status: u16, words: &Words, now: Now) -> Held {
+        let (upstream, model, pick) = (self.upstream(), self.admitted.upstream_model(), self.attempt.pick);
+        let meaning = verdict::meaning(&Said { status, from_proxy: false, words, model, has_room: false });
+        let because = match meaning {
+            Meaning::Key(..) | Meaning::Model(..) => Because::Key,
+            Meaning::Size { .. } => Because::Size,
             _ => Because::Overloaded,
         };
+        let blame = Blame::of(meaning, &upstream.cooldowns, &HeaderMap::new(), now.wall());
+        let note = blame.and_then(|(blame, _)| blame::hold_key_to(blame, upstream, pick, model, now.moment));
+        self.notes.extend(note);
         if self.turn(because, now.moment).is_err() {
             return Held::Release;
         }

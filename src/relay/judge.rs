@@ -3,32 +3,34 @@
 //! | the head | comes next |
 //! |---|---|
 //! | good (2xx) | [`Next::Pass`] |
-//! | about our key, the provider's load or the proxy, and another attempt may follow | [`Next::Again`] |
-//! | the same, and none may; about the request; nothing that we can use | [`Next::Replace`] |
+//! | an error whose status says all, and another attempt may follow | [`Next::Again`] |
+//! | any other error | [`Next::Hear`]: its body first, then [`Heard::Again`] or [`Heard::Replace`] |
+//! | an error without a body | [`Next::Again`] or [`Next::Replace`] |
 //! | framed so that its end can't be told | [`Next::Unusable`] |
 //!
-//! What each status means stands in `domain::upstream::verdict`; who is next, in `rotation`.
+//! What each status and its words mean stands in `domain::upstream::verdict`; who is next, in `rotation`.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName};
+use http::{HeaderValue, Method};
 
-use crate::domain::answer::body::error_body;
 use crate::domain::answer::{Answer, Refusal};
 use crate::domain::headers;
 use crate::domain::moment::{Moment, Now};
 use crate::domain::upstream::advice::retry_after;
 use crate::domain::upstream::proxy::Proxy;
-use crate::domain::upstream::standing::Cause;
-use crate::domain::upstream::verdict::{self, Meaning};
-use crate::relay::answer::{Delivery, Form, Passing, Replacing, cut_event};
+use crate::domain::upstream::verdict::{self, Blame, Meaning, Proof};
+use crate::relay::answer::{Delivery, Form, Hearing, Passing, cut_event};
 use crate::relay::blame;
 use crate::relay::dispatch::{Dispatch, Walk};
 use crate::relay::rotation::Because;
 
 /// How long a provider may take to end the body of an error: the client waits for it.
 const ERROR_BODY_TIME: Duration = Duration::from_secs(5);
+/// The same where another attempt waits.
+const REFUSAL_BODY_TIME: Duration = Duration::from_secs(1);
 
 /// A final head, as it came.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +47,8 @@ pub enum Next {
     Again,
     /// The answer passes.
     Pass(HeadEdits),
+    /// It is an error: nothing of it reaches the client, and its body is waited for so long, at most.
+    Hear { patience: Duration },
     /// An answer of ours takes its place.
     Replace(Box<Replacement>),
     /// Its body could not be told from the next answer's.
@@ -68,12 +72,22 @@ pub struct HeadEdits {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Replacement {
     pub answer: Answer,
-    /// The provider's headers that go.
-    pub withheld: Vec<HeaderName>,
-    /// The body, should the provider's have none; with one, ours follows when the provider's is complete.
+    /// The provider's headers that go with it.
+    pub advice: HeaderMap,
     pub body: Bytes,
-    /// How long the provider's body is waited for.
-    pub patience: Duration,
+}
+
+/// What becomes of an error that is heard.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It goes on.
+    More,
+    /// Nothing of it reaches the client: the next attempt follows.
+    Again { status: u16 },
+    /// It has ended: the answer is ours.
+    Replace(Box<Replacement>),
+    /// It does not end where an error does.
+    TooLong,
 }
 
 impl Dispatch {
@@ -85,38 +99,38 @@ impl Dispatch {
             return Next::Unusable { reason };
         }
         walk.note_head(&seen, now.moment);
-        let Walk { admitted, rotation, attempt, notes, .. } = walk;
-        let (upstream, pick) = (admitted.upstream(), attempt.pick);
-        let from_proxy = upstream.proxy(pick).is_some_and(Proxy::speaks_http);
-        let because = match verdict::meaning(seen.status, from_proxy) {
-            Meaning::Good => {
-                blame::answered(upstream, pick, rotation, now.moment, notes);
-                return Next::Pass(walk.pass(&seen, now.moment));
+        if (200..300).contains(&seen.status) {
+            walk.is_served(now.moment);
+            return Next::Pass(walk.pass(&seen, now.moment));
+        }
+        let from_proxy = walk.upstream().proxy(walk.attempt.pick).is_some_and(Proxy::speaks_http);
+        walk.delivery = Delivery::Hearing(Box::new(Hearing::new(seen.status, from_proxy, seen.headers)));
+        let is_wordless = walk.has_no_body(&seen);
+        if verdict::needs_words(seen.status) && !is_wordless {
+            let waits = if walk.could_turn(now.moment) { REFUSAL_BODY_TIME } else { ERROR_BODY_TIME };
+            return Next::Hear { patience: walk.upstream().timeouts.idle.min(waits) };
+        }
+        match walk.conclude(now) {
+            Ok(()) => Next::Again,
+            Err(refusal) if is_wordless => Next::Replace(walk.replace(refusal)),
+            Err(refusal) => {
+                walk.decided = Some(refusal);
+                Next::Hear { patience: walk.upstream().timeouts.idle.min(ERROR_BODY_TIME) }
             }
-            Meaning::Key(cause) => {
-                notes.extend(blame::rest(upstream, pick, cause, seen.headers, now));
-                if matches!(cause, Cause::Unauthorized | Cause::Forbidden) {
-                    rotation.refused.push((pick, cause));
-                }
-                Because::Key
-            }
-            Meaning::Overloaded => Because::Overloaded,
-            Meaning::Proxy => {
-                rotation.lost.push(pick);
-                Because::Proxy
-            }
-            Meaning::Request | Meaning::Unusable => {
-                let refusal = verdict::refusal(seen.status, retry_after(seen.headers, now.wall()));
-                return Next::Replace(walk.replace(&seen, refusal));
-            }
-        };
-        match walk.turn(because, now.moment) {
-            Ok(_) => Next::Again,
-            Err(none) => {
-                let last = verdict::refusal(seen.status, retry_after(seen.headers, now.wall()));
-                let refusal = none.refusal(walk.upstream(), because, last, now.moment);
-                Next::Replace(walk.replace(&seen, refusal))
-            }
+        }
+    }
+
+    /// Hears the next bytes of an error.
+    pub fn hear(&mut self, chunk: Option<&Bytes>, end: bool, now: Now) -> Heard {
+        let walk = &mut *self.walk;
+        let Delivery::Hearing(hearing) = &mut walk.delivery else { return Heard::More };
+        let (status, is_short) = (hearing.status, hearing.read(chunk.map_or(&[], |bytes| bytes)));
+        if !end {
+            return if is_short { Heard::More } else { Heard::TooLong };
+        }
+        match walk.conclude(now) {
+            Ok(()) => Heard::Again { status },
+            Err(refusal) => Heard::Replace(walk.replace(refusal)),
         }
     }
 }
@@ -146,27 +160,71 @@ impl Walk {
         }
     }
 
-    /// Makes the answer ours; the body follows when the provider's is complete, or stands already.
-    fn replace(&mut self, seen: &HeadSeen<'_>, refusal: Refusal) -> Box<Replacement> {
-        let (arrived, upstream) = (self.arrived(), self.upstream());
-        let answer = refusal.answer();
-        let shows_message = upstream.pass_client_faults && verdict::is_client_fault(seen.status);
-        let keeps_advice = matches!(refusal, Refusal::UpstreamStatus { .. });
-        let keeps = |name: &HeaderName, value: &HeaderValue| {
-            keeps_advice && headers::response::is_advice(name) && !upstream.guard.contains(value.as_bytes())
+    /// The request was carried: what is known of the attempts before comes true.
+    fn is_served(&mut self, now: Moment) {
+        let Self { admitted, rotation, attempt, notes, .. } = self;
+        blame::answered(admitted.upstream(), attempt.pick, admitted.upstream_model(), rotation, now, notes);
+    }
+
+    /// Decides what follows an error, by as much of it as has come: `Ok`, the next attempt.
+    ///
+    /// # Errors
+    ///
+    /// No attempt follows; what the client is told.
+    pub(super) fn conclude(&mut self, now: Now) -> Result<(), Refusal> {
+        if let Some(decided) = self.decided.take() {
+            return Err(decided);
+        }
+        let Self { admitted, rotation, attempt, delivery: Delivery::Hearing(hearing), notes, .. } = self else {
+            return Err(Refusal::Internal { detail: "no error is heard".to_owned() });
         };
-        let replacement = Replacement {
-            withheld: seen.headers.iter().filter(|(name, value)| !keeps(name, value)).map(|(name, _)| name.clone()).collect(),
-            body: Bytes::from(error_body(arrived.dialect, &answer, &arrived.id)),
-            patience: upstream.timeouts.idle.min(ERROR_BODY_TIME),
-            answer,
+        let (upstream, model, pick) = (admitted.upstream(), admitted.upstream_model(), attempt.pick);
+        let meaning = hearing.meaning(model);
+        hearing.shows_message = upstream.pass_client_faults && verdict::shows_message(hearing.status, meaning);
+        let last = verdict::refusal(hearing.status, meaning, retry_after(&hearing.headers, now.wall()));
+        match Blame::of(meaning, &upstream.cooldowns, &hearing.headers, now.wall()) {
+            Some((blame, Proof::Word)) => notes.extend(blame::hold_key_to(blame, upstream, pick, model, now.moment)),
+            Some((blame, Proof::Another)) => rotation.refused.push((pick, blame)),
+            None => {}
+        }
+        let because = match meaning {
+            Meaning::Key(..) | Meaning::Model(_, Proof::Word) => Because::Key,
+            Meaning::Model(_, Proof::Another) => Because::Model,
+            Meaning::Size { .. } => Because::Size,
+            Meaning::Page if pick.proxy.is_some() => Because::Proxy,
+            Meaning::Page | Meaning::Overloaded => Because::Overloaded,
+            Meaning::Proxy => {
+                rotation.lost.push(pick);
+                Because::Proxy
+            }
+            Meaning::Good | Meaning::Request | Meaning::Unusable => return Err(last),
         };
-        let encoding = seen.headers.get(header::CONTENT_ENCODING);
-        let replacing = Replacing::new(refusal.clone(), seen.status, shows_message, encoding, upstream);
-        self.delivery = Delivery::Replacing(Box::new(replacing));
-        self.status = Some(replacement.answer.status);
+        match self.turn(because, now.moment) {
+            Ok(_) => Ok(()),
+            Err(none) => Err(none.refusal(&self.turn_now(now.moment), because, last)),
+        }
+    }
+
+    /// Makes the answer ours.
+    fn replace(&mut self, refusal: Refusal) -> Box<Replacement> {
+        let Self { admitted, delivery, notes, .. } = self;
+        let (arrived, upstream) = (&admitted.arrived, admitted.upstream());
+        let (answer, advice, body) = match delivery {
+            Delivery::Hearing(hearing) => {
+                let answer = hearing.answer(&refusal, arrived, upstream, notes);
+                (answer, hearing.advice(&refusal, upstream), hearing.body())
+            }
+            Delivery::Awaited | Delivery::Passing(_) => (refusal.answer(), HeaderMap::new(), Bytes::new()),
+        };
+        self.status = Some(answer.status);
         self.refusal = Some(refusal);
-        Box::new(replacement)
+        Box::new(Replacement { answer, advice, body })
+    }
+
+    /// Whether nothing follows the head.
+    fn has_no_body(&self, seen: &HeadSeen<'_>) -> bool {
+        let length = seen.headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
+        self.arrived().method == Method::HEAD || seen.status == 304 || length == Some(b"0")
     }
 }
 

@@ -273,3 +273,101 @@ fn t10_a_reverse_proxy_may_speak_for_itself() {
         ],
     );
 }
+
+#[test]
+fn a2_what_is_about_one_model_rests_the_key_for_that_one_alone() {
+    check(
+        TWO_KEYS,
+        CHAT,
+        &[
+            ("429;says=m 200", "again:direct/k2 pass | k1/m:rate_limited:60s"),
+            ("429;says=m;retry-after=7 200", "again:direct/k2 pass | k1/m:rate_limited:7s"),
+            ("429;says=m 429;says=m", "again:direct/k2 429:rate_limit_exceeded | k1/m:rate_limited:60s k2/m:rate_limited:60s"),
+            ("403;says=m 200", "again:direct/k2 pass | k1/m:no_access:3600s"),
+            ("403;says=big 200", "again:direct/k2 pass | k1/m:no_access:3600s"),
+            ("404;says=m 200", "again:direct/k2 pass | k1/m:no_access:3600s"),
+            ("404;says=big 200", "again:direct/k2 pass | k1/m:no_access:3600s"),
+            ("400;says=big 200", "again:direct/k2 pass | k1/m:no_access:3600s"),
+            ("401;says=rights 200", "again:direct/k2 pass | k1/m:no_access:3600s"),
+            ("403;says=rights 200", "again:direct/k2 pass | k1/m:no_access:3600s"),
+            ("400;says=m", "400:invalid_request"),
+            ("500;says=m", "500:upstream_error"),
+        ],
+    );
+}
+
+#[test]
+fn a1_what_every_key_is_refused_changes_none() {
+    check(
+        TWO_KEYS,
+        CHAT,
+        &[
+            ("403;says=m 403;says=m", "again:direct/k2 502:upstream_failed"),
+            ("404;says=m 404;says=m", "again:direct/k2 404:not_found"),
+            ("400;says=big 400;says=big", "again:direct/k2 400:invalid_request"),
+            ("404;says=m 500", "again:direct/k2 500:upstream_error"),
+            ("403;says=page 403;says=page", "again:direct/k2 502:upstream_failed"),
+            ("403;says=page 200", "again:direct/k2 pass"),
+            ("400;says=money 400;says=money", "again:direct/k2 502:upstream_failed"),
+            ("403;says=money 403;says=money", "again:direct/k2 502:upstream_failed"),
+        ],
+    );
+    check(
+        &troll_direct(""),
+        CHAT,
+        &[
+            ("404;says=m 404;says=m 404;says=m", "again:direct/k2 again:direct/k3 404:not_found"),
+            ("403;says=m 403;says=m 403;says=m", "again:direct/k2 again:direct/k3 502:upstream_failed"),
+            ("404;says=m 429 200", "again:direct/k2 again:direct/k3 pass | k2:rate_limited:60s k1/m:no_access:3600s"),
+        ],
+    );
+    check(
+        &troll_pool(""),
+        CHAT,
+        &[("403;says=page 200", "again:p2/k3 pass"), ("403;says=page 403;says=page", "again:p2/k3 502:upstream_failed")],
+    );
+}
+
+#[test]
+fn a2_a_request_that_is_too_large_rests_nobody() {
+    const ROOM: &str = "429;x-ratelimit-remaining-tokens=200;retry-after=7";
+    check(
+        &troll_direct(""),
+        CHAT,
+        &[
+            ("429;says=size 429;says=size 429;says=size", "again:direct/k2 again:direct/k3 429:request_beyond_limit"),
+            ("429;says=size 200", "again:direct/k2 pass"),
+            (&format!("{ROOM} {ROOM} {ROOM}"), "again:direct/k2 again:direct/k3 429:rate_limit_exceeded,7s"),
+            ("429;says=size 429 200", "again:direct/k2 again:direct/k3 pass | k2:rate_limited:60s"),
+        ],
+    );
+    check(ONE_KEY, CHAT, &[("429;says=size", "429:request_beyond_limit"), (ROOM, "429:rate_limit_exceeded,7s")]);
+}
+
+#[test]
+fn an_account_without_money_rests_as_exhausted_and_is_never_the_clients_fault() {
+    check(
+        TWO_KEYS,
+        CHAT,
+        &[
+            ("429;says=money 200", "again:direct/k2 pass | k1:exhausted:3600s"),
+            ("400;says=money 200", "again:direct/k2 pass | k1:exhausted:3600s"),
+            ("403;says=money 200", "again:direct/k2 pass | k1:exhausted:3600s"),
+            ("429;says=money 429;says=money", "again:direct/k2 502:upstream_failed | k1:exhausted:3600s k2:exhausted:3600s"),
+        ],
+    );
+    check(ONE_KEY, CHAT, &[("429;says=money", "502:upstream_failed"), ("400;says=money", "502:upstream_failed")]);
+}
+
+#[test]
+fn t9_an_error_without_a_body_is_judged_by_its_head() {
+    check(
+        TWO_KEYS,
+        CHAT,
+        &[
+            ("429;content-length=0 200", "again:direct/k2 pass | k1:rate_limited:60s"),
+            ("403;content-length=0 200", "again:direct/k2 pass | k1:dead:forbidden"),
+            ("400;content-length=0", "400:invalid_request"),
+        ],
+    );
+}

@@ -2,9 +2,8 @@
 //!
 //! | what happened | what it means | who is next |
 //! |---|---|---|
-//! | 429, 402 | the key rests | the same proxy's next key, else the next proxy |
-//! | 401, 403 | the key is dead if another one serves this very request | the same |
-//! | 503, 529 | nothing rests | the same |
+//! | refused for the key's sake, or for the model on that key | `domain::upstream::verdict` | the same proxy's next key, else the next proxy |
+//! | too large for what the key may have; 503, 529 | nothing rests | the same |
 //! | no connection | the proxy failed | the next proxy; without proxies the same way again |
 //! | a lost one; 407, 502, 503 by a reverse proxy | the proxy failed if another one carries the request | the next proxy, a lost one once |
 //! | a kept connection was stale | nothing | another proxy, else the same |
@@ -19,16 +18,20 @@ use crate::domain::answer::Refusal;
 use crate::domain::moment::Moment;
 use crate::domain::settings::Retry;
 use crate::domain::upstream::passed::PassedOver;
-use crate::domain::upstream::{Out, Pick, Tried, Upstream};
-
 use crate::domain::upstream::standing::{Cause, KeyState};
 use crate::domain::upstream::status::whole_seconds;
+use crate::domain::upstream::verdict::Blame;
+use crate::domain::upstream::{Out, Pick, Search, Tried, Upstream};
 
 /// Why an attempt is followed by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Because {
-    /// The provider refused the key, which rests now, or is dead should another one serve the request.
+    /// The provider refused the key, which rests now, or may be held to it should another one serve the request.
     Key,
+    /// The key may not use the model, if another one may.
+    Model,
+    /// The request is larger than what the key may have; another key may have more.
+    Size,
     /// The provider has too much to do; another key may be luckier.
     Overloaded,
     /// The proxy can't be used.
@@ -58,8 +61,8 @@ pub struct Rotation {
     pub passed: PassedOver,
     /// Who took the request and lost it: a proxy's fault if another one brings the answer, the provider's if none does.
     pub lost: Vec<Pick>,
-    /// Whose keys were answered with 401 or 403: theirs is the fault if another key may what they may not (A1).
-    pub refused: Vec<(Pick, Cause)>,
+    /// Whose keys were refused, and what they are held to if another key may what they may not (A1).
+    pub refused: Vec<(Pick, Blame)>,
     next: Option<Pick>,
 }
 
@@ -67,6 +70,8 @@ pub struct Rotation {
 #[derive(Clone, Copy, Debug)]
 pub struct Turn<'t> {
     pub upstream: &'t Upstream,
+    /// The model as the upstream calls it.
+    pub model: Option<&'t str>,
     pub retry: &'t Retry,
     /// Who carried it.
     pub before: Pick,
@@ -81,9 +86,10 @@ pub struct Turn<'t> {
 
 impl Rotation {
     /// Chooses who carries the first attempt; refuses, before anybody is contacted, when nobody can (T4).
-    pub fn begin(&mut self, upstream: &Upstream, retry: &Retry, now: Moment) -> Result<Pick, Refusal> {
+    pub fn begin(&mut self, upstream: &Upstream, model: Option<&str>, retry: &Retry, now: Moment) -> Result<Pick, Refusal> {
         upstream.retry_budget.pay_in(retry.max_share_percent);
-        upstream.pick_and_note(&self.tried, now, &mut self.passed).map_err(|out| beforehand(upstream, out, now))
+        let search = Search { tried: &self.tried, model, now };
+        upstream.pick_and_note(&search, &mut self.passed).map_err(|out| beforehand(upstream, model, out, now))
     }
 
     /// Turns to whoever carries the next attempt.
@@ -92,19 +98,19 @@ impl Rotation {
     ///
     /// [`NoTurn`] when no attempt may follow.
     pub fn turn(&mut self, because: Because, turn: &Turn<'_>) -> Result<Pick, NoTurn> {
-        let Turn { upstream, before, now, .. } = *turn;
+        let Turn { upstream, model, before, now, .. } = *turn;
         let mut over = PassedOver::default();
         let pick = match because {
-            Because::Key | Because::Overloaded => {
+            Because::Key | Because::Model | Because::Size | Because::Overloaded => {
                 self.tried.key(before);
-                upstream.pick_and_note(&self.tried, now, &mut over)
+                upstream.pick_and_note(&Search { tried: &self.tried, model, now }, &mut over)
             }
             Because::Proxy | Because::Connection => {
                 self.tried.proxy(before);
-                upstream.pick_and_note(&self.tried, now, &mut over)
+                upstream.pick_and_note(&Search { tried: &self.tried, model, now }, &mut over)
             }
             // The connection was at fault, not who carried it: where nobody else is left, a new one will do.
-            Because::Stale => Ok(upstream.pick_beside(before, &self.tried, now).unwrap_or(before)),
+            Because::Stale => Ok(upstream.pick_beside(before, &Search { tried: &self.tried, model, now }).unwrap_or(before)),
             Because::Unread => Ok(before),
         };
         let pick = match pick {
@@ -143,26 +149,25 @@ impl Rotation {
     pub fn could_turn(&self, turn: &Turn<'_>) -> bool {
         let mut tried = self.tried.clone();
         tried.key(turn.before);
-        turn.is_within_limits() && turn.can_send_again && turn.upstream.has_another(&tried, turn.now)
+        let search = Search { tried: &tried, model: turn.model, now: turn.now };
+        turn.is_within_limits() && turn.can_send_again && turn.upstream.has_another(&search)
     }
 
     /// Notes for the access line why the request went on without who carried the last attempt.
     fn note_left(&mut self, turn: &Turn<'_>, because: Because) {
         let before = turn.before;
-        let unauthorized = self.refused.contains(&(before, Cause::Unauthorized));
+        let refused_as = self.refused.iter().rev().find(|(pick, _)| *pick == before).map(|(_, blame)| blame.word());
         let passed = &mut self.passed;
         match because {
-            Because::Key => {
-                let state = turn.upstream.credential(before).map(|credential| credential.standing.state(turn.now));
-                passed.left_key(
-                    before,
-                    match state {
-                        Some(KeyState::Cooling { cause, .. } | KeyState::Dead { cause }) => cause.label(),
-                        Some(KeyState::Ready) | None if unauthorized => Cause::Unauthorized.label(),
-                        Some(KeyState::Ready) | None => "refused",
-                    },
-                );
+            Because::Key | Because::Model => {
+                let credential = turn.upstream.credential(before);
+                let word = match credential.map(|credential| credential.standing.state_for(turn.model, turn.now)) {
+                    Some(KeyState::Cooling { cause, .. } | KeyState::Dead { cause }) => cause.label(),
+                    Some(KeyState::Ready) | None => refused_as.unwrap_or("refused"),
+                };
+                passed.left_key(before, word);
             }
+            Because::Size => passed.left_key(before, "too_large"),
             Because::Overloaded => passed.left_key(before, "overloaded"),
             Because::Proxy => passed.left_proxy(before, "failed"),
             Because::Connection => passed.left_proxy(before, "unreachable"),
@@ -189,17 +194,18 @@ impl Turn<'_> {
 
 impl NoTurn {
     /// What the client is told; `last`: what the last attempt alone would say.
-    pub fn refusal(self, upstream: &Upstream, because: Because, last: Refusal, now: Moment) -> Refusal {
+    pub fn refusal(self, turn: &Turn<'_>, because: Because, last: Refusal) -> Refusal {
+        let Turn { upstream, model, now, .. } = *turn;
         let is_ours = upstream.hides_limits && upstream.rotates();
         match self {
-            // The provider's load is no limit of ours.
-            _ if !is_ours || because == Because::Overloaded => last,
+            // The provider's load is no limit of ours, nor is what nobody may.
+            _ if !is_ours || matches!(because, Because::Overloaded | Because::Model | Because::Size) => last,
             // Nobody rests: every key was refused this one request (O4).
             Self::Out(Out::Until(at)) if at <= now && matches!(last, Refusal::KeyRefused { .. }) => last,
-            Self::Out(out @ Out::Until(_)) => beforehand(upstream, out, now),
+            Self::Out(out @ Out::Until(_)) => beforehand(upstream, model, out, now),
             // Others may be ready: one key's long wait is not the pool's.
             Self::Limit if matches!(last, Refusal::UpstreamStatus { status: 429, .. }) => {
-                beforehand(upstream, Out::Until(now), now)
+                beforehand(upstream, model, Out::Until(now), now)
             }
             Self::Out(Out::KeysDead) | Self::Limit => last,
         }
@@ -207,16 +213,17 @@ impl NoTurn {
 }
 
 /// What a request is told that nobody can carry.
-fn beforehand(upstream: &Upstream, out: Out, now: Moment) -> Refusal {
+fn beforehand(upstream: &Upstream, model: Option<&str>, out: Out, now: Moment) -> Refusal {
     let Out::Until(back_at) = out else { return Refusal::KeyRefused { status: 401 } };
     let wait = Duration::from_secs(whole_seconds(now, back_at));
     let rests_for = |cause| {
-        let mut states = upstream.credentials.iter().map(|credential| credential.standing.state(now));
+        let mut states = upstream.credentials.iter().map(|credential| credential.standing.state_for(model, now));
         states.any(|state| matches!(state, KeyState::Cooling { cause: found, .. } if found == cause))
     };
     match upstream.hides_limits {
         // Our money, and no limit that a client could keep (O4).
         false if rests_for(Cause::Exhausted) && !rests_for(Cause::RateLimited) => Refusal::KeyRefused { status: 402 },
+        false if rests_for(Cause::NoAccess) && !rests_for(Cause::RateLimited) => Refusal::KeyRefused { status: 403 },
         true => Refusal::PoolOut { upstream: upstream.name.to_string(), wait },
         // As the last key's own answer was (O5).
         false => Refusal::UpstreamStatus { status: 429, message: None, retry_after: Some(wait) },

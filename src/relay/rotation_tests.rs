@@ -46,7 +46,7 @@ fn said(refusal: &Refusal) -> String {
 fn first(config: &str, states: &str) -> String {
     let upstream = upstream(config);
     bring(&upstream, states, START);
-    match Rotation::default().begin(&upstream, &RETRY, START.moment) {
+    match Rotation::default().begin(&upstream, Some("m"), &RETRY, START.moment) {
         Ok(pick) => who(&upstream, pick),
         Err(refusal) => said(&refusal),
     }
@@ -93,12 +93,13 @@ fn t4_t5_who_carries_the_first_attempt() {
 fn next(config: &str, because: Because, times: usize, states: &str) -> String {
     let upstream = upstream(config);
     let mut rotation = Rotation::default();
-    let mut before = rotation.begin(&upstream, &RETRY, START.moment).unwrap();
+    let mut before = rotation.begin(&upstream, Some("m"), &RETRY, START.moment).unwrap();
     bring(&upstream, states, START);
     let mut told = String::new();
     for attempts in 1..=times {
         let turn = Turn {
             upstream: &upstream,
+            model: Some("m"),
             retry: &RETRY,
             before,
             attempts: u32::try_from(attempts).unwrap(),
@@ -214,9 +215,10 @@ fn t12_the_limits_of_attempts_time_body_and_budget() {
         let upstream = upstream(&troll_pool(""));
         let retry = Retry { max_share_percent: *max_share_percent, ..RETRY };
         let mut rotation = Rotation::default();
-        let before = rotation.begin(&upstream, &retry, START.moment).unwrap();
+        let before = rotation.begin(&upstream, Some("m"), &retry, START.moment).unwrap();
         let turn = Turn {
             upstream: &upstream,
+            model: Some("m"),
             retry: &retry,
             before,
             attempts: *attempts,
@@ -237,7 +239,7 @@ fn o4_o5_what_the_client_is_told_where_nobody_is_next() {
     let status = |status| Refusal::UpstreamStatus { status, message: None, retry_after: Some(Duration::from_secs(5)) };
     let refused = Refusal::KeyRefused { status: 403 };
     let failed = Refusal::UpstreamFailed { detail: String::new() };
-    use Because::{Connection, Key, Overloaded};
+    use Because::{Connection, Key, Model, Overloaded, Size};
     let direct = troll_direct("");
     let rows: &[(&str, NoTurn, Because, Refusal, &str)] = &[
         // A pool that hides its limits says its own.
@@ -253,6 +255,10 @@ fn o4_o5_what_the_client_is_told_where_nobody_is_next() {
         // The provider's load is no limit of ours.
         (&direct, NoTurn::Out(soon), Overloaded, status(529), "529 upstream_status 5s"),
         (&direct, NoTurn::Limit, Overloaded, status(503), "503 upstream_status 5s"),
+        // Nor is what nobody may, or what is too large for all.
+        (&direct, NoTurn::Out(now), Model, status(404), "404 upstream_status 5s"),
+        (&direct, NoTurn::Out(now), Size, Refusal::BeyondLimit, "429 beyond_limit"),
+        (&direct, NoTurn::Out(soon), Size, status(429), "429 upstream_status 5s"),
         // Any other upstream shows what its last key was told.
         (TWO_KEYS, NoTurn::Out(soon), Key, status(429), "429 upstream_status 5s"),
         (TWO_KEYS, NoTurn::Out(now), Key, refused.clone(), "502 key_refused"),
@@ -262,7 +268,17 @@ fn o4_o5_what_the_client_is_told_where_nobody_is_next() {
     ];
     for (config, no_turn, because, last, expected) in rows {
         let upstream = upstream(config);
-        let told = no_turn.refusal(&upstream, *because, last.clone(), START.moment);
+        let turn = Turn {
+            upstream: &upstream,
+            model: Some("m"),
+            retry: &RETRY,
+            before: Pick::default(),
+            attempts: 1,
+            age: Duration::ZERO,
+            can_send_again: true,
+            now: START.moment,
+        };
+        let told = no_turn.refusal(&turn, *because, last.clone());
         assert_eq!(said(&told), *expected, "{no_turn:?}, {because:?}, {last:?} at {}", upstream.name);
     }
 }
@@ -271,10 +287,11 @@ fn o4_o5_what_the_client_is_told_where_nobody_is_next() {
 fn l1_the_access_line_hears_who_was_left_and_why() {
     let upstream = upstream(&troll_pool(""));
     let mut rotation = Rotation::default();
-    let mut before = rotation.begin(&upstream, &RETRY, START.moment).unwrap();
+    let mut before = rotation.begin(&upstream, Some("m"), &RETRY, START.moment).unwrap();
     for (attempts, because) in [(1, Because::Overloaded), (2, Because::Connection)] {
         let turn = Turn {
             upstream: &upstream,
+            model: Some("m"),
             retry: &RETRY,
             before,
             attempts,

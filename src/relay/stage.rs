@@ -212,6 +212,11 @@ impl Admitted {
         self.way.route.model.as_ref().map(|model| &*model.id).or(self.ask.model.as_deref())
     }
 
+    /// The model as the upstream is asked for it.
+    pub fn upstream_model(&self) -> Option<&str> {
+        self.ask.model.as_deref().map(|name| self.way.route.upstream_model(name))
+    }
+
     /// Refuses what nobody can carry, or what can't be booked.
     pub fn refused(self, refusal: Refusal, passed: PassedOver) -> Box<Local> {
         let Self { arrived, caller, ask, way } = self;

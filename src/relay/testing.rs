@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::config;
 use crate::domain::admission::Head;
+use crate::domain::answer::Answer;
 use crate::domain::dialect::{Api, Dialect};
 use crate::domain::end::End;
 use crate::domain::id::RequestId;
@@ -31,7 +32,7 @@ use crate::relay::admit::{Entry, ReadBody};
 use crate::relay::dispatch::{Dispatch, Then};
 use crate::relay::failure::{Broke, Failure, LastWord, Offer, Reached};
 use crate::relay::hold::Held;
-use crate::relay::judge::{HeadSeen, Next};
+use crate::relay::judge::{HeadSeen, Heard, Next};
 use crate::relay::stage::{Admitted, Arrived, Local, Records};
 
 /// 2027-01-15 08:00:00 UTC.
@@ -186,7 +187,8 @@ pub fn check(config: &str, path: &str, rows: &[(&str, &str)]) {
 ///
 /// | word | |
 /// |---|---|
-/// | `429`, `429;retry-after=7` | a head |
+/// | `429`, `429;retry-after=7` | a head; of an error its body too, without words |
+/// | `429;says=size` | an error with words: `money`, `big` (a model's code), `m` (the model by name), `size`, `rights`, `page`; `half` is no end, `endless` neither |
 /// | `sse` | a good head of an event stream |
 /// | `ev:ping`, `ev:good`, `ev:529` | the first event of a stream: a heartbeat, an answer, a failure |
 /// | `conn`, `login`, `noaddr` | no connection; a refused login; a name without an address |
@@ -239,17 +241,46 @@ pub fn walk(config: &str, path: &str, words: &str) -> String {
 fn head(dispatch: &mut Dispatch, word: &str, now: Now, held: &mut bool, fresh: &mut bool) -> String {
     let mut parts = word.split(';');
     let status = parts.next().unwrap().parse().unwrap();
-    let pairs: Vec<(&str, &str)> = parts.map(|pair| pair.split_once('=').unwrap()).collect();
+    let mut pairs: Vec<(&str, &str)> = parts.map(|pair| pair.split_once('=').unwrap()).collect();
+    let says = pairs.iter().position(|(name, _)| *name == "says").map(|at| pairs.remove(at).1);
     let headers = headers(&pairs);
     let seen = HeadSeen { status, version: http::Version::HTTP_11, headers: &headers };
     match dispatch.head(seen, now) {
         Next::Again => again(dispatch, fresh),
+        Next::Hear { .. } => hear(dispatch, says.unwrap_or_default(), now, fresh),
         Next::Pass(edits) => {
             *held = edits.hold.is_some();
             if *held { "held".to_owned() } else { "pass".to_owned() }
         }
-        Next::Replace(replacement) => says(replacement.answer.status, replacement.answer.code, replacement.answer.retry_after),
+        Next::Replace(replacement) => says_of(&replacement.answer),
         Next::Unusable { .. } => "unusable".to_owned(),
+    }
+}
+
+/// The body of an error, in two pieces.
+fn hear(dispatch: &mut Dispatch, says: &str, now: Now, fresh: &mut bool) -> String {
+    let body = match says {
+        "" => "",
+        "money" => r#"{"error":{"message":"You exceeded your current quota","code":"insufficient_quota"}}"#,
+        "big" => r#"{"error":{"message":"no","code":"model_not_found"}}"#,
+        "m" => r#"{"error":{"message":"Rate limit reached for m in organization org-x"}}"#,
+        "size" => r#"{"error":{"message":"Request too large for m on TPM: Limit 10000, Requested 50000."}}"#,
+        "rights" => r#"{"error":{"message":"no","code":"missing_scope"}}"#,
+        "page" => "<html>blocked</html>",
+        "half" => r#"{"error":{"message":"Rate limit rea"#,
+        "endless" => &"x".repeat(65 * 1024),
+        other => panic!("nobody says {other}"),
+    };
+    let (first, rest) = body.split_at(body.len() / 2);
+    let mut heard = dispatch.hear(Some(&Bytes::copy_from_slice(first.as_bytes())), false, now);
+    if heard == Heard::More {
+        heard = dispatch.hear(Some(&Bytes::copy_from_slice(rest.as_bytes())), says != "half" && says != "endless", now);
+    }
+    match heard {
+        Heard::More => "hear".to_owned(),
+        Heard::TooLong => "too_long".to_owned(),
+        Heard::Again { .. } => again(dispatch, fresh),
+        Heard::Replace(replacement) => says_of(&replacement.answer),
     }
 }
 
@@ -295,7 +326,7 @@ fn failure_step(dispatch: &mut Dispatch, word: &str, reached: Reached, now: Now,
         "internal" => Failure::Internal { detail: detail() },
         other => panic!("no such word: {other}"),
     };
-    if dispatch.failed(&failure, reached, now.moment) == Then::Again {
+    if dispatch.failed(&failure, reached, now) == Then::Again {
         return again(dispatch, fresh);
     }
     let (word, end) = dispatch.walk_mut().last_word(&failure, reached);
@@ -303,16 +334,15 @@ fn failure_step(dispatch: &mut Dispatch, word: &str, reached: Reached, now: Now,
     match word {
         LastWord::Nothing => format!("nothing,{end}"),
         LastWord::Rest(_) => format!("rest,{end}"),
-        LastWord::Whole(answer) => format!("{},{end}", says(answer.status, answer.code, answer.retry_after)),
+        LastWord::Whole(answer) => format!("{},{end}", says_of(&answer)),
         LastWord::Event(_) => format!("event,{end}"),
-        LastWord::Body(_) => format!("body,{end}"),
         LastWord::Cut => format!("cut,{end}"),
     }
 }
 
-fn says(status: u16, code: &str, retry_after: Option<Duration>) -> String {
-    let wait = retry_after.map(|wait| format!(",{}s", wait.as_secs())).unwrap_or_default();
-    format!("{status}:{code}{wait}")
+fn says_of(answer: &Answer) -> String {
+    let wait = answer.retry_after.map(|wait| format!(",{}s", wait.as_secs())).unwrap_or_default();
+    format!("{}:{}{wait}", answer.status, answer.code)
 }
 
 fn again(dispatch: &mut Dispatch, fresh: &mut bool) -> String {
@@ -336,6 +366,11 @@ pub fn standing(upstream: &Upstream, now: Now) -> String {
         }
         KeyState::Dead { cause } => Some(format!("{}:dead:{}", key.id, cause.label())),
     });
+    let models = upstream.credentials.iter().flat_map(|key| {
+        let resting = key.standing.resting_models(now.moment).into_iter();
+        let wait = move |until| now.moment.until(until).as_secs();
+        resting.map(move |rest| format!("{}/{}:{}:{}s", key.id, rest.model, rest.cause.label(), wait(rest.until)))
+    });
     let proxies = upstream.proxies().iter().filter(|proxy| !proxy.health.is_up()).map(|proxy| format!("{}:down", proxy.id));
-    keys.chain(proxies).collect::<Vec<_>>().join(" ")
+    keys.chain(models).chain(proxies).collect::<Vec<_>>().join(" ")
 }

@@ -21,11 +21,11 @@ const STANDS: &str = "as configured, with every key ready, every proxy up and th
 /// nobody was asked yet.
 pub fn attempts(settings: &Settings, upstream: &Upstream) -> Vec<Pick> {
     let (now, mut rotation) = (clock::now(), Rotation::default());
-    let mut picks: Vec<Pick> = rotation.begin(upstream, &settings.retry, now).into_iter().collect();
+    let mut picks: Vec<Pick> = rotation.begin(upstream, None, &settings.retry, now).into_iter().collect();
     while let Some(before) = picks.last().copied() {
         let attempts = u32::try_from(picks.len()).unwrap_or(u32::MAX);
         let (retry, age) = (&settings.retry, Duration::ZERO);
-        let turn = Turn { upstream, retry, before, attempts, age, can_send_again: true, now };
+        let turn = Turn { upstream, model: None, retry, before, attempts, age, can_send_again: true, now };
         match rotation.turn(Because::Key, &turn) {
             Ok(pick) => picks.push(pick),
             Err(_) => break,

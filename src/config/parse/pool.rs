@@ -76,6 +76,7 @@ pub fn cooldowns(raw: Option<&raw::Cooldown>) -> Cooldowns {
     Cooldowns {
         rate_limited: Duration::from_secs(raw.rate_limited_s),
         exhausted: Duration::from_secs(raw.exhausted_s),
+        no_access: Duration::from_secs(raw.no_access_s),
         longest: Duration::from_secs(raw.longest_s),
     }
 }

@@ -149,6 +149,9 @@ pub struct Cooldown {
     /// After 402.
     #[schemars(range(min = 1))]
     pub exhausted_s: u64,
+    /// For one model, after 403 or 404 says that the key may not use it and another key then may.
+    #[schemars(range(min = 1))]
+    pub no_access_s: u64,
     /// The most, whatever the provider says.
     #[schemars(range(min = 1))]
     pub longest_s: u64,
@@ -226,6 +229,6 @@ impl Default for HealthCheck {
 
 impl Default for Cooldown {
     fn default() -> Self {
-        Self { rate_limited_s: 60, exhausted_s: 3_600, longest_s: 86_400 }
+        Self { rate_limited_s: 60, exhausted_s: 3_600, no_access_s: 3_600, longest_s: 86_400 }
     }
 }

@@ -220,6 +220,14 @@ impl Refusal {
             Self::UpstreamFailed { .. } => {
                 Answer::of(502, K::Api, "upstream_failed", "The model's provider could not be reached or gave no usable answer.")
             }
+            Self::BeyondLimit => Answer::of(
+                429,
+                K::RateLimit,
+                "request_beyond_limit",
+                "This one request asks for more tokens than the model's provider lets anybody have at a time here, so sending it again can't \
+                 help. Send a shorter prompt, or ask for fewer output tokens.",
+            )
+            .retry_is_useless(),
             Self::KeyRefused { .. } => {
                 Answer::of(502, K::Api, "upstream_failed", "The model's provider did not accept the gateway's request.")
             }

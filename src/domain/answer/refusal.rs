@@ -56,6 +56,8 @@ pub enum Refusal {
     OutOfBodyMemory,
     #[error("upstream failed: {detail}")]
     UpstreamFailed { detail: String },
+    #[error("the request asks for more than the provider's limit ever allows")]
+    BeyondLimit,
     #[error("upstream refused our key with {status}")]
     KeyRefused { status: u16 },
     #[error("upstream sent no complete response head within {limit:?}")]
@@ -123,6 +125,7 @@ impl Refusal {
             Self::NotConfigured { .. } => "not_configured",
             Self::OutOfBodyMemory => "out_of_body_memory",
             Self::UpstreamFailed { .. } => "upstream_failed",
+            Self::BeyondLimit => "beyond_limit",
             Self::KeyRefused { .. } => "key_refused",
             Self::FirstByteTooLate { .. } => "first_byte_too_late",
             Self::UpstreamStatus { .. } => "upstream_status",
@@ -165,6 +168,7 @@ impl Refusal {
             | Self::Stopping
             | Self::Internal { .. } => Fault::Gateway,
             Self::UpstreamFailed { .. }
+            | Self::BeyondLimit
             | Self::KeyRefused { .. }
             | Self::FirstByteTooLate { .. }
             | Self::UpstreamStatus { .. }

@@ -23,6 +23,8 @@ use crate::domain::upstream::standing::Cause;
 pub struct Cooldowns {
     pub rate_limited: Duration,
     pub exhausted: Duration,
+    /// Of a model that the key may not use: nobody tells when it may.
+    pub no_access: Duration,
     /// No provider's word makes a key rest for longer: a slip of theirs must not cost us a key for a year.
     pub longest: Duration,
 }
@@ -32,6 +34,7 @@ impl Default for Cooldowns {
         Self {
             rate_limited: Duration::from_secs(60),
             exhausted: Duration::from_secs(3_600),
+            no_access: Duration::from_secs(3_600),
             longest: Duration::from_secs(24 * 3_600),
         }
     }
@@ -43,11 +46,12 @@ impl Cooldowns {
         let default = match cause {
             Cause::RateLimited => self.rate_limited,
             Cause::Exhausted | Cause::Unauthorized | Cause::Forbidden => self.exhausted,
+            Cause::NoAccess => self.no_access,
         };
         let told = retry_after(headers, now).or_else(|| match cause {
             // A quota that is spent is not the limit whose reset the headers tell.
             Cause::RateLimited => limit_reset(headers, now),
-            Cause::Exhausted | Cause::Unauthorized | Cause::Forbidden => None,
+            Cause::Exhausted | Cause::Unauthorized | Cause::Forbidden | Cause::NoAccess => None,
         });
         told.unwrap_or(default).min(self.longest)
     }
@@ -65,6 +69,22 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         Some(wait) => seconds(wait),
         None => httpdate::parse_http_date(wait).ok()?.duration_since(now).ok(),
     }
+}
+
+/// Whether something is left of every limit that the headers tell, tokens among them: then the refused request asked for more than that, and
+/// a smaller one may pass.
+pub fn has_room(headers: &HeaderMap) -> bool {
+    let mut has_tokens = false;
+    let mut remaining = headers.iter().filter_map(|(name, value)| {
+        let limit = name.as_str();
+        let limit = limit
+            .strip_prefix("x-ratelimit-remaining-")
+            .or_else(|| limit.strip_prefix("anthropic-ratelimit-").and_then(|rest| rest.strip_suffix("-remaining")))?;
+        has_tokens |= limit.contains("tokens");
+        value.to_str().ok().map(str::trim)
+    });
+    let all_left = remaining.all(|left| left.parse::<f64>().is_ok_and(|left| left >= 1.0));
+    all_left && has_tokens
 }
 
 /// A wait beyond all time is a long one, a negative one is none.
@@ -219,6 +239,25 @@ mod tests {
     fn no_wait_is_longer_than_the_longest() {
         for value in ["99999999999", "18446744073709551616", "1e400"] {
             assert_eq!(rest(Cause::RateLimited, &[("retry-after", value)]), Duration::from_secs(86_400), "{value}");
+        }
+    }
+
+    #[test]
+    fn a2_a_key_has_room_where_something_is_left_of_each_limit_and_of_tokens_too() {
+        for (headers, has) in [
+            (&[("x-ratelimit-remaining-tokens", "200")][..], true),
+            (&[("x-ratelimit-remaining-tokens", "200"), ("x-ratelimit-remaining-requests", "9")], true),
+            (&[("anthropic-ratelimit-input-tokens-remaining", "40000"), ("anthropic-ratelimit-requests-remaining", "1")], true),
+            (&[("x-ratelimit-remaining-tokens", "200"), ("x-ratelimit-remaining-requests", "0")], false),
+            (&[("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-remaining-requests", "9")], false),
+            (&[("x-ratelimit-remaining-requests", "9")], false),
+            (&[("anthropic-ratelimit-tokens-remaining", "many")], false),
+            (&[("x-ratelimit-reset-tokens", "9s")], false),
+            (&[], false),
+        ] {
+            let map: HeaderMap =
+                headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
+            assert_eq!(has_room(&map), has, "{headers:?}");
         }
     }
 }

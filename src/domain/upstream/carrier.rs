@@ -20,6 +20,15 @@ pub struct Tried {
     pub(super) stay: Option<usize>,
 }
 
+/// A search for whoever carries the next attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'s> {
+    pub tried: &'s Tried,
+    /// The model as the upstream calls it: keys rest for single ones.
+    pub model: Option<&'s str>,
+    pub now: Moment,
+}
+
 /// Why nobody can carry the attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Out {

@@ -16,6 +16,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::domain::upstream::words::Words;
 use crate::domain::usage::sse::{Lines, Piece};
 
 /// A beginning longer than this is taken for an answer. A Responses prelude repeats the request's instructions and tools.
@@ -38,11 +39,13 @@ pub struct FirstEvent {
     lines: Lines,
     data: Vec<u8>,
     bytes: usize,
+    /// Of the event that failed.
+    words: Words,
 }
 
 impl Default for FirstEvent {
     fn default() -> Self {
-        Self { lines: Lines::new(), data: Vec::new(), bytes: 0 }
+        Self { lines: Lines::new(), data: Vec::new(), bytes: 0, words: Words::default() }
     }
 }
 
@@ -50,7 +53,14 @@ impl FirstEvent {
     /// Reads on; once the answer is other than [`Opening::Open`], nothing more is asked.
     pub fn push(&mut self, chunk: &[u8]) -> Opening {
         self.bytes += chunk.len();
-        let (data, mut opening) = (&mut self.data, Opening::Open);
+        let (data, words, mut opening) = (&mut self.data, &mut self.words, Opening::Open);
+        let mut judge = |event: &[u8]| {
+            let opening = judge(event);
+            if let Opening::Fails { .. } = opening {
+                *words = Words::of(event);
+            }
+            opening
+        };
         self.lines.push(chunk, |piece| {
             if opening != Opening::Open {
                 return;
@@ -68,6 +78,11 @@ impl FirstEvent {
             Opening::Open if self.bytes > MOST_BYTES => Opening::Begins,
             opening => opening,
         }
+    }
+
+    /// What the event said that failed.
+    pub fn take_words(&mut self) -> Words {
+        std::mem::take(&mut self.words)
     }
 }
 

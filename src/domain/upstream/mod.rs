@@ -17,6 +17,7 @@ pub mod retry_budget;
 pub mod standing;
 pub mod status;
 pub mod verdict;
+pub mod words;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -30,7 +31,7 @@ use crate::domain::upstream::pool::Pool;
 use crate::domain::upstream::proxy::Proxy;
 use crate::domain::upstream::retry_budget::RetryBudget;
 
-pub use carrier::{Out, Pick, Tried};
+pub use carrier::{Out, Pick, Search, Tried};
 pub use credential::{AuthHeader, Credential};
 pub use endpoint::Endpoint;
 

@@ -7,7 +7,7 @@
 //!             └─ k2  secondary      429/402: cools, the next proxy is tried (T3)
 //! ```
 //!
-//! A proxy has no quota of its own: it is exhausted while all its keys rest. A key that two proxies carry has one standing, so a rest
+//! A proxy has no quota of its own: it is exhausted while all its keys rest. A key may rest for one model alone, and carry all others. A key that two proxies carry has one standing, so a rest
 //! it earned through one counts for the other. Without proxies the keys alone rotate, the primary first.
 //!
 //! Picking reads a few atomic words and takes no lock.
@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::domain::moment::Moment;
 use crate::domain::upstream::Upstream;
-use crate::domain::upstream::carrier::{Out, Pick, Tried};
+use crate::domain::upstream::carrier::{Out, Pick, Search, Tried};
 use crate::domain::upstream::credential::Credential;
 use crate::domain::upstream::passed::{Candidate, PassedOver};
 use crate::domain::upstream::pool::Pool;
@@ -24,13 +24,13 @@ use crate::domain::upstream::proxy::Proxy;
 use crate::domain::upstream::standing::KeyState;
 
 impl Pool {
-    fn pick(&self, credentials: &[Credential], tried: &Tried, now: Moment, passed: &mut PassedOver) -> Option<Pick> {
+    fn pick(&self, credentials: &[Credential], search: &Search<'_>, passed: &mut PassedOver) -> Option<Pick> {
         let mut of = |place: usize| {
-            let pick = self.of_proxy(place, credentials, tried, now);
-            self.note(place, pick, credentials, tried, now, passed);
+            let pick = self.of_proxy(place, credentials, search);
+            self.note(place, pick, credentials, search, passed);
             pick
         };
-        if let Some(pick) = tried.stay.and_then(&mut of) {
+        if let Some(pick) = search.tried.stay.and_then(&mut of) {
             return Some(pick);
         }
         let count = self.proxies.len().max(1);
@@ -42,29 +42,21 @@ impl Pool {
 
     /// Notes who is passed over at this proxy: itself, or the keys before the one that is picked. What this request tried itself is
     /// noted by whoever knows what came of it.
-    fn note(
-        &self,
-        place: usize,
-        pick: Option<Pick>,
-        credentials: &[Credential],
-        tried: &Tried,
-        now: Moment,
-        passed: &mut PassedOver,
-    ) {
+    fn note(&self, place: usize, pick: Option<Pick>, credentials: &[Credential], search: &Search<'_>, passed: &mut PassedOver) {
         let Some(proxy) = self.proxies.get(place) else { return };
         match pick {
-            Some(pick) => note_keys_before(pick.credential, proxy.keys.iter().copied(), credentials, tried, now, passed),
-            None if tried.proxies.contains(&place) => {}
+            Some(pick) => note_keys_before(pick.credential, proxy.keys.iter().copied(), credentials, search, passed),
+            None if search.tried.proxies.contains(&place) => {}
             None => passed.note(Candidate::Proxy(place), if proxy.health.is_up() { "exhausted" } else { "down" }),
         }
     }
 
-    fn of_proxy(&self, place: usize, credentials: &[Credential], tried: &Tried, now: Moment) -> Option<Pick> {
+    fn of_proxy(&self, place: usize, credentials: &[Credential], search: &Search<'_>) -> Option<Pick> {
         let proxy = self.proxies.get(place)?;
-        if !proxy.health.is_up() || tried.proxies.contains(&place) {
+        if !proxy.health.is_up() || search.tried.proxies.contains(&place) {
             return None;
         }
-        let credential = first_ready(proxy.keys.iter().copied(), credentials, tried, now)?;
+        let credential = first_ready(proxy.keys.iter().copied(), credentials, search)?;
         Some(Pick { proxy: Some(place), credential: Some(credential) })
     }
 
@@ -74,12 +66,12 @@ impl Pool {
     }
 
     /// When the first proxy is back; a proxy that is down may be so after its next check.
-    fn back_at(&self, credentials: &[Credential], now: Moment) -> Option<Moment> {
+    fn back_at(&self, credentials: &[Credential], search: &Search<'_>) -> Option<Moment> {
         self.proxies
             .iter()
             .filter_map(|proxy| {
-                let key_at = ready_at(proxy.keys.iter().copied(), credentials, now)?;
-                Some(if proxy.health.is_up() { key_at } else { key_at.max(proxy.health.may_be_up_at(&self.check, now)) })
+                let key_at = ready_at(proxy.keys.iter().copied(), credentials, search)?;
+                Some(if proxy.health.is_up() { key_at } else { key_at.max(proxy.health.may_be_up_at(&self.check, search.now)) })
             })
             .min()
     }
@@ -94,8 +86,8 @@ impl Upstream {
     /// # Errors
     ///
     /// [`Out`] when everybody rests, is down, or was tried by this request.
-    pub fn pick(&self, tried: &Tried, now: Moment) -> Result<Pick, Out> {
-        self.pick_and_note(tried, now, &mut PassedOver::default())
+    pub fn pick(&self, search: &Search<'_>) -> Result<Pick, Out> {
+        self.pick_and_note(search, &mut PassedOver::default())
     }
 
     /// [`Self::pick`] that also notes who was out of the running, and why.
@@ -103,42 +95,43 @@ impl Upstream {
     /// # Errors
     ///
     /// As [`Self::pick`].
-    pub fn pick_and_note(&self, tried: &Tried, now: Moment, passed: &mut PassedOver) -> Result<Pick, Out> {
+    pub fn pick_and_note(&self, search: &Search<'_>, passed: &mut PassedOver) -> Result<Pick, Out> {
+        let tried = search.tried;
         let all = 0..self.credentials.len();
         let direct = |credential| Pick { proxy: None, credential };
         let (picked, back_at) = match &self.pool {
             None if !self.rotates() && tried.keys.is_empty() && !tried.without_key => (Some(direct(all.clone().next())), None),
             None => {
-                let key = first_ready(all.clone(), &self.credentials, tried, now);
-                note_keys_before(key, all.clone(), &self.credentials, tried, now, passed);
+                let key = first_ready(all.clone(), &self.credentials, search);
+                note_keys_before(key, all.clone(), &self.credentials, search, passed);
                 let picked = key.map(|key| direct(Some(key)));
-                (picked, picked.map_or_else(|| ready_at(all, &self.credentials, now), |_| None))
+                (picked, picked.map_or_else(|| ready_at(all, &self.credentials, search), |_| None))
             }
             Some(pool) => {
-                let by_proxy = pool.pick(&self.credentials, tried, now, passed);
+                let by_proxy = pool.pick(&self.credentials, search, passed);
                 let picked = by_proxy.or_else(|| {
                     let goes_direct = pool.allow_direct_when_down && pool.is_down(tried);
-                    let key = first_ready(all, &self.credentials, tried, now).filter(|_| goes_direct)?;
+                    let key = first_ready(all, &self.credentials, search).filter(|_| goes_direct)?;
                     Some(direct(Some(key)))
                 });
-                (picked, picked.map_or_else(|| pool.back_at(&self.credentials, now), |_| None))
+                (picked, picked.map_or_else(|| pool.back_at(&self.credentials, search), |_| None))
             }
         };
         picked.ok_or_else(|| back_at.map_or(Out::KeysDead, Out::Until))
     }
 
     /// Chooses another proxy for a request whose connection through this one was of no use; never the direct way.
-    pub fn pick_beside(&self, pick: Pick, tried: &Tried, now: Moment) -> Option<Pick> {
-        let mut beside = tried.clone();
+    pub fn pick_beside(&self, pick: Pick, search: &Search<'_>) -> Option<Pick> {
+        let mut beside = search.tried.clone();
         beside.proxy(pick);
-        self.pool.as_ref()?.pick(&self.credentials, &beside, now, &mut PassedOver::default())
+        self.pool.as_ref()?.pick(&self.credentials, &Search { tried: &beside, ..*search }, &mut PassedOver::default())
     }
 
     /// Whether anybody is left to carry an attempt; costs nobody a turn.
-    pub fn has_another(&self, tried: &Tried, now: Moment) -> bool {
+    pub fn has_another(&self, search: &Search<'_>) -> bool {
         match &self.pool {
-            Some(pool) => (0..pool.proxies.len()).any(|place| pool.of_proxy(place, &self.credentials, tried, now).is_some()),
-            None => first_ready(0..self.credentials.len(), &self.credentials, tried, now).is_some(),
+            Some(pool) => (0..pool.proxies.len()).any(|place| pool.of_proxy(place, &self.credentials, search).is_some()),
+            None => first_ready(0..self.credentials.len(), &self.credentials, search).is_some(),
         }
     }
 
@@ -156,11 +149,9 @@ impl Upstream {
     }
 }
 
-fn first_ready(mut keys: impl Iterator<Item = usize>, credentials: &[Credential], tried: &Tried, now: Moment) -> Option<usize> {
-    keys.find(|key| {
-        let credential = credentials.get(*key);
-        credential.is_some_and(|credential| credential.standing.state(now) == KeyState::Ready) && !tried.keys.contains(key)
-    })
+fn first_ready(mut keys: impl Iterator<Item = usize>, credentials: &[Credential], search: &Search<'_>) -> Option<usize> {
+    let is_ready = |key: &Credential| key.standing.state_for(search.model, search.now) == KeyState::Ready;
+    keys.find(|key| credentials.get(*key).is_some_and(is_ready) && !search.tried.keys.contains(key))
 }
 
 /// Notes the keys that are out, up to the picked one; all of them where none was.
@@ -168,21 +159,21 @@ fn note_keys_before(
     picked: Option<usize>,
     keys: impl Iterator<Item = usize>,
     credentials: &[Credential],
-    tried: &Tried,
-    now: Moment,
+    search: &Search<'_>,
     passed: &mut PassedOver,
 ) {
-    for key in keys.take_while(|key| Some(*key) != picked).filter(|key| !tried.keys.contains(key)) {
-        if let Some(why) = credentials.get(key).and_then(|credential| credential.standing.state(now).why_out()) {
+    for key in keys.take_while(|key| Some(*key) != picked).filter(|key| !search.tried.keys.contains(key)) {
+        let state = credentials.get(key).map(|credential| credential.standing.state_for(search.model, search.now));
+        if let Some(why) = state.and_then(KeyState::why_out) {
             passed.note(Candidate::Key(key), why);
         }
     }
 }
 
 /// When the first of the keys is ready; `None`: never.
-fn ready_at(keys: impl Iterator<Item = usize>, credentials: &[Credential], now: Moment) -> Option<Moment> {
-    keys.filter_map(|key| match credentials.get(key)?.standing.state(now) {
-        KeyState::Ready => Some(now),
+fn ready_at(keys: impl Iterator<Item = usize>, credentials: &[Credential], search: &Search<'_>) -> Option<Moment> {
+    keys.filter_map(|key| match credentials.get(key)?.standing.state_for(search.model, search.now) {
+        KeyState::Ready => Some(search.now),
         KeyState::Cooling { until, .. } => Some(until),
         KeyState::Dead { .. } => None,
     })

@@ -19,6 +19,11 @@ fn after(seconds: u64) -> Moment {
     NOW.after(Duration::from_secs(seconds))
 }
 
+/// A search for a request of model `m`.
+fn search(tried: &Tried, now: Moment) -> Search<'_> {
+    Search { tried, model: Some("m"), now }
+}
+
 /// An upstream with this many keys, and a proxy for each list of keys.
 fn upstream(keys: usize, proxies: &[&[usize]]) -> Upstream {
     let credential =
@@ -54,7 +59,7 @@ fn upstream(keys: usize, proxies: &[&[usize]]) -> Upstream {
 }
 
 fn fresh(upstream: &Upstream, now: Moment) -> Result<(Option<usize>, Option<usize>), Out> {
-    upstream.pick(&Tried::default(), now).map(|pick| (pick.proxy, pick.credential))
+    upstream.pick(&search(&Tried::default(), now)).map(|pick| (pick.proxy, pick.credential))
 }
 
 fn cool(upstream: &Upstream, key: usize, seconds: u64) {
@@ -77,11 +82,11 @@ fn t1_nine_requests_through_three_proxies_are_three_each_in_turn() {
 #[test]
 fn t2_the_secondary_key_is_tried_through_the_same_proxy() {
     let upstream = upstream(3, &[&[0, 1], &[2]]);
-    let first = upstream.pick(&Tried::default(), NOW).unwrap();
+    let first = upstream.pick(&search(&Tried::default(), NOW)).unwrap();
     let mut tried = Tried::default();
     tried.key(first);
     cool(&upstream, 0, 60);
-    assert_eq!(upstream.pick(&tried, NOW), Ok(Pick { proxy: Some(0), credential: Some(1) }));
+    assert_eq!(upstream.pick(&search(&tried, NOW)), Ok(Pick { proxy: Some(0), credential: Some(1) }));
 }
 
 #[test]
@@ -92,7 +97,7 @@ fn t3_with_both_keys_out_the_next_proxy_is_tried_and_the_first_stays_out_until_a
         tried.key(Pick { proxy: Some(0), credential: Some(key) });
         cool(&upstream, key, seconds);
     }
-    assert_eq!(upstream.pick(&tried, NOW), Ok(Pick { proxy: Some(1), credential: Some(2) }));
+    assert_eq!(upstream.pick(&search(&tried, NOW)), Ok(Pick { proxy: Some(1), credential: Some(2) }));
     assert!((0..10).all(|_| fresh(&upstream, after(29)) == Ok((Some(1), Some(2)))));
     let later: Vec<_> = (0..2).map(|_| fresh(&upstream, after(30)).unwrap()).collect();
     assert!(later.contains(&(Some(0), Some(1))), "{later:?}");
@@ -108,6 +113,21 @@ fn t4_when_all_rest_the_first_one_back_is_known() {
     take_down(&upstream, 1);
     assert_eq!(fresh(&upstream, NOW), Err(Out::Until(after(30))), "after its next check, not before");
     assert_eq!(fresh(&upstream, after(50)), Err(Out::Until(after(60))));
+}
+
+#[test]
+fn a2_a_key_that_rests_for_one_model_carries_the_others() {
+    for proxies in [&[][..], &[&[0, 1][..]]] {
+        let upstream = upstream(2, proxies);
+        upstream.credentials[0].standing.cool_for("m", after(60), Cause::RateLimited, NOW);
+        let tried = Tried::default();
+        let of = |model| upstream.pick(&Search { tried: &tried, model, now: NOW }).map(|pick| pick.credential);
+        assert_eq!((of(Some("m")), of(Some("other")), of(None)), (Ok(Some(1)), Ok(Some(0)), Ok(Some(0))));
+        upstream.credentials[1].standing.cool_for("m", after(7), Cause::NoAccess, NOW);
+        assert_eq!((of(Some("m")), of(Some("other"))), (Err(Out::Until(after(7))), Ok(Some(0))));
+        let beside = |model| upstream.has_another(&Search { tried: &tried, model, now: NOW });
+        assert_eq!((beside(Some("m")), beside(Some("other"))), (false, true));
+    }
 }
 
 #[test]
@@ -155,7 +175,7 @@ fn a_single_key_is_used_whatever_it_was_told() {
     assert_eq!(fresh(&upstream, NOW), Ok((None, Some(0))));
     let mut tried = Tried::default();
     tried.key(Pick { proxy: None, credential: Some(0) });
-    assert_eq!(upstream.pick(&tried, NOW), Err(Out::Until(after(60))), "but once per request");
+    assert_eq!(upstream.pick(&search(&tried, NOW)), Err(Out::Until(after(60))), "but once per request");
 }
 
 #[test]
@@ -170,20 +190,20 @@ fn t10_a_failed_proxy_is_not_asked_again_by_the_same_request() {
     let upstream = upstream(1, &[&[0], &[0], &[0]]);
     let mut tried = Tried::default();
     for _ in 0..3 {
-        let pick = upstream.pick(&tried, NOW).unwrap();
+        let pick = upstream.pick(&search(&tried, NOW)).unwrap();
         tried.proxy(pick);
     }
-    assert_eq!(upstream.pick(&tried, NOW), Err(Out::Until(NOW)), "the next request may try them again");
+    assert_eq!(upstream.pick(&search(&tried, NOW)), Err(Out::Until(NOW)), "the next request may try them again");
 }
 
 #[test]
 fn a_stale_connection_goes_to_another_proxy_and_never_direct() {
     let mut upstream = upstream(1, &[&[0], &[0]]);
     upstream.pool.as_mut().unwrap().allow_direct_when_down = true;
-    let first = upstream.pick(&Tried::default(), NOW).unwrap();
-    assert_eq!(upstream.pick_beside(first, &Tried::default(), NOW).unwrap().proxy, Some(1 - first.proxy.unwrap()));
+    let first = upstream.pick(&search(&Tried::default(), NOW)).unwrap();
+    assert_eq!(upstream.pick_beside(first, &search(&Tried::default(), NOW)).unwrap().proxy, Some(1 - first.proxy.unwrap()));
     take_down(&upstream, 1 - first.proxy.unwrap());
-    assert_eq!(upstream.pick_beside(first, &Tried::default(), NOW), None);
+    assert_eq!(upstream.pick_beside(first, &search(&Tried::default(), NOW)), None);
 }
 
 #[test]
@@ -212,7 +232,7 @@ fn the_last_one_of_a_thousand_is_found_by_everybody_at_once() {
 
 fn passed_by(upstream: &Upstream, tried: &Tried) -> Option<String> {
     let mut passed = PassedOver::default();
-    let _ = upstream.pick_and_note(tried, NOW, &mut passed);
+    let _ = upstream.pick_and_note(&search(tried, NOW), &mut passed);
     passed.text(&upstream.credentials, upstream.proxies())
 }
 
@@ -293,7 +313,7 @@ proptest! {
             }
             let is_ready = |key: &usize| upstream.credentials[*key].standing.state(now) == KeyState::Ready;
             let could = pool.proxies.iter().any(|proxy| proxy.health.is_up() && proxy.keys.iter().any(is_ready));
-            match upstream.pick(&Tried::default(), now) {
+            match upstream.pick(&search(&Tried::default(), now)) {
                 Ok(pick) => {
                     let (proxy, key) = (&pool.proxies[pick.proxy.unwrap()], pick.credential.unwrap());
                     prop_assert!(proxy.health.is_up() && proxy.keys.contains(&key) && is_ready(&key));

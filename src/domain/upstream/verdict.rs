@@ -1,30 +1,65 @@
-//! What an attempt's outcome means: one pure table, from the upstream's status to what happens to the key and to the request.
+//! What an attempt's outcome means: one pure table, from what the upstream answered to what happens to the request, the key, the model on
+//! that key, and the proxy.
 //!
-//! | status | what it is about | what follows |
-//! |---|---|---|
-//! | 2xx | | delivered |
-//! | 429 | our key's rate | the key cools, the next key is tried |
-//! | 402 | our key's quota | the key cools, the next key is tried |
-//! | 401, 403 | our key, or this request | the next key is tried; if that one serves the request, the first is dead until a reload |
-//! | 503, 529 | the provider's load | the next key is tried, nothing cools |
-//! | 407, 502 and 503 by way of a reverse proxy | the proxy, for all we can see | the next proxy is tried |
-//! | other 4xx, 5xx | this request, or the provider | refused, nothing else is tried |
-//! | 1xx, 3xx, other | nothing that we can use | refused |
+//! | status | its words are about | the request | the key | the model on that key | the proxy |
+//! |---|---|---|---|---|---|
+//! | 2xx | | delivered | | | well |
+//! | 429 | money | next key | rests, exhausted | | |
+//! | 429 | this request's size, or the headers tell of tokens that are left | next key | | | |
+//! | 429 | the model | next key | | rests | |
+//! | 429 | anything else | next key | rests | | |
+//! | 402 | | next key | rests, exhausted | | |
+//! | 400, 403 | money | next key | rests, exhausted, if that one serves the request | | |
+//! | 400, 403, 404; 401, 403 | the model; what the key may do | next key | | rests if that one serves the request | |
+//! | 403 | a page for people | next proxy, or next key | | | |
+//! | 401, other 403 | | next key | dead until a reload if that one serves the request | | |
+//! | 503, 529 | | next key | | | |
+//! | 407, 502, 503 by way of a reverse proxy | | next proxy | | | failed, if that one serves the request |
+//! | other 4xx, 5xx | | refused, nothing else is tried | | | |
+//! | 1xx, 3xx, other | | refused | | | |
 //!
-//! "Next" where there is one: `relay::rotation` looks for it, and the refusal below is what the client gets where there is none, unless
-//! `rotation` says that the whole pool is out. A single key without a pool never rests.
+//! "If that one serves the request" (A1): what every key is refused is the request's own fault, and no client may take a key from the others
+//! by asking for what nobody may. "Next" where there is one: `relay::rotation` looks for it, and the refusal below is what the client gets
+//! where there is none, unless `rotation` says that the whole pool is out. A single key without a pool never rests. The words: `words`.
+//! README has this table, and a test keeps it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
 
 use crate::domain::answer::Refusal;
+use crate::domain::upstream::advice::Cooldowns;
 use crate::domain::upstream::standing::Cause;
+use crate::domain::upstream::words::Words;
 
-/// What a status says, and about whom.
+/// A refusal, or an answer, as far as its meaning goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'s> {
+    /// A final one: not 1xx.
+    pub status: u16,
+    /// It comes from a reverse proxy that may speak for itself.
+    pub from_proxy: bool,
+    pub words: &'s Words,
+    /// The model as the upstream was asked for it.
+    pub model: Option<&'s str>,
+    /// The headers tell of tokens that are left: what was refused is larger than that, and others need not be.
+    pub has_room: bool,
+}
+
+/// What an answer says, and about whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     Good,
-    /// The key must rest, or is dead if another one serves the request (401, 403).
-    Key(Cause),
+    /// The key must rest, or is dead, for every model.
+    Key(Cause, Proof),
+    /// The key must rest for this model alone.
+    Model(Cause, Proof),
+    /// This one request is larger than what the key may have now, or ever.
+    Size {
+        ever: bool,
+    },
+    /// Something before the provider refused the way.
+    Page,
     /// The provider, or all of it that this key reaches, has too much to do.
     Overloaded,
     /// The proxy did not pass the request on.
@@ -34,14 +69,76 @@ pub enum Meaning {
     Unusable,
 }
 
-/// Reads a final status (not 1xx); `from_proxy`: it comes from a reverse proxy that may speak for itself.
-pub fn meaning(status: u16, from_proxy: bool) -> Meaning {
+/// What it takes until a key is held to what was said of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The provider's word.
+    Word,
+    /// That another key serves the very same request (A1).
+    Another,
+}
+
+/// What a key is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    Dead(Cause),
+    Rests(Cause, Duration),
+    RestsForModel(Cause, Duration),
+}
+
+impl Blame {
+    /// What a refusal with these headers comes to; `None`: it is about no key.
+    pub fn of(meaning: Meaning, cooldowns: &Cooldowns, headers: &HeaderMap, now: SystemTime) -> Option<(Self, Proof)> {
+        let wait = |cause| cooldowns.rest_of(cause, headers, now);
+        match meaning {
+            Meaning::Key(cause @ (Cause::Unauthorized | Cause::Forbidden), proof) => Some((Self::Dead(cause), proof)),
+            Meaning::Key(cause, proof) => Some((Self::Rests(cause, wait(cause)), proof)),
+            Meaning::Model(cause, proof) => Some((Self::RestsForModel(cause, wait(cause)), proof)),
+            Meaning::Good
+            | Meaning::Size { .. }
+            | Meaning::Page
+            | Meaning::Overloaded
+            | Meaning::Proxy
+            | Meaning::Request
+            | Meaning::Unusable => None,
+        }
+    }
+
+    /// The access line's word for a key that was left for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            // The line has always said so.
+            Self::Dead(Cause::Forbidden) => "refused",
+            Self::Dead(cause) | Self::Rests(cause, _) | Self::RestsForModel(cause, _) => cause.label(),
+        }
+    }
+}
+
+/// Whether an answer with this status is to be read before it is known what it means.
+pub fn needs_words(status: u16) -> bool {
+    matches!(status, 400 | 401 | 403 | 404 | 429)
+}
+
+/// Reads an answer.
+pub fn meaning(said: &Said<'_>) -> Meaning {
+    let Said { status, from_proxy, words, model, has_room } = *said;
+    let is_about_model = || words.say_no_such_model() || model.is_some_and(|model| words.name(model));
     match status {
         200..=299 => Meaning::Good,
-        401 => Meaning::Key(Cause::Unauthorized),
-        402 => Meaning::Key(Cause::Exhausted),
-        403 => Meaning::Key(Cause::Forbidden),
-        429 => Meaning::Key(Cause::RateLimited),
+        401 | 403 if words.are_about_rights() => Meaning::Model(Cause::NoAccess, Proof::Another),
+        401 => Meaning::Key(Cause::Unauthorized, Proof::Another),
+        402 => Meaning::Key(Cause::Exhausted, Proof::Word),
+        429 if words.are_about_money() => Meaning::Key(Cause::Exhausted, Proof::Word),
+        429 if words.are_about_size() => Meaning::Size { ever: false },
+        429 if has_room => Meaning::Size { ever: true },
+        429 if is_about_model() => Meaning::Model(Cause::RateLimited, Proof::Word),
+        429 => Meaning::Key(Cause::RateLimited, Proof::Word),
+        400 | 403 if words.are_about_money() => Meaning::Key(Cause::Exhausted, Proof::Another),
+        // Of a 400 only a code counts: its message may name the model for any reason.
+        400 if words.say_no_such_model() => Meaning::Model(Cause::NoAccess, Proof::Another),
+        403 | 404 if is_about_model() => Meaning::Model(Cause::NoAccess, Proof::Another),
+        403 if words.are_a_page() => Meaning::Page,
+        403 => Meaning::Key(Cause::Forbidden, Proof::Another),
         407 | 502 | 503 if from_proxy => Meaning::Proxy,
         503 | 529 => Meaning::Overloaded,
         400..=599 => Meaning::Request,
@@ -51,82 +148,169 @@ pub fn meaning(status: u16, from_proxy: bool) -> Meaning {
 
 /// What the client is told when nothing else is tried.
 ///
-/// 401, 402 and 403 are about *our* key, never about the client's (O4); a redirect is not followed and not shown (M16); all else
-/// from 400 on keeps its status with a body of ours (O3).
-pub fn refusal(status: u16, retry_after: Option<Duration>) -> Refusal {
-    match status {
-        401..=403 => Refusal::KeyRefused { status },
-        400..=599 => Refusal::UpstreamStatus { status, message: None, retry_after },
+/// What is about *our* key or *our* money is never the client's fault (O4); a redirect is not followed and not shown (M16); all else from 400
+/// on keeps its status with a body of ours (O3).
+pub fn refusal(status: u16, meaning: Meaning, retry_after: Option<Duration>) -> Refusal {
+    match (meaning, status) {
+        (Meaning::Key(Cause::Exhausted, _), _) => Refusal::KeyRefused { status: 402 },
+        (Meaning::Size { ever: false }, _) => Refusal::BeyondLimit,
+        (_, 401..=403) => Refusal::KeyRefused { status },
+        (_, 400..=599) => Refusal::UpstreamStatus { status, message: None, retry_after },
         _ => Refusal::UpstreamFailed { detail: format!("status {status}") },
     }
 }
 
 /// Whether a provider's own message may be shown where `pass_client_faults` is on: the client must see why its request is invalid.
-pub fn is_client_fault(status: u16) -> bool {
-    matches!(status, 400 | 404 | 413 | 422)
+pub fn shows_message(status: u16, meaning: Meaning) -> bool {
+    matches!(meaning, Meaning::Request | Meaning::Model(..)) && matches!(status, 400 | 404 | 413 | 422)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn of(status: u16, from_proxy: bool) -> Meaning {
+        meaning(&Said { status, from_proxy, words: &Words::default(), model: Some("big"), has_room: false })
+    }
+
+    fn read(status: u16, body: &str) -> Meaning {
+        let words = Words::of(body.as_bytes());
+        meaning(&Said { status, from_proxy: false, words: &words, model: Some("big"), has_room: false })
+    }
+
     #[test]
     fn success_is_delivered() {
         for status in [200, 201, 204, 206, 299] {
-            assert_eq!(meaning(status, true), Meaning::Good);
+            assert_eq!(of(status, true), Meaning::Good);
         }
     }
 
     #[test]
     fn t2_t10_four_statuses_are_about_the_key() {
         for from_proxy in [false, true] {
-            assert_eq!(meaning(429, from_proxy), Meaning::Key(Cause::RateLimited));
-            assert_eq!(meaning(402, from_proxy), Meaning::Key(Cause::Exhausted));
-            assert_eq!(meaning(401, from_proxy), Meaning::Key(Cause::Unauthorized));
-            assert_eq!(meaning(403, from_proxy), Meaning::Key(Cause::Forbidden));
+            assert_eq!(of(429, from_proxy), Meaning::Key(Cause::RateLimited, Proof::Word));
+            assert_eq!(of(402, from_proxy), Meaning::Key(Cause::Exhausted, Proof::Word));
+            assert_eq!(of(401, from_proxy), Meaning::Key(Cause::Unauthorized, Proof::Another));
+            assert_eq!(of(403, from_proxy), Meaning::Key(Cause::Forbidden, Proof::Another));
+        }
+    }
+
+    const MONEY: &str = r#"{"error":{"code":"insufficient_quota","message":"for big"}}"#;
+    const NAMED: &str = r#"{"error":{"message":"Rate limit reached for big in organization org-x"}}"#;
+    const CODED: &str = r#"{"error":{"code":"model_not_found","message":"m"}}"#;
+    const SIZE: &str = r#"{"error":{"message":"Request too large for big on TPM: Limit 1, Requested 2."}}"#;
+    const RIGHTS: &str =
+        r#"{"error":{"message":"You have insufficient permissions for this operation. Missing scopes: model.request"}}"#;
+    const PAGE: &str = "<html><title>Attention Required!</title></html>";
+    const NONE: &str = r#"{"error":{"message":"no"}}"#;
+
+    /// Every status that is read × every kind of words.
+    #[test]
+    fn a1_a2_the_words_of_a_refusal_say_what_it_is_about() {
+        use Meaning::{Key, Model, Page, Request, Size};
+        use Proof::{Another, Word};
+        let (spent, limited) = (Cause::Exhausted, Cause::RateLimited);
+        for (status, body, expected) in [
+            (429, MONEY, Key(spent, Word)),
+            (429, SIZE, Size { ever: false }),
+            (429, NAMED, Model(limited, Word)),
+            (429, CODED, Model(limited, Word)),
+            (429, PAGE, Key(limited, Word)),
+            (429, NONE, Key(limited, Word)),
+            (403, MONEY, Key(spent, Another)),
+            (403, SIZE, Model(Cause::NoAccess, Another)),
+            (403, NAMED, Model(Cause::NoAccess, Another)),
+            (403, CODED, Model(Cause::NoAccess, Another)),
+            (403, PAGE, Page),
+            (403, NONE, Key(Cause::Forbidden, Another)),
+            (404, MONEY, Model(Cause::NoAccess, Another)),
+            (404, NAMED, Model(Cause::NoAccess, Another)),
+            (404, CODED, Model(Cause::NoAccess, Another)),
+            (404, PAGE, Request),
+            (404, NONE, Request),
+            (400, MONEY, Key(spent, Another)),
+            (400, SIZE, Request),
+            (400, NAMED, Request),
+            (400, CODED, Model(Cause::NoAccess, Another)),
+            (400, PAGE, Request),
+            (400, NONE, Request),
+            (401, RIGHTS, Model(Cause::NoAccess, Another)),
+            (403, RIGHTS, Model(Cause::NoAccess, Another)),
+            (401, MONEY, Key(Cause::Unauthorized, Another)),
+            (401, NAMED, Key(Cause::Unauthorized, Another)),
+            (401, CODED, Key(Cause::Unauthorized, Another)),
+            (401, PAGE, Key(Cause::Unauthorized, Another)),
+            (401, NONE, Key(Cause::Unauthorized, Another)),
+        ] {
+            assert_eq!(read(status, body), expected, "{status} {body}");
+        }
+        for status in [402, 405, 408, 409, 413, 415, 422, 500, 502, 503, 504, 529] {
+            for body in [MONEY, SIZE, NAMED, CODED, PAGE] {
+                assert_eq!(read(status, body), read(status, NONE), "{status} is not read for its words: {body}");
+                assert!(!needs_words(status), "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn a2_tokens_that_are_left_say_that_this_request_was_too_large() {
+        let words = Words::default();
+        let said = Said { status: 429, from_proxy: false, words: &words, model: None, has_room: true };
+        assert_eq!(meaning(&said), Meaning::Size { ever: true });
+        for status in [400, 402, 403, 503] {
+            let without = meaning(&Said { status, has_room: false, ..said });
+            assert_eq!(meaning(&Said { status, ..said }), without, "{status}");
         }
     }
 
     #[test]
     fn an_overloaded_provider_is_nobodys_fault() {
-        assert_eq!(meaning(503, false), Meaning::Overloaded);
-        assert_eq!(meaning(529, false), Meaning::Overloaded);
-        assert_eq!(meaning(529, true), Meaning::Overloaded, "a status that providers alone have");
+        assert_eq!(of(503, false), Meaning::Overloaded);
+        assert_eq!(of(529, false), Meaning::Overloaded);
+        assert_eq!(of(529, true), Meaning::Overloaded, "a status that providers alone have");
     }
 
     #[test]
     fn only_a_reverse_proxy_speaks_for_itself() {
         for (status, direct) in [(407, Meaning::Request), (502, Meaning::Request), (503, Meaning::Overloaded)] {
-            assert_eq!(meaning(status, true), Meaning::Proxy, "what a balancer says of a dead backend");
-            assert_eq!(meaning(status, false), direct);
+            assert_eq!(of(status, true), Meaning::Proxy, "what a balancer says of a dead backend");
+            assert_eq!(of(status, false), direct);
         }
     }
 
     #[test]
     fn a_clients_fault_never_costs_another_key() {
         for status in [400, 404, 405, 408, 409, 413, 415, 422, 451, 500, 501, 504] {
-            assert_eq!(meaning(status, true), Meaning::Request, "{status}");
+            assert_eq!(of(status, true), Meaning::Request, "{status}");
         }
     }
 
     #[test]
     fn m16_a_redirect_is_a_failure() {
         for status in [300, 301, 302, 304, 307, 308, 101, 600] {
-            assert_eq!(meaning(status, false), Meaning::Unusable, "{status}");
-            assert!(matches!(refusal(status, None), Refusal::UpstreamFailed { .. }), "{status}");
+            assert_eq!(of(status, false), Meaning::Unusable, "{status}");
+            assert!(matches!(refusal(status, Meaning::Unusable, None), Refusal::UpstreamFailed { .. }), "{status}");
         }
     }
 
     #[test]
-    fn o4_a_refused_key_is_our_fault() {
+    fn o4_a_refused_key_is_our_fault_and_so_is_our_money() {
         for status in [401, 402, 403] {
-            assert_eq!(refusal(status, None), Refusal::KeyRefused { status });
+            assert_eq!(refusal(status, of(status, false), None), Refusal::KeyRefused { status });
+        }
+        for status in [400, 403, 429] {
+            let meaning = read(status, MONEY);
+            assert_eq!(refusal(status, meaning, None), Refusal::KeyRefused { status: 402 }, "{status}");
+            assert!(!shows_message(status, meaning), "{status}: the account's trouble is no client's business");
         }
     }
 
     #[test]
     fn o5_the_last_429_keeps_its_wait() {
         let wait = Some(Duration::from_secs(7));
-        assert_eq!(refusal(429, wait), Refusal::UpstreamStatus { status: 429, message: None, retry_after: wait });
+        let told = Refusal::UpstreamStatus { status: 429, message: None, retry_after: wait };
+        assert_eq!(refusal(429, read(429, NONE), wait), told);
+        assert_eq!(refusal(429, Meaning::Size { ever: true }, wait), told);
+        assert_eq!(refusal(429, read(429, SIZE), wait), Refusal::BeyondLimit);
     }
 }

@@ -6,19 +6,19 @@
 //! ```
 //!
 //! Without a rewrite every event passes as it came, at once. A stream that ends without its API's terminator gets an error event
-//! in place of a clean end (`passing`); an upstream that breaks off is `relay::failure`'s.
+//! in place of a clean end (`passing`); an upstream that breaks off is `relay::failure`'s. An error is heard to its end (`hearing`).
 
 mod ending;
+mod hearing;
 mod passing;
-mod replacing;
 
 use bytes::Bytes;
 
 use crate::domain::usage::Report;
 
 pub use ending::cut_event;
+pub use hearing::Hearing;
 pub use passing::{Form, Passing};
-pub use replacing::{Replacing, TooLong};
 
 /// What happens to the body of the answer under way.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub enum Delivery {
     /// A good answer.
     Passing(Box<Passing>),
     /// A provider's error, on its way to become one of ours.
-    Replacing(Box<Replacing>),
+    Hearing(Box<Hearing>),
 }
 
 impl Delivery {
@@ -61,7 +61,7 @@ impl Delivery {
     pub fn rest(&mut self) -> Bytes {
         match self {
             Self::Passing(passing) => passing.rest(),
-            Self::Awaited | Self::Replacing(_) => Bytes::new(),
+            Self::Awaited | Self::Hearing(_) => Bytes::new(),
         }
     }
 
@@ -72,7 +72,14 @@ impl Delivery {
 
     /// Whether the provider reported an error in place of an answer, or within one.
     pub fn reports_error(&self) -> bool {
-        self.report().is_some_and(|report| report.error_event && (self.is_sse() || report.usage.is_none()))
+        match self {
+            Self::Awaited => false,
+            Self::Hearing(_) => true,
+            Self::Passing(passing) => {
+                let report = passing.report();
+                report.error_event && (passing.is_sse() || report.usage.is_none())
+            }
+        }
     }
 
     /// Bytes of the answer's body that reached the client's side.
@@ -83,7 +90,7 @@ impl Delivery {
     fn passing(&self) -> Option<&Passing> {
         match self {
             Self::Passing(passing) => Some(passing),
-            Self::Awaited | Self::Replacing(_) => None,
+            Self::Awaited | Self::Hearing(_) => None,
         }
     }
 }

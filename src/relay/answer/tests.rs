@@ -8,7 +8,7 @@ use http::HeaderMap;
 use crate::domain::answer::Refusal;
 use crate::domain::end::End;
 use crate::relay::dispatch::{Broken, Dispatch};
-use crate::relay::judge::{HeadSeen, Next};
+use crate::relay::judge::{HeadSeen, Heard, Next};
 use crate::relay::testing::{House, ONE_KEY, START, headers, later};
 
 const SSE: (&str, &str) = ("content-type", "text/event-stream");
@@ -33,7 +33,7 @@ impl Under {
         dispatch.begin(START.moment);
         let headers: HeaderMap = headers(pairs);
         let next = dispatch.head(HeadSeen { status, version, headers: &headers }, START);
-        assert!(matches!(next, Next::Pass(_) | Next::Replace(_)), "{next:?}");
+        assert!(matches!(next, Next::Pass(_) | Next::Hear { .. }), "{next:?}");
         Self { house, dispatch }
     }
 
@@ -169,20 +169,24 @@ fn o8_a_key_of_ours_stops_the_answer_wherever_it_is_cut() {
 fn o3_a_providers_error_becomes_ours_when_its_body_is_whole() {
     let mut under = Under::head(MESSAGES, 400, &[JSON]);
     let theirs = r#"{"error":{"message":"max_tokens is too large at main.example.com"}}"#;
-    let mut first = Some(Bytes::from_static(b"{\"error\":{\"message\":\""));
-    assert_eq!(under.dispatch.walk_mut().bytes(&mut first, false, false), Ok(None));
-    assert_eq!(first, None, "nothing of it passes");
-    let (client, ended) = under.pass(&[&theirs[21..], ""]);
+    let (first, rest) = theirs.split_at(21);
+    assert_eq!(under.dispatch.hear(Some(&Bytes::from_static(first.as_bytes())), false, START), Heard::More);
+    assert!(under.dispatch.walk().is_hearing());
+    let Heard::Replace(ours) = under.dispatch.hear(Some(&Bytes::from_static(rest.as_bytes())), true, START) else {
+        panic!("it has ended")
+    };
+    let client = String::from_utf8(ours.body.to_vec()).unwrap();
     assert!(client.contains("max_tokens is too large") && !client.contains("main.example.com"), "{client}");
-    assert_eq!(ended, Ok(None), "the books were closed with the head");
+    assert!(!under.dispatch.walk().is_hearing());
     assert_eq!(under.dispatch.walk_mut().take_notes().len(), 1, "the original goes into the log, once");
 }
 
 #[test]
 fn o3_nobody_waits_for_an_error_without_end() {
     let mut under = Under::head(MESSAGES, 400, &[JSON]);
-    let piece = "x".repeat(40_000);
-    assert_eq!(under.pass(&[&piece, &piece, ""]).1, Err(Broken::Unfit));
+    let piece = Bytes::from("x".repeat(40_000));
+    assert_eq!(under.dispatch.hear(Some(&piece), false, START), Heard::More);
+    assert_eq!(under.dispatch.hear(Some(&piece), false, START), Heard::TooLong);
 }
 
 #[test]
