@@ -120,7 +120,8 @@ async fn say_last_word(session: &mut Session, failure: &Failure, ctx: &mut Conte
     let begun = has_begun(session);
     let (wire, walk) = ctx.walk(HOOK).ok()?;
     let (word, end) = walk.last_word(failure, Reached { begun, held: wire.held_until().is_some() });
-    if word != LastWord::Nothing {
+    let is_clean = matches!(word, LastWord::Whole(_)) && !failure.is_of_the_gateway() && walk.keeps_connection();
+    if word != LastWord::Nothing && !is_clean {
         wire.close_after_answer();
     }
     tell(walk.take_notes());

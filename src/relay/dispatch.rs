@@ -202,6 +202,12 @@ impl Walk {
         matches!(self.delivery, Delivery::Hearing(_)) && self.status.is_none()
     }
 
+    /// Whether the client's connection is good for another request although the attempt failed: its body was read, and what failed was the
+    /// end of a provider's error.
+    pub fn keeps_connection(&self) -> bool {
+        matches!(self.delivery, Delivery::Hearing(_)) && self.admitted.way.length.is_some()
+    }
+
     /// Whether the answer is a stream that must have an event.
     pub fn must_have_events(&self) -> bool {
         self.delivery.must_have_events()

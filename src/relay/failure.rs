@@ -112,6 +112,11 @@ pub enum LastWord {
 }
 
 impl Failure {
+    /// Whether it is the gateway's own.
+    pub fn is_of_the_gateway(&self) -> bool {
+        matches!(self, Self::Stopping | Self::Internal { .. })
+    }
+
     /// Whether it happened on the client's side of the connection.
     pub fn is_of_the_client(&self) -> bool {
         matches!(self, Self::ClientGone | Self::Unreadable | Self::BodyTooSlow)

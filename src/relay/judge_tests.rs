@@ -330,7 +330,7 @@ fn a1_what_every_key_is_refused_changes_none() {
 
 #[test]
 fn a2_a_request_that_is_too_large_rests_nobody() {
-    const ROOM: &str = "429;x-ratelimit-remaining-tokens=200;retry-after=7";
+    const ROOM: &str = "429;x-ratelimit-remaining-tokens=200;retry-after=7;says=tokens";
     check(
         &troll_direct(""),
         CHAT,

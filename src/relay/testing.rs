@@ -188,7 +188,7 @@ pub fn check(config: &str, path: &str, rows: &[(&str, &str)]) {
 /// | word | |
 /// |---|---|
 /// | `429`, `429;retry-after=7` | a head; of an error its body too, without words |
-/// | `429;says=size` | an error with words: `money`, `big` (a model's code), `m` (the model by name), `size`, `rights`, `page`; `half` is no end, `endless` neither |
+/// | `429;says=size` | an error with words: `money`, `big` (a model's code), `m` (the model by name), `size`, `tokens`, `rights`, `page`; `half` is no end, `endless` neither |
 /// | `sse` | a good head of an event stream |
 /// | `ev:ping`, `ev:good`, `ev:529` | the first event of a stream: a heartbeat, an answer, a failure |
 /// | `conn`, `login`, `noaddr` | no connection; a refused login; a name without an address |
@@ -265,6 +265,7 @@ fn hear(dispatch: &mut Dispatch, says: &str, now: Now, fresh: &mut bool) -> Stri
         "big" => r#"{"error":{"message":"no","code":"model_not_found"}}"#,
         "m" => r#"{"error":{"message":"Rate limit reached for m in organization org-x"}}"#,
         "size" => r#"{"error":{"message":"Request too large for m on TPM: Limit 10000, Requested 50000."}}"#,
+        "tokens" => r#"{"error":{"message":"This request would exceed your limit of input tokens per minute"}}"#,
         "rights" => r#"{"error":{"message":"no","code":"missing_scope"}}"#,
         "page" => "<html>blocked</html>",
         "half" => r#"{"error":{"message":"Rate limit rea"#,

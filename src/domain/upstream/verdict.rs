@@ -5,7 +5,7 @@
 //! |---|---|---|---|---|---|
 //! | 2xx | | delivered | | | well |
 //! | 429 | money | next key | rests, exhausted | | |
-//! | 429 | this request's size, or the headers tell of tokens that are left | next key | | | |
+//! | 429 | this request's size; tokens, where the headers tell that some are left | next key | | | |
 //! | 429 | the model | next key | | rests | |
 //! | 429 | anything else | next key | rests | | |
 //! | 402 | | next key | rests, exhausted | | |
@@ -130,7 +130,7 @@ pub fn meaning(said: &Said<'_>) -> Meaning {
         402 => Meaning::Key(Cause::Exhausted, Proof::Word),
         429 if words.are_about_money() => Meaning::Key(Cause::Exhausted, Proof::Word),
         429 if words.are_about_size() => Meaning::Size { ever: false },
-        429 if has_room => Meaning::Size { ever: true },
+        429 if has_room && words.speak_of_tokens() => Meaning::Size { ever: true },
         429 if is_about_model() => Meaning::Model(Cause::RateLimited, Proof::Word),
         429 => Meaning::Key(Cause::RateLimited, Proof::Word),
         400 | 403 if words.are_about_money() => Meaning::Key(Cause::Exhausted, Proof::Another),
@@ -254,8 +254,11 @@ mod tests {
 
     #[test]
     fn a2_tokens_that_are_left_say_that_this_request_was_too_large() {
-        let words = Words::default();
+        let words =
+            Words::of(br#"{"error":{"message":"This request would exceed your limit of 40,000 input tokens per minute"}}"#);
         let said = Said { status: 429, from_proxy: false, words: &words, model: None, has_room: true };
+        let of_requests = Words::of(br#"{"error":{"message":"Rate limit reached for requests"}}"#);
+        assert_eq!(meaning(&Said { words: &of_requests, ..said }), Meaning::Key(Cause::RateLimited, Proof::Word));
         assert_eq!(meaning(&said), Meaning::Size { ever: true });
         for status in [400, 402, 403, 503] {
             let without = meaning(&Said { status, has_room: false, ..said });

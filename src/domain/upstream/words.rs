@@ -11,6 +11,7 @@
 //! | `missing_scope`, `insufficient_permissions`; `You have insufficient permissions for this operation` | OpenAI's restricted keys | what the key may do: taken as the model |
 //! | a message that begins with `Request too large`; `Limit 10000, Requested 50000` | OpenAI | the request's size |
 //! | `Extra usage is required for long context` | Anthropic | the request's size |
+//! | the type `tokens`, or `tokens` in the message, where the headers say that some are left | OpenAI, Anthropic | the request's size |
 //!
 //! Codes are compared whole and messages by their beginning, because providers quote a client's own text in the middle of theirs: nobody may
 //! write an account's trouble into a prompt. What can't be read says nothing.
@@ -132,6 +133,11 @@ impl Words {
     /// This one request asks for more than the account's limit ever allows.
     pub fn are_about_size(&self) -> bool {
         self.begins(&SIZE_MESSAGES) || self.requested_beyond_limit()
+    }
+
+    /// The limit that was hit is one of tokens.
+    pub fn speak_of_tokens(&self) -> bool {
+        self.has_code(&["tokens"]) || self.message.contains("tokens")
     }
 
     fn has_code(&self, known: &[&str]) -> bool {
