@@ -68,6 +68,8 @@ pub enum Auth {
 pub struct Limits {
     pub max_body_bytes: usize,
     pub inflight_body_bytes: usize,
+    /// Of them, what one client may hold; the largest body fits.
+    pub client_body_bytes: usize,
     pub header_read: Duration,
     pub body_read: Duration,
     pub keepalive: Duration,

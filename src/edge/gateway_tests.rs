@@ -50,7 +50,7 @@ impl Scene {
             reloaded: Arc::default(),
             registry: Arc::default(),
             resolver: Arc::new(Resolver::new(Duration::from_secs(30))),
-            budget: BodyBudget::new(1 << 20),
+            budget: BodyBudget::new(&house.settings.limits),
             drain: Arc::default(),
             directory: house.directory.clone(),
             ledger: house.ledger.clone(),

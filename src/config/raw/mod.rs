@@ -146,6 +146,9 @@ pub struct Limits {
     /// All bodies that are held at one time.
     #[schemars(range(min = 1))]
     pub inflight_body_bytes: u64,
+    /// How much of them may be one client's; one body of the largest size always.
+    #[schemars(range(min = 1, max = 100))]
+    pub client_body_percent: u32,
     /// For a request's head to be complete.
     #[schemars(range(min = 1, max = 86400))]
     pub header_read_s: u64,
@@ -295,6 +298,13 @@ impl Default for Ledger {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_body_bytes: 32 << 20, inflight_body_bytes: 1 << 30, header_read_s: 10, body_read_s: 60, keepalive_s: 60 }
+        Self {
+            max_body_bytes: 32 << 20,
+            inflight_body_bytes: 1 << 30,
+            client_body_percent: 25,
+            header_read_s: 10,
+            body_read_s: 60,
+            keepalive_s: 60,
+        }
     }
 }

@@ -217,6 +217,13 @@ impl Refusal {
                 "The gateway holds as many request bodies as it may. Try again in a moment.",
             )
             .after(Duration::from_secs(1)),
+            Self::OutOfBodyShare => Answer::of(
+                503,
+                K::Overloaded,
+                "body_share_used_up",
+                "The requests of this API key hold as much memory as one key's may. Try again when some of them are answered.",
+            )
+            .after(Duration::from_secs(1)),
             Self::UpstreamFailed { .. } => {
                 Answer::of(502, K::Api, "upstream_failed", "The model's provider could not be reached or gave no usable answer.")
             }

@@ -54,6 +54,8 @@ pub enum Refusal {
     NotConfigured { upstream: NotConfigured },
     #[error("memory budget for bodies in flight is used up")]
     OutOfBodyMemory,
+    #[error("the client's share of the memory for bodies in flight is used up")]
+    OutOfBodyShare,
     #[error("upstream failed: {detail}")]
     UpstreamFailed { detail: String },
     #[error("upstream refused our key with {status}")]
@@ -122,6 +124,7 @@ impl Refusal {
             Self::ModelNotListed { .. } => "model_not_listed",
             Self::NotConfigured { .. } => "not_configured",
             Self::OutOfBodyMemory => "out_of_body_memory",
+            Self::OutOfBodyShare => "out_of_body_share",
             Self::UpstreamFailed { .. } => "upstream_failed",
             Self::KeyRefused { .. } => "key_refused",
             Self::FirstByteTooLate { .. } => "first_byte_too_late",
@@ -158,7 +161,8 @@ impl Refusal {
             | Self::BadHead { .. }
             | Self::UpgradeRequested
             | Self::UnknownModel { .. }
-            | Self::ModelNotListed { .. } => Fault::Client,
+            | Self::ModelNotListed { .. }
+            | Self::OutOfBodyShare => Fault::Client,
             Self::NotConfigured { .. }
             | Self::LedgerUnwritable { .. }
             | Self::OutOfBodyMemory

@@ -120,7 +120,7 @@ impl Reloader {
         cas.extend(material.cas);
         now.cas.store(Arc::new(cas));
         now.certificates.swap(material.certificates);
-        now.budget.set_limit_bytes(settings.limits.inflight_body_bytes);
+        now.budget.hold_to(&settings.limits);
         program_log::announce(&settings);
         // The operator may have mended at the provider what the file does not show (T10).
         settings.upstreams.iter().flat_map(|upstream| &upstream.credentials).for_each(|credential| credential.standing.revive());
