@@ -95,6 +95,10 @@ pub struct Auth {
     pub mode: AuthMode,
     /// One key for every client; `$PROXY_API_KEY` where it is not written.
     pub static_key: Option<Secret>,
+    /// With `none`: names beside the loopback ones by which this machine's programs call the gateway, such as `host.docker.internal`.
+    pub allowed_hosts: Vec<String>,
+    /// With `none`: pages that may call it beside those of this machine, by their origin, or `scheme://*` of an application.
+    pub allowed_origins: Vec<String>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -26,6 +26,10 @@ pub enum Refusal {
     NoBalance,
     #[error("model {model:?} has no price, and billing.require_price asks for one")]
     NoPrice { model: Option<String> },
+    #[error("no key is asked for, and the request calls the host {host:?}")]
+    ForeignHost { host: String },
+    #[error("no key is asked for, and the request comes from a page of {origin:?}")]
+    ForeignOrigin { origin: String },
     #[error("two credentials in one request")]
     TwoCredentials,
     #[error("path not served: {path}")]
@@ -110,6 +114,8 @@ impl Refusal {
             Self::NoCredit { .. } => "no_credit",
             Self::NoBalance => "no_balance",
             Self::NoPrice { .. } => "no_price",
+            Self::ForeignHost { .. } => "foreign_host",
+            Self::ForeignOrigin { .. } => "foreign_origin",
             Self::TwoCredentials => "two_credentials",
             Self::UnknownPath { .. } => "unknown_path",
             Self::NotJson => "not_json",
@@ -150,6 +156,8 @@ impl Refusal {
             | Self::NoCredit { .. }
             | Self::NoBalance
             | Self::NoPrice { .. }
+            | Self::ForeignHost { .. }
+            | Self::ForeignOrigin { .. }
             | Self::TwoCredentials
             | Self::UnknownPath { .. }
             | Self::NotJson

@@ -183,7 +183,7 @@ impl Fixed {
     fn admits(&self, settings: &Settings) -> Result<(), String> {
         let public = self.listeners.iter().find(|listener| !listener.addr.ip().to_canonical().is_loopback());
         match (&settings.auth, public) {
-            (Auth::None, Some(listener)) => Err(format!(
+            (Auth::None(_), Some(listener)) => Err(format!(
                 "`none` lets everybody in, and {} is open until an upgrade or a restart closes it. Use `keys`, or restart",
                 listener.addr
             )),
