@@ -136,15 +136,38 @@ mod tests {
     fn h6_only_a_loopback_name_or_one_of_the_configuration_is_called_without_a_key() {
         let local = local(&["host.docker.internal", "*.lan"], &[]);
         for host in [
-            "127.0.0.1", "127.0.0.1:8080", "127.9.9.9:1", "localhost", "LocalHost:8080", "localhost.", "a.localhost:1", "[::1]",
-            "[::1]:8080", "[::ffff:127.0.0.1]:80", "", "raw.test", "host.docker.internal:8080", "Box.LAN",
+            "127.0.0.1",
+            "127.0.0.1:8080",
+            "127.9.9.9:1",
+            "localhost",
+            "LocalHost:8080",
+            "localhost.",
+            "a.localhost:1",
+            "[::1]",
+            "[::1]:8080",
+            "[::ffff:127.0.0.1]:80",
+            "",
+            "raw.test",
+            "host.docker.internal:8080",
+            "Box.LAN",
         ] {
             assert_eq!(asks(&local, host, &[]), Ok(()), "{host}");
             assert_eq!(asks(&local, "", &[("host", host)][usize::from(host.is_empty())..]), Ok(()), "{host}");
         }
         for host in [
-            "evil.example", "localhost.evil.example", "evillocalhost", ".localhost", "127.0.0.1.evil.example", "10.0.0.1:8080",
-            "0.0.0.0:8080", "[::]", "[fe80::1]", "lan", "docker.internal", "2130706433", "127.0.0.1@evil.example",
+            "evil.example",
+            "localhost.evil.example",
+            "evillocalhost",
+            ".localhost",
+            "127.0.0.1.evil.example",
+            "10.0.0.1:8080",
+            "0.0.0.0:8080",
+            "[::]",
+            "[fe80::1]",
+            "lan",
+            "docker.internal",
+            "2130706433",
+            "127.0.0.1@evil.example",
         ] {
             assert_eq!(asks(&local, host, &[]), Err("foreign_host"), "{host}");
             assert_eq!(asks(&local, "127.0.0.1", &[("host", host)]), Err("foreign_host"), "beside the target's: {host}");
@@ -190,7 +213,9 @@ mod tests {
 
     #[test]
     fn h6_no_entry_lets_every_page_in() {
-        for bad in ["null", "*", "https://*", "http://*", "file://*", "https://*.example.com", "example.com", "https://a/b", "://a"] {
+        for bad in
+            ["null", "*", "https://*", "http://*", "file://*", "https://*.example.com", "example.com", "https://a/b", "://a"]
+        {
             assert!(OriginPattern::parse(bad).is_err(), "{bad}");
         }
     }

@@ -84,6 +84,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_pipe_in_its_place_names_nobody_and_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.pid");
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(format!(".{}", std::process::id()));
+        for pipe in [path.as_os_str(), &temporary] {
+            assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        }
+        assert_eq!(read(&path), None);
+        remove_if_ours(&path);
+        assert!(prepare(&path).is_err());
+    }
+
+    #[test]
     fn the_file_names_this_process_until_another_has_written_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/t.pid");

@@ -52,9 +52,8 @@ mod tests {
 
     use super::*;
 
-    /// A5, O6: with a name for each thing that is no file.
     #[test]
-    fn a5_what_is_no_file_is_refused_at_once_however_it_is_opened() {
+    fn what_is_no_file_is_refused_at_once_however_it_is_opened() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         assert!(std::process::Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());

@@ -46,7 +46,8 @@ pub fn start_alone(directory: &Path) -> io::Result<Option<File>> {
 
 /// `None`: another process starts, or looks after the killed, at this moment.
 pub fn try_start_alone(directory: &Path) -> io::Result<Option<File>> {
-    let file = regular::open(&directory.join(START), OpenOptions::new().create(true).append(true).mode(0o600)).map_err(named(START))?;
+    let file =
+        regular::open(&directory.join(START), OpenOptions::new().create(true).append(true).mode(0o600)).map_err(named(START))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),

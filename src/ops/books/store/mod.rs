@@ -280,6 +280,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_file_beside_or_in_place_of_the_database_is_named_and_not_waited_for() {
+        for name in [FILE, "trollbridge.db-journal", "trollbridge.db-wal", "trollbridge.db-shm"] {
+            let dir = tempfile::tempdir().unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(dir.path().join(name)).status().unwrap().success());
+            let refused = Store::open(dir.path()).unwrap_err().to_string();
+            assert!(refused.contains(&format!("{name} is no regular file")), "{refused}");
+            assert!(Store::open_for_reading(dir.path()).is_err() && Store::open_existing(dir.path()).is_err());
+        }
+    }
+
+    #[test]
     fn processes_that_start_together_migrate_once() {
         for _ in 0..20 {
             let dir = tempfile::tempdir().unwrap();
