@@ -100,7 +100,7 @@ impl Scene {
     }
 }
 
-const REQUEST: &[u8] = b"POST /v1/messages HTTP/1.1\r\nHost: gateway\r\nContent-Length: 13\r\n\r\n{\"model\":\"m\"}";
+const REQUEST: &[u8] = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13\r\n\r\n{\"model\":\"m\"}";
 
 /// A session whose client has sent [`REQUEST`].
 async fn session() -> (Session, DuplexStream) {

@@ -100,7 +100,8 @@ fn listed<T>(directory: &Path, kind: Kind, parse: impl Fn(&str) -> Option<T>) ->
 
 fn kind_of(entry: &DirEntry) -> io::Result<Kind> {
     let its = entry.file_type()?;
-    let is_file = if its.is_symlink() { std::fs::metadata(entry.path())?.is_file() } else { its.is_file() };
+    let is_file =
+        if its.is_symlink() { std::fs::metadata(entry.path()).is_ok_and(|found| found.is_file()) } else { its.is_file() };
     Ok(if is_file { Kind::File } else { Kind::Other })
 }
 
