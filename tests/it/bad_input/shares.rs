@@ -116,7 +116,7 @@ async fn a4_what_one_client_really_sends_is_its_own_share_in_either_protocol() {
         for piece in body.chunks(64 << 10) {
             holder.send(Bytes::copy_from_slice(piece)).await;
         }
-        gateway.until_metric("request_body_bytes", |bytes| bytes as usize >= MIB - 1_000).await;
+        gateway.until_metric("request_body_bytes", |bytes| bytes >= (MIB - 1_000) as u64).await;
 
         let large = || Request::post_bytes(MESSAGES, body_of(MIB / 2));
         for request in [large().bearer(&greedy), large().bearer(&greedy).chunked(50_000)] {
@@ -151,7 +151,7 @@ async fn a4_the_holders_of_the_static_key_are_one_client_and_alone_they_have_all
         for piece in body.slice(..MIB - 1_000).chunks(64 << 10) {
             holder.send(Bytes::copy_from_slice(piece)).await;
         }
-        gateway.until_metric("request_body_bytes", |bytes| bytes as usize == nth * (MIB - 1_000)).await;
+        gateway.until_metric("request_body_bytes", |bytes| bytes == (nth * (MIB - 1_000)) as u64).await;
         held.push(holder);
     }
     drop(held);
@@ -160,7 +160,7 @@ async fn a4_the_holders_of_the_static_key_are_one_client_and_alone_they_have_all
     let other = add(gateway, "other").await;
     let holder = begin(gateway.client().await, Request::post_bytes("/v1/embeddings", ""));
     holder.send(body.slice(..MIB - 1_000)).await;
-    gateway.until_metric("request_body_bytes", |bytes| bytes as usize == MIB - 1_000).await;
+    gateway.until_metric("request_body_bytes", |bytes| bytes == (MIB - 1_000) as u64).await;
     gateway.send(Request::post_bytes(MESSAGES, body.clone())).await.expect(503);
     gateway.send(Request::post_bytes("/v1/embeddings", body).bearer(&other)).await.expect(200);
 }
