@@ -48,7 +48,7 @@ pub fn parts(settings: Settings, registry: Arc<Registry>, books: Books) -> Resul
         );
     }
     Ok(Arc::new(Parts {
-        budget: BodyBudget::new(settings.limits.inflight_body_bytes),
+        budget: BodyBudget::new(&settings.limits),
         access_log: Arc::new(AccessLog::to_stdout(settings.log_format)),
         settings: Arc::new(ArcSwap::from_pointee(settings)),
         cas: Arc::new(ArcSwap::from_pointee(cas)),

@@ -79,9 +79,10 @@ fn export(since: Option<&str>, until: Option<&str>, state: &StateArgs, out: &mut
     if missed == Missed::default() {
         return Ok(EX_OK);
     }
-    let Missed { damaged_lines, segments } = missed;
+    let Missed { damaged_lines, segments, strangers } = missed;
     Err(Failure::software(format!(
-        "{damaged_lines} damaged lines and {segments} segments of another version are not in the export; `trollbridge ledger verify` lists them"
+        "{damaged_lines} damaged lines, {segments} segments of another version and {strangers} that are no regular files are not in the \
+         export; `trollbridge ledger verify` lists them"
     )))
 }
 

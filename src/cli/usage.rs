@@ -82,6 +82,9 @@ fn sum_up(args: &UsageArgs) -> Result<Summary, Failure> {
         // Without a standard error there is nobody to tell.
         let _ = writeln!(io::stderr(), "{segment} was written by another version and is not in the report");
     }
+    for stranger in &folded.strangers {
+        let _ = writeln!(io::stderr(), "{stranger} is no regular file and is not in the report");
+    }
     let rows = store.with(|conn| rows::report(conn, args.by, from, until)).map_err(|error| database(&error))?;
     let mut total = Sums::default();
     rows.iter().for_each(|(_, sums)| total.add(sums));

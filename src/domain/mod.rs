@@ -13,6 +13,7 @@ pub mod headers;
 pub mod id;
 pub mod json;
 pub mod ledger;
+pub mod local;
 pub mod moment;
 pub mod route;
 pub mod secret;

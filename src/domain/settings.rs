@@ -12,6 +12,7 @@ use crate::domain::billing::{Billing, MostTokens, NanoUsd, Price};
 use crate::domain::credit::estimate;
 use crate::domain::dialect::Api;
 use crate::domain::json::AskedOutput;
+use crate::domain::local::LocalOnly;
 use crate::domain::route::{Route, RoutingTable};
 use crate::domain::secret::Secret;
 use crate::domain::upstream::Upstream;
@@ -60,14 +61,16 @@ pub struct Admin {
 pub enum Auth {
     /// Every request needs a client key.
     Keys { static_key: Option<Secret> },
-    /// No key is asked for; only on loopback.
-    None,
+    /// No key is asked for; only on loopback, and no web page.
+    None(LocalOnly),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub max_body_bytes: usize,
     pub inflight_body_bytes: usize,
+    /// Of them, what one client may hold; the largest body fits.
+    pub client_body_bytes: usize,
     pub header_read: Duration,
     pub body_read: Duration,
     pub keepalive: Duration,

@@ -64,8 +64,9 @@ pub async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
         }
         Ok(Entry::Read(reading)) => {
             let limits = reading.arrived.settings.limits;
+            let permit = parts.budget.permit(parts.directory.bodies_of(&reading.caller).cloned());
             ctx.come_to(Stage::Reading(reading));
-            let read = Box::pin(body::read(session, &limits, &parts.budget)).await;
+            let read = Box::pin(body::read(session, &limits, permit)).await;
             match by_model(ctx, read)? {
                 Ok(admitted) => admitted,
                 Err(local) => return answer(session, ctx, local).await,

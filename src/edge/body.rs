@@ -14,7 +14,7 @@ use crate::domain::json::{PeekError, Peeker};
 use crate::domain::settings::Limits;
 use crate::edge::context::Context;
 use crate::edge::replay::STOPPING;
-use crate::ops::host::body_budget::{BodyBudget, BodyPermit};
+use crate::ops::host::body_budget::{BodyPermit, Full};
 use crate::relay::admit::ReadBody;
 
 /// Pieces smaller than this are joined: a body that is dripped byte by byte must not cost a hundred times its size.
@@ -36,16 +36,15 @@ pub enum Unread {
 }
 
 /// Reads and scans the body. A body that is ambiguous is refused at once, one that is merely broken is read on: it may have a
-/// default target.
-pub async fn read(session: &mut Session, limits: &Limits, budget: &BodyBudget) -> Result<Body, Unread> {
+/// default target. It takes memory as it arrives, whatever length was declared (A4).
+pub async fn read(session: &mut Session, limits: &Limits, permit: BodyPermit) -> Result<Body, Unread> {
     let limit_bytes = limits.max_body_bytes;
     let declared = declared_length(&session.req_header().headers);
     if declared.is_some_and(|bytes| bytes > limit_bytes) {
         return Err(Unread::Refused(Refusal::BodyTooLarge { limit_bytes }));
     }
-    let permit = budget.try_take(declared.unwrap_or(0)).ok_or(Unread::Refused(Refusal::OutOfBodyMemory))?;
     let mut reading = Intake { pieces: Pieces::default(), peeker: Ok(Peeker::new()), took: Duration::ZERO, permit };
-    match timeout(limits.body_read, reading.run(session, limit_bytes, declared)).await {
+    match timeout(limits.body_read, reading.run(session, limit_bytes)).await {
         Ok(Ok(())) => Ok(reading.finish()),
         Ok(Err(unread)) => Err(unread),
         Err(_) => Err(Unread::Refused(Refusal::BodyTooSlow { limit: limits.body_read })),
@@ -67,7 +66,7 @@ struct Intake {
 }
 
 impl Intake {
-    async fn run(&mut self, session: &mut Session, limit_bytes: usize, declared: Option<usize>) -> Result<(), Unread> {
+    async fn run(&mut self, session: &mut Session, limit_bytes: usize) -> Result<(), Unread> {
         let mut total = 0;
         loop {
             let chunk = match session.as_downstream_mut().read_request_body().await {
@@ -79,9 +78,12 @@ impl Intake {
             if total > limit_bytes {
                 return Err(Unread::Refused(Refusal::BodyTooLarge { limit_bytes }));
             }
-            if declared.is_none() && !self.permit.grow(chunk.len()) {
-                return Err(Unread::Refused(Refusal::OutOfBodyMemory));
-            }
+            self.permit.grow(chunk.len()).map_err(|full| {
+                Unread::Refused(match full {
+                    Full::Budget => Refusal::OutOfBodyMemory,
+                    Full::Share => Refusal::OutOfBodyShare,
+                })
+            })?;
             self.scan(&chunk);
             self.pieces.push(chunk);
             if self.peeker.as_ref().is_err_and(PeekError::is_ambiguous) {
@@ -111,7 +113,6 @@ impl Intake {
 #[derive(Default)]
 struct Pieces {
     done: Vec<Bytes>,
-    last: Bytes,
     joined: BytesMut,
 }
 
@@ -120,10 +121,8 @@ impl Pieces {
         if chunk.len() >= SMALL_PIECE_BYTES {
             self.close();
             self.done.push(chunk);
-        } else if self.joined.is_empty() && self.last.is_empty() {
-            self.last = chunk;
         } else {
-            self.joined.extend_from_slice(&mem::take(&mut self.last));
+            // Copied: in HTTP/2 a piece keeps all of the connection's buffer that it was read into, and counts with its own size alone.
             self.joined.extend_from_slice(&chunk);
             if self.joined.len() >= JOINED_BYTES {
                 self.close();
@@ -132,9 +131,9 @@ impl Pieces {
     }
 
     fn close(&mut self) {
-        let last = mem::take(&mut self.last);
-        let joined = mem::take(&mut self.joined).freeze();
-        self.done.extend([last, joined].into_iter().filter(|piece| !piece.is_empty()));
+        if !self.joined.is_empty() {
+            self.done.push(mem::take(&mut self.joined).freeze());
+        }
     }
 
     fn finish(mut self) -> Vec<Bytes> {

@@ -50,7 +50,7 @@ impl Scene {
             reloaded: Arc::default(),
             registry: Arc::default(),
             resolver: Arc::new(Resolver::new(Duration::from_secs(30))),
-            budget: BodyBudget::new(1 << 20),
+            budget: BodyBudget::new(&house.settings.limits),
             drain: Arc::default(),
             directory: house.directory.clone(),
             ledger: house.ledger.clone(),
@@ -100,7 +100,7 @@ impl Scene {
     }
 }
 
-const REQUEST: &[u8] = b"POST /v1/messages HTTP/1.1\r\nHost: gateway\r\nContent-Length: 13\r\n\r\n{\"model\":\"m\"}";
+const REQUEST: &[u8] = b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13\r\n\r\n{\"model\":\"m\"}";
 
 /// A session whose client has sent [`REQUEST`].
 async fn session() -> (Session, DuplexStream) {

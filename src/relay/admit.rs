@@ -22,7 +22,7 @@ use crate::domain::headers::{self, framing::declared_length};
 use crate::domain::json::splice::splice;
 use crate::domain::json::{PeekError, Peeked};
 use crate::domain::route::{Model, Route};
-use crate::domain::settings::Auth;
+use crate::domain::settings::{Auth, Settings};
 use crate::ops::books::clients::Directory;
 use crate::ops::watch::counters::Phase;
 use crate::relay::stage::{Admitted, Arrived, Ask, Known, Local, Reading, Routed, Says, Way};
@@ -57,7 +57,7 @@ impl Arrived {
             let says = sign_of_life(head.method);
             return Err(self.answered(says));
         }
-        let caller = match caller(&self.settings.auth, head.headers, directory) {
+        let caller = match caller(&self.settings, head, directory) {
             Ok(caller) => caller,
             Err(refusal) => return Err(self.refused(refusal)),
         };
@@ -183,10 +183,16 @@ impl Known {
     }
 }
 
-/// Finds who holds the request's one credential.
-fn caller(auth: &Auth, headers: &HeaderMap, directory: &Directory) -> Result<Caller, Refusal> {
-    let Auth::Keys { static_key } = auth else { return Ok(Caller::Anonymous) };
-    let presented = headers::presented_key(headers)?.ok_or(Refusal::NoKey)?;
+/// Finds who holds the request's one credential; where none is asked for, whether it comes from this machine.
+fn caller(settings: &Settings, head: Head<'_>, directory: &Directory) -> Result<Caller, Refusal> {
+    let static_key = match &settings.auth {
+        Auth::Keys { static_key } => static_key,
+        Auth::None(local) => {
+            let is_routed = |host: &str| settings.routing.by_host(host).is_some();
+            return local.admits(head.host, head.headers, is_routed).map(|()| Caller::Anonymous);
+        }
+    };
+    let presented = headers::presented_key(head.headers)?.ok_or(Refusal::NoKey)?;
     match static_key {
         Some(key) if key.matches(presented) => Ok(Caller::StaticKey),
         _ => directory.find(presented).map(Caller::Client).ok_or(Refusal::WrongKey),

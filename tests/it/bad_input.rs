@@ -4,6 +4,7 @@
 mod bodies;
 mod framing;
 mod heads;
+mod shares;
 mod sizes;
 mod slow;
 

@@ -12,6 +12,7 @@ mod reports;
 mod revoked;
 mod starts;
 mod stops;
+mod strangers;
 mod upgrades;
 mod words;
 

@@ -112,8 +112,8 @@ fn place_of(file: &Path, body: &[u8], fault: &PeekError) -> String {
 /// Finds who asks; the database is only read.
 fn caller(settings: &Settings, name: Option<&str>) -> Result<Option<Caller>, String> {
     match (&settings.auth, name) {
-        (Auth::None, None | Some(Caller::ANONYMOUS)) => Ok(Some(Caller::Anonymous)),
-        (Auth::None, Some(name)) => {
+        (Auth::None(_), None | Some(Caller::ANONYMOUS)) => Ok(Some(Caller::Anonymous)),
+        (Auth::None(_), Some(name)) => {
             Err(format!("auth.mode is \"none\": nobody is asked for a key, so \"{name}\" is no client; leave --client out"))
         }
         (Auth::Keys { .. }, None) => Ok(None),

@@ -76,7 +76,7 @@ fn alice(models: &[&str], balance_nano_usd: Option<i64>) -> Option<Caller> {
         granted_nano_usd: balance_nano_usd,
     };
     let account = balance_nano_usd.map(|balance| Account::new(balance).into());
-    Some(Caller::Client(Known { client, account }.into()))
+    Some(Caller::Client(Known { client, account, bodies: Default::default() }.into()))
 }
 
 /// M2, M6, M13, H1: names are stable, programs read them.

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use crate::config::parse::Context;
 use crate::config::raw::{AuthMode, Config};
 use crate::config::source::At;
+use crate::domain::local::{LocalOnly, OriginPattern};
+use crate::domain::route::table::HostPattern;
 use crate::domain::settings::{Admin, Auth, Listener, TlsFiles};
 
 /// As many sockets fit into the one message in which Pingora hands them over at an upgrade (`server/transfer_fd`, `MAX_FDS`), and their
@@ -68,6 +70,7 @@ pub fn admin(raw: &Config, listeners: &[Listener], cx: &mut Context<'_, '_>) -> 
 pub fn auth(raw: &Config, listeners: &[Listener], cx: &mut Context<'_, '_>) -> Auth {
     let auth = At::Root.key("auth");
     let at = auth.key("static_key");
+    let local = local_only(raw, cx);
     match raw.auth.mode {
         AuthMode::Keys => {
             let written = cx.secret(&at, raw.auth.static_key.as_ref());
@@ -97,7 +100,26 @@ pub fn auth(raw: &Config, listeners: &[Listener], cx: &mut Context<'_, '_>) -> A
                     "`none` knows no clients, so nobody has the balance that billing.require_credits asks for",
                 );
             }
-            Auth::None
+            Auth::None(local)
         }
     }
+}
+
+/// Who else counts as this machine's own.
+fn local_only(raw: &Config, cx: &mut Context<'_, '_>) -> LocalOnly {
+    let auth = At::Root.key("auth");
+    let (mut local, hosts, origins) = (LocalOnly::default(), auth.key("allowed_hosts"), auth.key("allowed_origins"));
+    for (nth, written) in raw.auth.allowed_hosts.iter().enumerate() {
+        match HostPattern::parse(written) {
+            Ok(host) => local.hosts.push(host),
+            Err(message) => cx.fault(&hosts.item(nth), message),
+        }
+    }
+    for (nth, written) in raw.auth.allowed_origins.iter().enumerate() {
+        match OriginPattern::parse(written) {
+            Ok(origin) => local.origins.push(origin),
+            Err(message) => cx.fault(&origins.item(nth), message),
+        }
+    }
+    local
 }

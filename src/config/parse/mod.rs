@@ -95,9 +95,12 @@ fn limits(raw: &raw::Limits, cx: &mut Context<'_, '_>) -> Option<Limits> {
     };
     let (max_body_bytes, inflight_body_bytes) =
         (bytes("max_body_bytes", raw.max_body_bytes), bytes("inflight_body_bytes", raw.inflight_body_bytes));
+    let (max_body_bytes, inflight_body_bytes) = (max_body_bytes?, inflight_body_bytes?);
+    let percent = usize::try_from(raw.client_body_percent).ok()?;
     Some(Limits {
-        max_body_bytes: max_body_bytes?,
-        inflight_body_bytes: inflight_body_bytes?,
+        max_body_bytes,
+        inflight_body_bytes,
+        client_body_bytes: (inflight_body_bytes / 100 * percent).max(max_body_bytes),
         header_read: Duration::from_secs(raw.header_read_s),
         body_read: Duration::from_secs(raw.body_read_s),
         keepalive: Duration::from_secs(raw.keepalive_s),

@@ -1,12 +1,18 @@
 //! Keys that are read and checked, and do nothing yet. Each is said aloud: a setting without effect must not look like one with.
 
 use crate::config::parse::Context;
-use crate::config::raw::Config;
+use crate::config::raw::{AuthMode, Config};
 use crate::config::source::At;
 use crate::domain::route::table::HostPattern;
 
 pub fn warn(raw: &Config, cx: &mut Context<'_, '_>) {
     rates(raw, cx);
+    let auth = At::Root.key("auth");
+    for (key, list) in [("allowed_hosts", &raw.auth.allowed_hosts), ("allowed_origins", &raw.auth.allowed_origins)] {
+        if raw.auth.mode == AuthMode::Keys && !list.is_empty() {
+            cx.warn(&auth.key(key), "has no effect: with keys it is the key that says who may call");
+        }
+    }
     let tests = At::Root.key("tests");
     if let Some(nth) = raw.tests.iter().position(|test| test.client.is_some()) {
         cx.warn(

@@ -95,6 +95,10 @@ pub struct Auth {
     pub mode: AuthMode,
     /// One key for every client; `$PROXY_API_KEY` where it is not written.
     pub static_key: Option<Secret>,
+    /// With `none`: names beside the loopback ones by which this machine's programs call the gateway, such as `host.docker.internal`.
+    pub allowed_hosts: Vec<String>,
+    /// With `none`: pages that may call it beside those of this machine, by their origin, or `scheme://*` of an application.
+    pub allowed_origins: Vec<String>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -146,6 +150,9 @@ pub struct Limits {
     /// All bodies that are held at one time.
     #[schemars(range(min = 1))]
     pub inflight_body_bytes: u64,
+    /// How much of them may be one client's; one body of the largest size always.
+    #[schemars(range(min = 1, max = 100))]
+    pub client_body_percent: u32,
     /// For a request's head to be complete.
     #[schemars(range(min = 1, max = 86400))]
     pub header_read_s: u64,
@@ -295,6 +302,13 @@ impl Default for Ledger {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_body_bytes: 32 << 20, inflight_body_bytes: 1 << 30, header_read_s: 10, body_read_s: 60, keepalive_s: 60 }
+        Self {
+            max_body_bytes: 32 << 20,
+            inflight_body_bytes: 1 << 30,
+            client_body_percent: 25,
+            header_read_s: 10,
+            body_read_s: 60,
+            keepalive_s: 60,
+        }
     }
 }

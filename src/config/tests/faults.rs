@@ -117,6 +117,15 @@ fn one_fault_each() {
             r#"{"models": [], "limits": {"max_body_bytes": 2, "inflight_body_bytes": 1}}"#,
             "1:71: limits.inflight_body_bytes: must not be less than limits.max_body_bytes, or the largest body never fits",
         ),
+        (r#"{"models": [], "limits": {"client_body_percent": 101}}"#, "1:50: limits.client_body_percent: must be at most 100"),
+        (
+            r#"{"models": [], "auth": {"allowed_hosts": ["http://a"]}}"#,
+            "1:43: auth.allowed_hosts[0]: must be a host name without scheme, port or path, or `*.` and a suffix (`*.internal.example.com`)",
+        ),
+        (
+            r#"{"models": [], "auth": {"allowed_origins": ["https://*"]}}"#,
+            "1:45: auth.allowed_origins[0]: would let every page in; name each origin",
+        ),
         (
             r#"{"models": [], "listen": [{"addr": "127.0.0.1:1"}, {"addr": "127.0.0.1:1"}]}"#,
             "1:61: listen[1].addr: 127.0.0.1:1 is already taken by listen[0].addr",

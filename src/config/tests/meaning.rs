@@ -28,6 +28,28 @@ fn the_documented_file_is_accepted_whole() {
     assert_eq!(loaded.tests_passed, 1);
 }
 
+#[test]
+fn a4_the_largest_body_fits_a_clients_share_however_small() {
+    let share = |limits: &str| loaded(&format!(r#"{{"models": [], "limits": {limits}}}"#)).settings.limits.client_body_bytes;
+    assert_eq!(share(r#"{"max_body_bytes": 1000, "inflight_body_bytes": 10000, "client_body_percent": 50}"#), 5_000);
+    assert_eq!(share(r#"{"max_body_bytes": 1000, "inflight_body_bytes": 3000, "client_body_percent": 1}"#), 1_000);
+    assert_eq!(share(r#"{"max_body_bytes": 1000, "inflight_body_bytes": 10000, "client_body_percent": 100}"#), 10_000);
+}
+
+/// H6
+#[test]
+fn h6_what_is_allowed_beside_this_machine_has_no_effect_with_keys() {
+    let text = |mode: &str| {
+        format!(r#"{{"models": [], "auth": {{"mode": "{mode}", "allowed_hosts": ["a"], "allowed_origins": ["app://*"]}}}}"#)
+    };
+    assert!(!warnings(&loaded(&text("none"))).contains("allowed_"));
+    let warned = warnings(&loaded(&text("keys")));
+    assert!(
+        warned.contains("auth.allowed_hosts: has no effect") && warned.contains("auth.allowed_origins: has no effect"),
+        "{warned}"
+    );
+}
+
 /// K5, K11
 #[test]
 fn the_least_file_has_good_defaults() {
@@ -36,6 +58,7 @@ fn the_least_file_has_good_defaults() {
     assert_eq!(settings.listeners.iter().map(|listener| listener.addr.to_string()).collect::<Vec<_>>(), ["127.0.0.1:8080"]);
     assert_eq!(settings.admin.addr.unwrap().to_string(), "127.0.0.1:9090");
     assert_eq!((settings.limits.max_body_bytes, settings.limits.inflight_body_bytes), (32 << 20, 1 << 30));
+    assert_eq!(settings.limits.client_body_bytes, (1 << 30) / 100 * 25);
     assert_eq!((settings.retry.max_attempts, settings.retry.budget), (4, Duration::from_secs(15)));
     assert_eq!(settings.retry.hold_first_event, Duration::ZERO);
     assert_eq!((settings.log_format, settings.inject_include_usage), (LogFormat::Text, true));

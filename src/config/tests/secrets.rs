@@ -116,7 +116,7 @@ fn no_fault_repeats_a_secret() {
 fn the_client_key_comes_from_its_variable_or_is_missed() {
     let key = |loaded: &Loaded| match &loaded.settings.auth {
         crate::domain::settings::Auth::Keys { static_key } => static_key.as_ref().map(|key| key.expose().to_owned()),
-        crate::domain::settings::Auth::None => panic!("keys are the default"),
+        crate::domain::settings::Auth::None(_) => panic!("keys are the default"),
     };
     let without = loaded(r#"{"models": [], "auth": {"static_key": "${PROXY_API_KEY}"}}"#);
     assert!(key(&without).is_none() && warnings(&without).contains("set PROXY_API_KEY"));

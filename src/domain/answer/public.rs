@@ -120,6 +120,26 @@ impl Refusal {
                     },
                 )
             },
+            Self::ForeignHost { host } => Answer::of(
+                403,
+                K::Permission,
+                "foreign_host",
+                format!(
+                    "Without API keys this gateway answers its own machine alone, and the request calls it {}. Call it localhost or \
+                     127.0.0.1; the operator can name other hosts in auth.allowed_hosts.",
+                    shown(host)
+                ),
+            ),
+            Self::ForeignOrigin { origin } => Answer::of(
+                403,
+                K::Permission,
+                "foreign_origin",
+                format!(
+                    "Without API keys this gateway answers no web page of another machine, and the request comes from {}. The operator \
+                     can name its origin in auth.allowed_origins.",
+                    shown(origin)
+                ),
+            ),
             Self::TwoCredentials => Answer::of(
                 400,
                 K::InvalidRequest,
@@ -215,6 +235,13 @@ impl Refusal {
                 K::Overloaded,
                 "overloaded",
                 "The gateway holds as many request bodies as it may. Try again in a moment.",
+            )
+            .after(Duration::from_secs(1)),
+            Self::OutOfBodyShare => Answer::of(
+                503,
+                K::Overloaded,
+                "body_share_used_up",
+                "The requests of this API key hold as much memory as one key's may. Try again when some of them are answered.",
             )
             .after(Duration::from_secs(1)),
             Self::UpstreamFailed { .. } => {

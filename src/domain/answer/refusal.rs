@@ -26,6 +26,10 @@ pub enum Refusal {
     NoBalance,
     #[error("model {model:?} has no price, and billing.require_price asks for one")]
     NoPrice { model: Option<String> },
+    #[error("no key is asked for, and the request calls the host {host:?}")]
+    ForeignHost { host: String },
+    #[error("no key is asked for, and the request comes from a page of {origin:?}")]
+    ForeignOrigin { origin: String },
     #[error("two credentials in one request")]
     TwoCredentials,
     #[error("path not served: {path}")]
@@ -54,6 +58,8 @@ pub enum Refusal {
     NotConfigured { upstream: NotConfigured },
     #[error("memory budget for bodies in flight is used up")]
     OutOfBodyMemory,
+    #[error("the client's share of the memory for bodies in flight is used up")]
+    OutOfBodyShare,
     #[error("upstream failed: {detail}")]
     UpstreamFailed { detail: String },
     #[error("the request asks for more than the provider's limit ever allows")]
@@ -110,6 +116,8 @@ impl Refusal {
             Self::NoCredit { .. } => "no_credit",
             Self::NoBalance => "no_balance",
             Self::NoPrice { .. } => "no_price",
+            Self::ForeignHost { .. } => "foreign_host",
+            Self::ForeignOrigin { .. } => "foreign_origin",
             Self::TwoCredentials => "two_credentials",
             Self::UnknownPath { .. } => "unknown_path",
             Self::NotJson => "not_json",
@@ -124,6 +132,7 @@ impl Refusal {
             Self::ModelNotListed { .. } => "model_not_listed",
             Self::NotConfigured { .. } => "not_configured",
             Self::OutOfBodyMemory => "out_of_body_memory",
+            Self::OutOfBodyShare => "out_of_body_share",
             Self::UpstreamFailed { .. } => "upstream_failed",
             Self::BeyondLimit => "beyond_limit",
             Self::KeyRefused { .. } => "key_refused",
@@ -150,6 +159,8 @@ impl Refusal {
             | Self::NoCredit { .. }
             | Self::NoBalance
             | Self::NoPrice { .. }
+            | Self::ForeignHost { .. }
+            | Self::ForeignOrigin { .. }
             | Self::TwoCredentials
             | Self::UnknownPath { .. }
             | Self::NotJson
@@ -161,7 +172,8 @@ impl Refusal {
             | Self::BadHead { .. }
             | Self::UpgradeRequested
             | Self::UnknownModel { .. }
-            | Self::ModelNotListed { .. } => Fault::Client,
+            | Self::ModelNotListed { .. }
+            | Self::OutOfBodyShare => Fault::Client,
             Self::NotConfigured { .. }
             | Self::LedgerUnwritable { .. }
             | Self::OutOfBodyMemory

@@ -4,6 +4,7 @@
 //! never changed. What it may spend is its [`Account`]; one without an account is not limited.
 
 mod expiry;
+mod held;
 mod key;
 mod models;
 
@@ -14,6 +15,7 @@ use crate::domain::answer::Refusal;
 use crate::domain::credit::Account;
 
 pub use expiry::{date_time, parse_expiry};
+pub use held::HeldBytes;
 pub use key::{ClientKey, KeyHash};
 pub use models::Models;
 
@@ -68,6 +70,8 @@ pub struct Known {
     pub client: Client,
     /// `None`: not limited.
     pub account: Option<Arc<Account>>,
+    /// What its requests' bodies take of the memory at this moment (A4).
+    pub bodies: Arc<HeldBytes>,
 }
 
 /// Who sent a request, once authentication is over.

@@ -72,6 +72,19 @@ impl HostPattern {
     }
 }
 
+impl HostPattern {
+    /// Whether a host by this name is meant; `host` has no port.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(own) => host.eq_ignore_ascii_case(own),
+            Self::Below(suffix) => {
+                let below = host.len().checked_sub(suffix.len()).and_then(|at| host.split_at_checked(at));
+                below.is_some_and(|(below, end)| end.eq_ignore_ascii_case(suffix) && below.len() > 1 && below.ends_with('.'))
+            }
+        }
+    }
+}
+
 /// Prints the pattern as it is matched: in lower case, without the root's dot.
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

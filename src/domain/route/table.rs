@@ -297,7 +297,8 @@ fn route(upstream: &Arc<Upstream>, rule: Rule) -> Route {
 }
 
 /// Cuts the port off a `Host` value; an IPv6 address loses its brackets too.
-fn without_port(host: &str) -> &str {
+/// The name or the address of a host, which may come with a port.
+pub fn without_port(host: &str) -> &str {
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split(']').next().unwrap_or(rest);
     }

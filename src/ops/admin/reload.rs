@@ -120,7 +120,7 @@ impl Reloader {
         cas.extend(material.cas);
         now.cas.store(Arc::new(cas));
         now.certificates.swap(material.certificates);
-        now.budget.set_limit_bytes(settings.limits.inflight_body_bytes);
+        now.budget.hold_to(&settings.limits);
         program_log::announce(&settings);
         // The operator may have mended at the provider what the file does not show (T10).
         settings.upstreams.iter().flat_map(|upstream| &upstream.credentials).for_each(|credential| credential.standing.revive());
@@ -183,7 +183,7 @@ impl Fixed {
     fn admits(&self, settings: &Settings) -> Result<(), String> {
         let public = self.listeners.iter().find(|listener| !listener.addr.ip().to_canonical().is_loopback());
         match (&settings.auth, public) {
-            (Auth::None, Some(listener)) => Err(format!(
+            (Auth::None(_), Some(listener)) => Err(format!(
                 "`none` lets everybody in, and {} is open until an upgrade or a restart closes it. Use `keys`, or restart",
                 listener.addr
             )),

@@ -28,6 +28,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use crate::domain::upstream::inheritance::Inheritance;
+use crate::ops::host::regular;
 
 /// How long the new process waits for the old one's word once it has the sockets, and the other way round.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -98,7 +99,7 @@ impl Heir {
             let path = path.to_owned();
             move |error: io::Error| HandoverFailure::Unfit { path, why: format!("can't be used for an upgrade: {error}") }
         };
-        let file = File::options().create(true).append(true).open(&lock).map_err(unfit(&lock))?;
+        let file = regular::open(&lock, File::options().create(true).append(true)).map_err(unfit(&lock))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(HandoverFailure::UnderWay { lock }),

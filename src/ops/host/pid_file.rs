@@ -1,9 +1,14 @@
 //! The file that says which process serves.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+use crate::ops::host::regular;
+
+/// No number of a process is longer.
+const LONGEST: u64 = 64;
 
 /// This process's id, written beside the file that it is for; dropped, it is gone.
 #[derive(Debug)]
@@ -26,7 +31,7 @@ pub fn prepare(path: &Path) -> io::Result<Prepared> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}", std::process::id()));
     let prepared = Prepared { temporary: temporary.into(), path: path.to_owned() };
-    let mut file = fs::File::create(&prepared.temporary)?;
+    let mut file = regular::open(&prepared.temporary, fs::OpenOptions::new().write(true).create(true).truncate(true))?;
     writeln!(file, "{}", std::process::id())?;
     Ok(prepared)
 }
@@ -51,7 +56,9 @@ impl Drop for Prepared {
 
 /// The process that the file names; `None` where there is no file or no number in it.
 pub fn read(path: &Path) -> Option<u32> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    let mut text = String::new();
+    regular::open_to_read(path).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 /// Removes the file where it still names this process: a successor has written its own.
@@ -75,6 +82,20 @@ pub fn is_ours(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipe_in_its_place_names_nobody_and_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.pid");
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(format!(".{}", std::process::id()));
+        for pipe in [path.as_os_str(), &temporary] {
+            assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        }
+        assert_eq!(read(&path), None);
+        remove_if_ours(&path);
+        assert!(prepare(&path).is_err());
+    }
 
     #[test]
     fn the_file_names_this_process_until_another_has_written_it() {

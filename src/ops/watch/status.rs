@@ -70,6 +70,7 @@ pub struct ListenerStatus {
 pub struct BodiesStatus {
     pub taken_bytes: usize,
     pub limit_bytes: usize,
+    pub client_limit_bytes: usize,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -151,6 +152,7 @@ impl StatusDocument {
             request_bodies: BodiesStatus {
                 taken_bytes: vitals.body_budget.taken_bytes(),
                 limit_bytes: vitals.body_budget.limit_bytes(),
+                client_limit_bytes: vitals.body_budget.client_limit_bytes(),
             },
             process: ProcessStatus { open_fds, max_fds, resident_bytes, cpu_s: cpu_seconds },
             ledger: LedgerStatus {

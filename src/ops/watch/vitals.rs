@@ -54,7 +54,7 @@ impl Vitals<'_> {
             routing_enabled: true,
             models_configured: 1,
             default_target: None,
-            body_budget: &BodyBudget::new(1_000),
+            body_budget: &BodyBudget::of(1_000, 250),
             access_lines_dropped: 0,
             version: "1.2.3",
             uptime: Duration::from_secs(9),

@@ -14,7 +14,7 @@ async fn place_with_a_limit_of_1_mib() -> Place {
     Place::with(|setup| setup.set("/limits/max_body_bytes", json!(MIB))).await
 }
 
-fn body_of(bytes: usize) -> Vec<u8> {
+pub(super) fn body_of(bytes: usize) -> Vec<u8> {
     let head = format!(r#"{{"model":"{MAIN_MODEL}","prompt":""#);
     [head.as_bytes(), &vec![b'x'; bytes - head.len() - 2], br#""}"#].concat()
 }
@@ -104,22 +104,22 @@ async fn q3_a_body_that_passes_unread_is_held_to_the_limit_too() {
 }
 
 /// A request whose head and first bytes are sent; the rest is the test's.
-struct Begun {
+pub(super) struct Begun {
     pieces: mpsc::Sender<Bytes>,
     answer: tokio::task::JoinHandle<Result<Arriving, hyper::Error>>,
 }
 
-fn begin(mut client: Client, request: Request) -> Begun {
+pub(super) fn begin(mut client: Client, request: Request) -> Begun {
     let (request, pieces) = request.live();
     Begun { pieces, answer: tokio::spawn(async move { client.open(request).await }) }
 }
 
 impl Begun {
-    async fn send(&self, piece: impl Into<Bytes>) {
+    pub(super) async fn send(&self, piece: impl Into<Bytes>) {
         soon("the body's piece to be taken", self.pieces.send(piece.into())).await.unwrap();
     }
 
-    async fn answer(self) -> crate::support::request::Answer {
+    pub(super) async fn answer(self) -> crate::support::request::Answer {
         drop(self.pieces);
         soon("the answer", self.answer).await.unwrap().unwrap().finish().await
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::domain::billing::NanoUsd;
-use crate::domain::client::{Client, ClientKey, ClientName, KeyHash, Known};
+use crate::domain::client::{Caller, Client, ClientKey, ClientName, HeldBytes, KeyHash, Known};
 use crate::domain::credit::Account;
 use crate::ops::books::store::{Store, StoreError, clients as rows};
 
@@ -38,6 +38,8 @@ pub struct Directory {
     snapshot: ArcSwap<Snapshot>,
     /// Requests wait for it: never held while the database is read.
     accounts: Mutex<Accounts>,
+    /// Bodies of whoever holds the static key, who is one client.
+    bodies_of_static_key: Arc<HeldBytes>,
     /// One refresh at a time, so that no older reading follows a newer one.
     refreshes: Mutex<()>,
     /// For the admin listener's operations; opened at the first one.
@@ -49,6 +51,8 @@ struct Accounts {
     /// That of the snapshot.
     version: i64,
     by_name: HashMap<ClientName, Limited>,
+    /// A key that is made anew, or a balance that changes, lets go of no body.
+    bodies: HashMap<ClientName, Arc<HeldBytes>>,
 }
 
 struct Limited {
@@ -68,12 +72,13 @@ impl Directory {
     pub fn load(state_dir: &Path, spent: &HashMap<String, NanoUsd>) -> Result<Self, StoreError> {
         let store = Store::open(state_dir)?;
         let (version, clients) = read(&store)?;
-        let mut accounts = Accounts { version, by_name: HashMap::new() };
+        let mut accounts = Accounts { version, by_name: HashMap::new(), bodies: HashMap::new() };
         let snapshot = accounts.take(clients, spent);
         Ok(Self {
             state_dir: state_dir.to_owned(),
             snapshot: ArcSwap::from_pointee(snapshot),
             accounts: Mutex::new(accounts),
+            bodies_of_static_key: Arc::default(),
             refreshes: Mutex::default(),
             store: Mutex::new(None),
         })
@@ -87,6 +92,16 @@ impl Directory {
             return None;
         }
         self.snapshot.load().get(&KeyHash::of(presented)).cloned()
+    }
+
+    /// Where a caller's bodies are counted beside the process's own count (A4); `None`: there are no others from whom it could take
+    /// the room. Without keys nobody can be told from anybody.
+    pub fn bodies_of<'c>(&'c self, caller: &'c Caller) -> Option<&'c Arc<HeldBytes>> {
+        match caller {
+            Caller::Client(known) => Some(&known.bodies),
+            Caller::StaticKey => (!self.is_empty()).then_some(&self.bodies_of_static_key),
+            Caller::Anonymous => None,
+        }
     }
 
     /// How many keys are known, those that have ended included.
@@ -163,7 +178,8 @@ impl Accounts {
     fn take(&mut self, clients: Vec<Client>, spent: &HashMap<String, NanoUsd>) -> Snapshot {
         let known = clients.into_iter().map(|client| {
             let account = client.granted_nano_usd.map(|granted| self.account(&client.name, granted, spent));
-            (client.key, Arc::new(Known { client, account }))
+            let bodies = self.bodies.entry(client.name.clone()).or_default().clone();
+            (client.key, Arc::new(Known { client, account, bodies }))
         });
         known.collect()
     }

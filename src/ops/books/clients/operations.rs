@@ -94,7 +94,7 @@ pub fn look_up(state_dir: &Path, name_or_id: &str) -> Result<Known, OperationErr
         }
         None => None,
     };
-    Ok(Known { client, account })
+    Ok(Known { client, account, bodies: Arc::default() })
 }
 
 /// Revokes a key. Requests that are under way go on.

@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::lock::named;
 use super::others::Others;
+use crate::ops::host::regular;
 
 /// What this file's lines in the log are called, wherever it lies.
 const LOG: &str = "trollbridge::ops::ledger::company";
@@ -62,7 +64,10 @@ pub struct Turn<'c> {
 
 impl Company {
     pub fn new(directory: &Path, others: Others) -> io::Result<Self> {
-        let open = |name| OpenOptions::new().create(true).append(true).mode(0o600).open(directory.join(name));
+        let open = |name| {
+            let mut options = OpenOptions::new();
+            regular::open(&directory.join(name), options.create(true).append(true).mode(0o600)).map_err(named(name))
+        };
         Ok(Self {
             others: Mutex::new(others),
             directory: File::open(directory)?,

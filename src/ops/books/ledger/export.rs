@@ -13,6 +13,8 @@ pub struct Missed {
     pub damaged_lines: u64,
     /// Of another version.
     pub segments: u64,
+    /// What has a segment's name and is no file.
+    pub strangers: u64,
 }
 
 /// Calls back with each entry, segment by segment.
@@ -22,7 +24,8 @@ pub struct Missed {
 /// A segment can't be read, or what the callback says.
 pub fn each_entry(directory: &Path, mut found: impl FnMut(&Close<'_>) -> io::Result<()>) -> io::Result<Missed> {
     let segments = Segments::look(directory)?;
-    let (mut missed, mut seen) = (Missed::default(), HashSet::new());
+    let strangers = segments.strangers.len() as u64;
+    let (mut missed, mut seen) = (Missed { strangers, ..Missed::default() }, HashSet::new());
     for segment in &segments.names {
         let path = segments.path(segment);
         let mut scan = match header(&path) {

@@ -14,6 +14,7 @@ use super::lock::WriterLock;
 use super::names;
 use super::writer::{Signs, Writer};
 use crate::domain::settings::LedgerSync;
+use crate::ops::host::regular;
 
 /// What this file's lines in the log are called, wherever it lies.
 const LOG: &str = "trollbridge::ops::ledger";
@@ -59,7 +60,7 @@ impl Files {
         }
         let own = self.writer().name().to_owned();
         for segment in names::segments(&self.directory)?.iter().filter(|segment| segment.writer == own) {
-            File::open(self.directory.join(segment.to_string()))?.sync_data()?;
+            regular::open_to_read(&self.directory.join(segment.to_string()))?.sync_data()?;
         }
         File::open(&self.directory)?.sync_all()
     }

@@ -30,6 +30,8 @@ pub struct Folded {
     pub damaged: u64,
     /// Segments that were left alone, as another version wrote them.
     pub refused: Vec<String>,
+    /// What has a segment's name and is no file: passed over.
+    pub strangers: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,7 @@ pub fn fold_once(directory: &Path, store: &Store) -> Result<Folded, FoldError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(folded),
         Err(error) => return Err(FoldError::Directory(error)),
     };
+    folded.strangers.clone_from(&segments.strangers);
     let progress = store.with(|conn| usage::progress(conn))?;
     let mut unreadable = None;
     for segment in &segments.names {

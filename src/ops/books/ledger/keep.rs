@@ -49,7 +49,7 @@ pub fn keep(ledger: Ledger, state_dir: PathBuf, retention: Option<Duration>) -> 
 fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &Stop) {
     let mut store: Option<Store> = None;
     let (mut looked_at, mut folded_at, mut removed_at): (Option<Instant>, Option<Instant>, Option<Instant>) = (None, None, None);
-    let (mut unseen, mut unfolded) = (
+    let (mut unseen, mut unfolded, mut strange) = (
         Complaint::new(
             "what another process has open or bills is not in the balances yet",
             "what other processes bill is seen again",
@@ -58,6 +58,7 @@ fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &St
             "entries can't be added to the roll-ups, they wait in their segments",
             "entries are added to the roll-ups again",
         ),
+        Complaint::new("what is no regular file is passed over", "there are regular files alone in its directory again"),
     );
     let is_due = |last: Option<Instant>, every| last.is_none_or(|last| last.elapsed() >= every);
     loop {
@@ -74,6 +75,9 @@ fn run(ledger: &Ledger, state_dir: &Path, retention: Option<Duration>, stop: &St
                 None => Store::open(state_dir).map_err(FoldError::from),
             };
             let done = opened.and_then(|opened| ledger.fold(store.insert(opened)));
+            if let Ok(folded) = &done {
+                strange.report((!folded.strangers.is_empty()).then(|| folded.strangers.join(", ")));
+            }
             unfolded.report(done.err());
             folded_at = Some(Instant::now());
         }

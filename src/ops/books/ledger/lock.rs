@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::names;
+use crate::ops::host::regular;
 
 const START: &str = "start.lock";
 /// A start is over within a second; one that takes longer hangs.
@@ -45,7 +46,8 @@ pub fn start_alone(directory: &Path) -> io::Result<Option<File>> {
 
 /// `None`: another process starts, or looks after the killed, at this moment.
 pub fn try_start_alone(directory: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(directory.join(START))?;
+    let file =
+        regular::open(&directory.join(START), OpenOptions::new().create(true).append(true).mode(0o600)).map_err(named(START))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -53,8 +55,13 @@ pub fn try_start_alone(directory: &Path) -> io::Result<Option<File>> {
     }
 }
 
+/// Says of which of the directory's files an error speaks.
+pub fn named(file: &'static str) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{file}: {error}"))
+}
+
 pub fn life(directory: &Path, writer: &str) -> io::Result<Life> {
-    let file = match File::open(names::lock_file(directory, writer)) {
+    let file = match regular::open_to_read(&names::lock_file(directory, writer)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Life::Settled),
         Err(error) => return Err(error),

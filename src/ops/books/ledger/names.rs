@@ -2,6 +2,7 @@
 //! `20260131T235959.999Z-4711.lock` is locked as long as that process lives.
 
 use std::fmt;
+use std::fs::DirEntry;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -43,17 +44,28 @@ pub fn lock_file(directory: &Path, writer: &str) -> PathBuf {
 
 /// All segments of a ledger, in order.
 pub fn segments(directory: &Path) -> io::Result<Vec<SegmentName>> {
-    let mut found = listed(directory, SegmentName::parse)?;
+    let mut found = listed(directory, Kind::File, SegmentName::parse)?;
     found.sort();
     Ok(found)
 }
 
 /// The writers that hold a lock file: those that live, and those that did not come to a good end.
 pub fn locked_writers(directory: &Path) -> io::Result<Vec<String>> {
-    let writer = |file: &str| file.strip_suffix(LOCK).filter(|writer| is_writer(writer)).map(str::to_owned);
-    let mut found = listed(directory, writer)?;
+    let mut found = listed(directory, Kind::File, |file| locked(file).map(str::to_owned))?;
     found.sort();
     Ok(found)
+}
+
+/// What has the name of a segment or of a writer's lock and is no regular file: a pipe, a device, a folder. Nobody opens it.
+pub fn strangers(directory: &Path) -> io::Result<Vec<String>> {
+    let is_ours = |file: &str| SegmentName::parse(file).is_some() || locked(file).is_some();
+    let mut found = listed(directory, Kind::Other, |file| is_ours(file).then(|| file.to_owned()))?;
+    found.sort();
+    Ok(found)
+}
+
+fn locked(file: &str) -> Option<&str> {
+    file.strip_suffix(LOCK).filter(|writer| is_writer(writer))
 }
 
 fn is_writer(text: &str) -> bool {
@@ -62,12 +74,35 @@ fn is_writer(text: &str) -> bool {
     })
 }
 
-fn listed<T>(directory: &Path, parse: impl Fn(&str) -> Option<T>) -> io::Result<Vec<T>> {
+/// What stands behind a name of the directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A regular file, or a link to one.
+    File,
+    Other,
+}
+
+fn listed<T>(directory: &Path, kind: Kind, parse: impl Fn(&str) -> Option<T>) -> io::Result<Vec<T>> {
     let mut found = Vec::new();
-    for file in std::fs::read_dir(directory)? {
-        found.extend(file?.file_name().to_str().and_then(&parse));
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let Some(parsed) = entry.file_name().to_str().and_then(&parse) else { continue };
+        match kind_of(&entry) {
+            Ok(its) if its == kind => found.push(parsed),
+            Ok(_) => {}
+            // Gone since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(found)
+}
+
+fn kind_of(entry: &DirEntry) -> io::Result<Kind> {
+    let its = entry.file_type()?;
+    let is_file =
+        if its.is_symlink() { std::fs::metadata(entry.path()).is_ok_and(|found| found.is_file()) } else { its.is_file() };
+    Ok(if is_file { Kind::File } else { Kind::Other })
 }
 
 #[cfg(test)]

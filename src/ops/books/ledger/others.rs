@@ -18,6 +18,7 @@ use super::lock::Life;
 use super::read::{Scan, Segments, first_open};
 use crate::domain::credit::{Account, Reservation};
 use crate::domain::ledger::{Line, Record};
+use crate::ops::host::regular;
 
 /// The account of a client, by its name; `None`: it is not limited.
 pub type FindAccount = Box<dyn Fn(&str) -> Option<Arc<Account>> + Send + Sync>;
@@ -150,7 +151,7 @@ impl Followed {
         loop {
             let name = |number| SegmentName { writer: writer.to_owned(), number };
             // Asked before the reading: a writer that has gone on to the next segment adds nothing to this one.
-            let has_next = source.directory.join(name(number + 1).to_string()).exists();
+            let has_next = regular::is_there(&source.directory.join(name(number + 1).to_string()));
             if number > 0 {
                 self.read_on(source, &name(number), !has_next)?;
             }

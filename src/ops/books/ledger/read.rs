@@ -11,6 +11,7 @@ use super::SegmentName;
 use super::lock::{self, Life};
 use super::names;
 use crate::domain::ledger::{self, Header, Line, LineFault, Record};
+use crate::ops::host::regular;
 
 /// No line of ours is longer; what is, is damage.
 const MAX_LINE: u64 = 64 * 1024;
@@ -21,6 +22,8 @@ const MAX_BUFFER: usize = 256 * 1024;
 pub struct Segments {
     pub directory: PathBuf,
     pub names: Vec<SegmentName>,
+    /// What has such a name and is no file: passed over.
+    pub strangers: Vec<String>,
     /// Writers with a lock file.
     unsettled: Vec<(String, Life)>,
 }
@@ -50,10 +53,10 @@ impl Segments {
             writers.into_iter().map(|writer| Ok((writer.clone(), lock::life(directory, &writer)?))).collect()
         };
         let mut unsettled = lives()?;
-        let names = names::segments(directory)?;
+        let (names, strangers) = (names::segments(directory)?, names::strangers(directory)?);
         unsettled.extend(lives()?);
         unsettled.retain(|(_, life)| *life != Life::Settled);
-        Ok(Self { directory: directory.to_owned(), names, unsettled })
+        Ok(Self { directory: directory.to_owned(), names, strangers, unsettled })
     }
 
     pub fn path(&self, name: &SegmentName) -> PathBuf {
@@ -84,7 +87,7 @@ impl Scan {
 
     /// Reads on where some bytes are expected; there may be more.
     pub fn open_for(path: &Path, offset: u64, expected: u64) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+        let mut file = regular::open_to_read(path)?;
         file.seek(SeekFrom::Start(offset))?;
         let buffer = usize::try_from(expected).map_or(MAX_BUFFER, |expected| expected.clamp(1, MAX_BUFFER));
         Ok(Self { file: BufReader::with_capacity(buffer, file), offset, line: Vec::with_capacity(buffer.min(USUAL_LINE)) })

@@ -14,6 +14,7 @@ use super::files::Files;
 use super::names::{self, SegmentName};
 use super::read::{Scan, first_open};
 use crate::domain::ledger::{Line, Open, Record, write_close};
+use crate::ops::host::regular;
 
 /// What this file's lines in the log are called, wherever it lies.
 const LOG: &str = "trollbridge::ops::ledger::recover";
@@ -68,7 +69,7 @@ pub fn recover(files: &Files, killed: &[String], now_unix_ms: u64) -> io::Result
         files.sync_all()?;
     }
     for (segment, bytes) in tails {
-        let file = OpenOptions::new().write(true).open(directory.join(segment.to_string()))?;
+        let file = regular::open(&directory.join(segment.to_string()), OpenOptions::new().write(true))?;
         let torn = file.metadata()?.len().saturating_sub(bytes);
         file.set_len(bytes)?;
         recovery.torn.push((segment.to_string(), torn));

@@ -14,6 +14,7 @@ use super::read::{Scan, Segments, header};
 use crate::domain::end::End;
 use crate::domain::ledger::{Close, Line, LineFault, Record, Sums};
 use crate::ops::books::store::usage::{Progress, Totals};
+use crate::ops::host::regular;
 
 /// What the files show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +73,10 @@ pub fn verify(directory: &Path, folded: Option<(&HashMap<String, Progress>, Tota
             &mut unopened,
         )?;
     }
+    for stranger in &segments.strangers {
+        let message = "is no regular file and was passed over".to_owned();
+        proof.verdict.findings.push(Finding { segment: Some(stranger.clone()), byte: None, message });
+    }
     proof.pairs(&segments, unopened);
     proof.presence(&segments, folded.as_ref().map(|(marks, _)| *marks));
     if let Some((_, totals)) = folded {
@@ -90,7 +95,7 @@ impl Proof {
     ) -> io::Result<()> {
         let path = segments.path(segment);
         // Retention may have taken it since.
-        if !path.exists() {
+        if !regular::is_there(&path) {
             return Ok(());
         }
         self.verdict.segments += 1;
@@ -220,7 +225,7 @@ impl Proof {
             let name = |number| SegmentName { writer: writer.to_owned(), number };
             for (number, mark) in &numbers {
                 // Seen by a fold, and gone from the list.
-                if let Some(mark) = mark.filter(|mark| !mark.is_removed && !segments.path(&name(*number)).exists()) {
+                if let Some(mark) = mark.filter(|mark| !mark.is_removed && !regular::is_there(&segments.path(&name(*number)))) {
                     let (requests, cost) = (mark.requests, mark.cost);
                     self.missing(
                         &name(*number),
@@ -232,7 +237,7 @@ impl Proof {
             for (before, behind) in numbers.keys().zip(numbers.keys().skip(1)) {
                 let first = before + 1;
                 // Listed while it was made, or not there.
-                if first < *behind && !segments.path(&name(first)).exists() {
+                if first < *behind && !regular::is_there(&segments.path(&name(first))) {
                     let message = match behind - first {
                         1 => "is missing; no fold has seen it".to_owned(),
                         several => format!("and those behind it, {several} in all, are missing; no fold has seen them"),

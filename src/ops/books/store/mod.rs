@@ -35,6 +35,8 @@ pub struct Store {
 pub enum StoreError {
     #[error("{path}: {error}. The state directory (`state_dir`, $STATE_DIRECTORY) must be writable for the gateway's user.")]
     Unusable { path: PathBuf, error: io::Error },
+    #[error("{path} is no regular file. Move it away, or put a copy of the database in its place.")]
+    NoFile { path: PathBuf },
     #[error("There is no {path}. Name the state directory by `state_dir` in the configuration or by --state-dir.")]
     Missing { path: PathBuf },
     #[error(
@@ -87,6 +89,7 @@ impl Store {
         if !Self::exists(state_dir) {
             return Err(StoreError::Missing { path });
         }
+        are_files(&path)?;
         let conn = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|conn| {
             conn.busy_timeout(BUSY)?;
             Ok(conn)
@@ -106,6 +109,7 @@ impl Store {
     }
 
     fn connect(path: PathBuf) -> Result<Self, StoreError> {
+        are_files(&path)?;
         let mut conn = open(&path).map_err(|error| fault(&path, error))?;
         match migrate(&mut conn, MIGRATIONS).map_err(|error| fault(&path, error))? {
             Migrated::Known => Ok(Self { conn: Mutex::new(conn), path }),
@@ -126,6 +130,19 @@ fn create(state_dir: &Path, path: &Path) -> io::Result<()> {
     let (dir, file) = (fs::metadata(state_dir)?, fs::metadata(path)?);
     if dir.uid() != file.uid() {
         std::os::unix::fs::chown(path, Some(dir.uid()), Some(dir.gid()))?;
+    }
+    Ok(())
+}
+
+/// SQLite opens what lies beside the database as well, and would wait for a pipe's other end.
+fn are_files(path: &Path) -> Result<(), StoreError> {
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        let path = PathBuf::from(file);
+        if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(StoreError::NoFile { path });
+        }
     }
     Ok(())
 }
@@ -260,6 +277,17 @@ mod tests {
         assert!(error.to_string().contains("state_dir"), "{error}");
         assert!(matches!(Store::open_existing(&dir.path().join("nowhere")), Err(StoreError::Missing { .. })));
         assert!(!dir.path().join("nowhere").exists());
+    }
+
+    #[test]
+    fn what_is_no_file_beside_or_in_place_of_the_database_is_named_and_not_waited_for() {
+        for name in [FILE, "trollbridge.db-journal", "trollbridge.db-wal", "trollbridge.db-shm"] {
+            let dir = tempfile::tempdir().unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(dir.path().join(name)).status().unwrap().success());
+            let refused = Store::open(dir.path()).unwrap_err().to_string();
+            assert!(refused.contains(&format!("{name} is no regular file")), "{refused}");
+            assert!(Store::open_for_reading(dir.path()).is_err() && Store::open_existing(dir.path()).is_err());
+        }
     }
 
     #[test]

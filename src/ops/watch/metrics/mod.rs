@@ -141,6 +141,8 @@ fn gateway(page: &mut Exposition, vitals: &Vitals<'_>, seen: &Snapshot) {
     page.gauge("request_body_bytes", "Memory that request bodies in flight take.", single(taken as f64));
     let limit = vitals.body_budget.limit_bytes();
     page.gauge("request_body_bytes_limit", "Memory that they may take.", single(limit as f64));
+    let limit = vitals.body_budget.client_limit_bytes();
+    page.gauge("request_body_bytes_client_limit", "Memory that those of one client may take.", single(limit as f64));
     let dropped = vitals.access_lines_dropped;
     page.counter("access_lines_dropped_total", "Access lines that were not written.", single(dropped as f64));
     page.gauge("clients", "Clients that have a key.", single(vitals.clients as f64));

@@ -91,6 +91,7 @@ fn l4_the_page_shows_the_counters() {
         "trollbridge_ledger_writable 1",
         "trollbridge_ledger_lag_seconds 0",
         "trollbridge_request_body_bytes_limit 1000",
+        "trollbridge_request_body_bytes_client_limit 250",
         "trollbridge_access_lines_dropped_total 7",
         "trollbridge_reloads_total{outcome=\"refused\"} 1",
         "trollbridge_reload_last_ok 0",

@@ -248,8 +248,13 @@ fn g1_a_rescue_that_meets_a_full_disk_goes_on_where_it_stopped() {
 fn g4_a_segment_that_can_t_be_read_sends_no_request_through_the_directory_again() {
     let state = tempfile::tempdir().unwrap();
     let till = Till::open(&state, SETTINGS, NOW);
-    let broken = SegmentName { writer: names::writer(NOW - 1, 1), number: 1 }.to_string();
-    std::fs::create_dir(till.ledger.directory().join(&broken)).unwrap();
+    let (directory, writer) = (till.ledger.directory().to_owned(), names::writer(NOW - 1, 1));
+    let broken = directory.join(SegmentName { writer: writer.clone(), number: 1 }.to_string());
+    // A file whose first byte gives an input/output error, of a writer that lives.
+    std::os::unix::fs::symlink("/proc/self/mem", &broken).unwrap();
+    let lock = names::lock_file(&directory, &writer);
+    let alive = std::fs::File::create(&lock).unwrap();
+    alive.lock().unwrap();
     let listed = std::fs::File::open(till.ledger.directory()).unwrap();
     let an_hour_ago = std::time::SystemTime::now() - Duration::from_secs(3_600);
     listed.set_modified(an_hour_ago).unwrap();
@@ -267,7 +272,8 @@ fn g4_a_segment_that_can_t_be_read_sends_no_request_through_the_directory_again(
     let second = other.open(&opened(4)).unwrap();
     assert!(till.ledger.turn().is_some());
     assert_eq!(till.shows(), (GRANTED, 2 * RESERVED), "a broken file keeps a request from the others");
-    std::fs::remove_dir(till.ledger.directory().join(&broken)).unwrap();
+    std::fs::remove_file(&broken).unwrap();
+    std::fs::remove_file(&lock).unwrap();
     till.look();
     drop((first.close(&closed(2)), second.close(&closed(4))));
     drop(other);

@@ -6,6 +6,7 @@ mod disks;
 mod folding;
 mod proofs;
 mod starts;
+mod strangers;
 mod syncs;
 
 use std::collections::HashMap;
