@@ -11,7 +11,8 @@
 //!                │          ├ judge     the head becomes the client's                        upstream_response_filter
 //!                │          ├ deliver   each chunk through the relay                         response_body_filter
 //!                │          ├ fail      another attempt, or the last word                    error_while_proxy, fail_to_proxy
-//!                │          │   └ pingora_errors  in the relay's words, read here and nowhere else
+//!                │          │   ├ pingora_errors  in the relay's words, read here and nowhere else
+//!                │          │   └ tls_fault       what is wrong with a certificate, and what mends it
 //!                │          └ context   the stage between two hooks; a hook out of turn fails shut
 //!                ├ replay, wire: the request's body kept for every attempt, the deadlines, the hold, the wait for the books
 //!                └ respond: answers of ours, written; tell: notes of the relay, logged
@@ -40,6 +41,7 @@ mod respond;
 mod shared;
 pub mod stoppable;
 mod tell;
+mod tls_fault;
 pub mod tunnel;
 mod wire;
 
