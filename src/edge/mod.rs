@@ -16,7 +16,7 @@
 //!                │          └ context   the stage between two hooks; a hook out of turn fails shut
 //!                ├ replay, wire: the request's body kept for every attempt, the deadlines, the hold, the wait for the books
 //!                └ respond: answers of ours, written; tell: notes of the relay, logged
-//!   operators ─► admin          proxies ◄─ checks          all listeners: listen, stoppable          what every request borrows from: shared
+//!   operators ─► admin          proxies ◄─ checks, everything ◄─ online (on demand)          all listeners: listen, stoppable          what every request borrows from: shared
 //! ```
 //!
 //! A hook is thin: it takes the request's stage, calls one step, does what comes next.
@@ -34,6 +34,7 @@ mod gateway;
 mod inject;
 mod judge;
 pub mod listen;
+pub mod online;
 mod peer;
 mod pingora_errors;
 mod replay;

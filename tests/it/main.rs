@@ -14,6 +14,7 @@
 mod answers;
 mod bad_input;
 mod books;
+mod certificates;
 mod clients;
 mod commands;
 mod configuration;

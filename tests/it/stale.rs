@@ -81,14 +81,15 @@ fn keep_asking(gateway: &Arc<Gateway>) -> (tokio::sync::oneshot::Sender<()>, tok
 }
 
 /// Each request met at most one dead connection, and then a connection that nobody had used before.
-fn expect_new_ones(upstream: &Upstream, wave: &str) {
+fn expect_new_ones(upstream: &Upstream) {
     let (mut served, mut met) = (HashMap::new(), 0);
     for seen in upstream.seen() {
         let nth_on_it: &mut usize = served.entry(seen.connection).or_default();
         *nth_on_it += 1;
     }
     let mut by_request: HashMap<String, Vec<_>> = HashMap::new();
-    for seen in upstream.seen().into_iter().filter(|seen| seen.user.starts_with(wave)) {
+    // A body that was not read to its end has no name.
+    for seen in upstream.seen().into_iter().filter(|seen| !seen.user.is_empty()) {
         by_request.entry(seen.user.clone()).or_default().push(seen);
     }
     for (user, seen) in by_request {
@@ -99,7 +100,7 @@ fn expect_new_ones(upstream: &Upstream, wave: &str) {
             assert_eq!(served[&seen[1].connection], 1, "{user}: a connection of its own: {seen:?}");
         }
     }
-    assert!(met > 0, "{wave}: no dead connection was met");
+    assert!(met > 0, "no dead connection was met");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,9 +122,7 @@ async fn a6_four_or_forty_dead_kept_connections_at_once_are_no_502() {
         ask_at_once(&gateway, "large", count, 300_000, 1).await;
         stop.send(()).unwrap();
         assert!(second.await.unwrap() > 0);
-        expect_new_ones(&upstream, "");
-        let attempts = gateway.metric(r#"trollbridge_requests_total"#).await;
-        assert!(attempts > 0);
+        expect_new_ones(&upstream);
     }
 }
 
@@ -154,10 +153,8 @@ async fn a6_a_refused_stream_goes_to_another_connection_each_time() {
     ask_at_once(&gateway, "warm", 1, 10, 1).await;
     upstream.kill_next(2, Death::Refuse);
     ask_at_once(&gateway, "asked", 1, 10, 3).await;
-    let seen: Vec<_> = upstream.seen().into_iter().filter(|seen| seen.user.starts_with("asked")).collect();
-    let mut connections: Vec<_> = seen.iter().map(|seen| seen.connection).collect();
-    connections.dedup();
-    assert_eq!((seen.len(), connections.len()), (4, 4), "{seen:?}");
+    let connections: Vec<_> = upstream.seen().iter().map(|seen| seen.connection).collect();
+    assert_eq!(connections, [0, 0, 1, 2, 3], "warmed, then refused by the kept one and by two new ones");
 }
 
 /// The limit of it: what breaks on a connection of its own may have been worked on, and is not sent a third time.
