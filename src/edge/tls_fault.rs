@@ -34,6 +34,8 @@ const SAID: &[(&str, TlsFault)] = &[
     ("ostname mismatch", TlsFault::OtherName),
     ("IP address mismatch", TlsFault::OtherName),
     ("UnknownIssuer", TlsFault::UnknownAuthority),
+    // An authority of the same name is trusted, and it is not that one.
+    ("invalid peer certificate: BadSignature", TlsFault::UnknownAuthority),
     ("unable to get local issuer", TlsFault::UnknownAuthority),
     ("self-signed certificate", TlsFault::UnknownAuthority),
     ("self signed certificate", TlsFault::UnknownAuthority),
@@ -153,7 +155,8 @@ mod tests {
             ("invalid peer certificate: UnknownIssuer", Some(UnknownAuthority)),
             ("invalid peer certificate: certificate expired: verification time 1 (UNIX), but …", Some(Expired)),
             ("invalid peer certificate: certificate not valid yet: verification time 1 (UNIX), but …", Some(NotYetValid)),
-            ("invalid peer certificate: BadSignature", Some(Unfit)),
+            ("invalid peer certificate: BadSignature", Some(UnknownAuthority)),
+            ("invalid peer certificate: BadEncoding", Some(Unfit)),
             ("invalid peer certificate: certificate does not allow extended key usage for …", Some(Unfit)),
             ("received corrupt message of type InvalidContentType", Some(NoTls)),
             ("certificate verify failed (certificate has expired)", Some(Expired)),

@@ -233,7 +233,8 @@ impl Attempt {
     /// Goes on to the next one where this one has begun; begins it.
     pub fn begin(&mut self, next: Option<Pick>, now: Moment) {
         let number = if self.is_one() { self.number + 1 } else { self.number };
-        let on_its_own = matches!(self.left, Some(Because::Stale | Because::Unread));
+        // Behind a request that a proxy lost too: a dead connection there would make it be sent once more.
+        let on_its_own = matches!(self.left, Some(Because::Stale | Because::Unread | Because::Proxy));
         *self = Self { number, pick: next.unwrap_or(self.pick), began: Some(now), on_its_own, ..Self::default() };
     }
 
