@@ -12,7 +12,7 @@ use serde_json::json;
 use trollbridge::config;
 use trollbridge::domain::moment::Moment;
 use trollbridge::domain::upstream::standing::Cause;
-use trollbridge::domain::upstream::{Tried, Upstream};
+use trollbridge::domain::upstream::{Search, Tried, Upstream};
 
 const NOW: Moment = Moment::from_millis(1_800_000_000_000);
 
@@ -43,6 +43,7 @@ fn rest(upstream: &Upstream, spares: impl Fn(usize) -> bool) {
 
 fn pick(c: &mut Criterion) {
     let mut group = c.benchmark_group("pick");
+    let tried = Tried::default();
     for count in [1, 10, 1_000] {
         let all_ready = upstream(count);
         let half_rest = upstream(count);
@@ -51,7 +52,7 @@ fn pick(c: &mut Criterion) {
         rest(&nobody, |_| false);
         for (name, upstream) in [("all ready", all_ready), ("half rest", half_rest), ("nobody left", nobody)] {
             group.bench_with_input(BenchmarkId::new(name, count), &upstream, |b, upstream| {
-                b.iter(|| black_box(upstream.pick(&Tried::default(), NOW)));
+                b.iter(|| black_box(upstream.pick(&Search { tried: &tried, model: Some("m"), now: NOW })));
             });
         }
     }

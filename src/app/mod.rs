@@ -33,8 +33,9 @@ use takeover::Beginning;
 /// The drain limit where no file says it: longer than most answers. A drain ends when nothing is open any more, so an idle gateway is gone
 /// after a second.
 const DRAIN_LIMIT_S: u64 = 300;
-/// Pingora's ceiling for the attempts of one request; the real count is `retry.max_attempts`.
-const MOST_ATTEMPTS: usize = 100;
+/// Pingora's ceiling for the attempts of one request; the real count is `retry.max_attempts`, at most 100, each of them at most once behind a
+/// kept connection that was dead.
+const MOST_ATTEMPTS: usize = 200;
 
 /// What a run of the gateway is made from.
 pub struct Plan {

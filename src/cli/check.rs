@@ -1,26 +1,60 @@
 //! `trollbridge check`: parses and validates a configuration, runs its own tests, and says what the gateway would do with it.
 //!
-//! Every fault is printed, never a key. Exit code 0, or 64 when the file would be refused.
+//! Every fault is printed, never a key. Exit code 0, or 64 when the file would be refused. With `--online` every upstream is connected to as well
+//! (`online.rs`).
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::app;
 use crate::cli::exit::{EX_OK, EX_USAGE};
+use crate::cli::files::{CONF, CONFIG};
+use crate::cli::online::{self, Online};
 use crate::config::{self, Fault, Faults, Loaded};
 use crate::domain::settings::Settings;
 use crate::domain::upstream::registry::Registry;
 
+/// What is checked.
+#[derive(clap::Args)]
+pub struct CheckArgs {
+    /// The gateway's configuration
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+    /// Connect to every upstream too, through every proxy of its pool, and check the certificates; no key and no request is sent.
+    /// Exit 64 where the configuration, a certificate or a proxy's login is wrong, 75 where a place can't be reached now
+    #[arg(long)]
+    online: bool,
+    /// Pingora's own settings, whose `ca_file` counts for `--online`
+    #[arg(short, long, value_name = "FILE", default_value = CONF)]
+    conf: PathBuf,
+}
+
 /// Checks the file with the process's own environment; gives the exit code.
-pub fn run(file: &Path, json: bool, out: &mut dyn Write) -> u8 {
-    report(
-        file,
-        &config::load_from_machine(file, &Registry::default()).and_then(|loaded| with_fit_files(file, loaded)),
-        json,
-        out,
-    )
+pub fn run(args: &CheckArgs, out: &mut dyn Write) -> u8 {
+    let file = &args.config;
+    let loaded = load(file);
+    let online = match &loaded {
+        Ok(loaded) if args.online => match online::look(&loaded.settings, &args.conf) {
+            Ok(online) => Some(online),
+            Err(failure) => return failure.say(),
+        },
+        Ok(_) | Err(_) => None,
+    };
+    report(file, &loaded, online.as_ref(), args.json, out)
+}
+
+/// Checks the file and connects to nobody; gives the exit code.
+pub fn only_file(file: &Path, out: &mut dyn Write) -> u8 {
+    report(file, &load(file), None, false, out)
+}
+
+fn load(file: &Path) -> Result<Loaded, Faults> {
+    config::load_from_machine(file, &Registry::default()).and_then(|loaded| with_fit_files(file, loaded))
 }
 
 /// Refuses what the start would refuse: certificates and keys that are there and can't be used.
@@ -37,14 +71,14 @@ fn with_fit_files(file: &Path, mut loaded: Loaded) -> Result<Loaded, Faults> {
 }
 
 /// Prints what loading gave.
-pub fn report(file: &Path, loaded: &Result<Loaded, Faults>, json: bool, out: &mut dyn Write) -> u8 {
+fn report(file: &Path, loaded: &Result<Loaded, Faults>, online: Option<&Online>, json: bool, out: &mut dyn Write) -> u8 {
     // A reader that left early has seen what it wanted; the exit code still tells.
     let _ = match (json, loaded) {
-        (true, loaded) => writeln!(out, "{:#}", as_json(file, loaded)),
-        (false, Ok(loaded)) => write_accepted(file, loaded, out),
+        (true, loaded) => writeln!(out, "{:#}", as_json(file, loaded, online)),
+        (false, Ok(loaded)) => write_accepted(file, loaded, out).and_then(|()| online.map_or(Ok(()), |online| online.write(out))),
         (false, Err(faults)) => write_refused(file, faults, out),
     };
-    if loaded.is_ok() { EX_OK } else { EX_USAGE }
+    if loaded.is_err() { EX_USAGE } else { online.map_or(EX_OK, Online::exit_code) }
 }
 
 fn write_refused(file: &Path, refused: &Faults, out: &mut dyn Write) -> io::Result<()> {
@@ -81,9 +115,9 @@ fn write_accepted(file: &Path, loaded: &Loaded, out: &mut dyn Write) -> io::Resu
     writeln!(out, "{}: accepted, {} of its own tests passed", file.display(), loaded.tests_passed)
 }
 
-fn as_json(file: &Path, loaded: &Result<Loaded, Faults>) -> Value {
+fn as_json(file: &Path, loaded: &Result<Loaded, Faults>, online: Option<&Online>) -> Value {
     let file = file.display().to_string();
-    match loaded {
+    let mut shown = match loaded {
         Ok(Loaded { settings, warnings, tests_passed }) => json!({
             "file": file,
             "ok": true,
@@ -95,7 +129,11 @@ fn as_json(file: &Path, loaded: &Result<Loaded, Faults>) -> Value {
             "models": models(settings),
         }),
         Err(Faults { faults, warnings }) => json!({ "file": file, "ok": false, "faults": faults, "warnings": warnings }),
+    };
+    if let (Some(online), Some(shown)) = (online, shown.as_object_mut()) {
+        shown.insert("online".to_owned(), online.as_json());
     }
+    shown
 }
 
 fn upstreams(settings: &Settings) -> Vec<Value> {
@@ -124,15 +162,13 @@ fn models(settings: &Settings) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     fn checked(text: &str, json: bool) -> (u8, String) {
         let path = PathBuf::from("config.json");
         let loaded = config::load(&path, &|_| None, &|_| Ok(text.to_owned()));
         let mut out = Vec::new();
-        let code = report(&path, &loaded, json, &mut out);
+        let code = report(&path, &loaded, None, json, &mut out);
         (code, String::from_utf8(out).unwrap())
     }
 

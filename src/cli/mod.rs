@@ -10,6 +10,7 @@ mod files;
 mod ledger;
 mod man;
 mod mock;
+mod online;
 mod price;
 mod reload;
 mod run;
@@ -22,13 +23,11 @@ mod upgrade;
 mod usage;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use exit::{EX_OK, EX_USAGE};
-use files::CONFIG;
 use run::RunArgs;
 
 /// An edge gateway for LLM APIs: one address, one key, every model.
@@ -46,14 +45,7 @@ enum Commands {
     /// Run the gateway (the default command)
     Run(RunArgs),
     /// Parse and validate a configuration and run its own tests; exit 0 or 64
-    Check {
-        /// The gateway's configuration
-        #[arg(long, value_name = "FILE", default_value = CONFIG)]
-        config: PathBuf,
-        /// Print JSON for programs
-        #[arg(long)]
-        json: bool,
-    },
+    Check(check::CheckArgs),
     /// Say where a request would go, and why; nothing is sent
     Explain(explain::ExplainArgs),
     /// Add, list, show, revoke and credit clients; a running gateway follows within a second
@@ -104,7 +96,7 @@ pub fn main() -> ExitCode {
     let mut out = std::io::stdout();
     let code = match cli.command.unwrap_or(Commands::Run(cli.run)) {
         Commands::Run(args) => run::run(&args, &mut out),
-        Commands::Check { config, json } => check::run(&config, json, &mut out),
+        Commands::Check(args) => check::run(&args, &mut out),
         Commands::Explain(args) => explain::run(&args, &mut out),
         Commands::Client(args) => client::run(&args, &mut out),
         Commands::Price(args) => price::run(&args, &mut out),

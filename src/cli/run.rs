@@ -179,7 +179,7 @@ pub fn outcome(outcome: Result<(), Obstacle>) -> (u8, Option<String>) {
 
 /// Checks both files as a start would read them, and starts nothing ; returns the exit code.
 fn test(args: &RunArgs, out: &mut dyn Write) -> u8 {
-    let checked = check::run(&args.config, false, out);
+    let checked = check::only_file(&args.config, out);
     match server_conf::load(&args.conf, &config::state_dir_of(&args.config)) {
         Ok(_) => checked,
         Err(why) => refuse(&why),

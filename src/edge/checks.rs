@@ -33,6 +33,7 @@ use crate::domain::upstream::proxy::Proxy;
 use crate::domain::upstream::{Endpoint, Upstream};
 use crate::edge::peer;
 use crate::edge::tell::tell;
+use crate::edge::tls_fault::TlsFault;
 use crate::edge::tunnel::{Tunnel, TunnelFailure};
 use crate::ops::host::clock;
 use crate::ops::parts::Parts;
@@ -126,10 +127,16 @@ impl HealthCheck for Check {
                 }
             }
             Err(error) => {
-                let is_certain = matches!(TunnelFailure::of(error), Some(TunnelFailure::AuthRefused(_)));
+                let fault = TlsFault::of(error).zip(self.upstream.endpoint.as_ref());
+                // Behind a tunnel the certificate is not the proxy's.
+                let is_certain = matches!(TunnelFailure::of(error), Some(TunnelFailure::AuthRefused(_)))
+                    || (fault.is_some() && proxy.speaks_http());
                 let now = clock::now();
                 let flip = proxy.health.check_failed(is_certain, &pool.check, now);
-                let detail = self.upstream.guard.mask(&error.to_string());
+                let detail = match fault {
+                    Some((fault, endpoint)) => fault.words(error, &self.upstream, endpoint, Some(proxy)),
+                    None => self.upstream.guard.mask(&error.to_string()),
+                };
                 tell(blame::told(&self.upstream, proxy, flip, is_certain, &detail, now));
             }
         }

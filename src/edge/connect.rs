@@ -10,16 +10,16 @@ use pingora_proxy::Session;
 use crate::domain::upstream::{Endpoint, Pick, Upstream};
 use crate::edge::context::Context;
 use crate::edge::peer;
-use crate::edge::pingora_errors::cause;
+use crate::edge::pingora_errors::of_connecting;
 use crate::edge::shared::Gateway;
 use crate::edge::tell::tell;
-use crate::edge::tunnel::TunnelFailure;
+use crate::edge::tls_fault::TlsFault;
 use crate::edge::wire::Watch;
 use crate::ops::host::clock;
 use crate::ops::host::resolver::Resolver;
 use crate::relay::dispatch::Then;
-use crate::relay::failure::{Failure, Reached};
-use crate::relay::stage::Admitted;
+use crate::relay::failure::{Failure, NoWay, Reached};
+use crate::relay::stage::{Admitted, Attempt};
 
 /// A body up to this size never blocks on Pingora's pipe to the upstream: it holds four pieces.
 const PIPE_BYTES: usize = 8 * 1024;
@@ -30,7 +30,8 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -
     loop {
         let (wire, dispatch) = ctx.ready("upstream_peer")?;
         wire.watch(Watch::Off);
-        let pick = dispatch.begin(clock::now()).pick;
+        wire.forget_answer();
+        let Attempt { pick, on_its_own, .. } = *dispatch.begin(clock::now());
         let Admitted { way, .. } = dispatch.walk().admitted();
         let (upstream, endpoint) = (&*way.route.upstream, &*way.endpoint);
         let proxy = upstream.proxy(pick);
@@ -41,6 +42,9 @@ pub async fn peer(gateway: &Gateway, session: &mut Session, ctx: &mut Context) -
                 // read. What it can't see is an upstream that takes no more of a body that does not fit into Pingora's pipe.
                 let fits_the_pipe = way.length.is_some_and(|bytes| bytes <= PIPE_BYTES);
                 peer.options.write_timeout = (!fits_the_pipe).then_some(upstream.timeouts.idle);
+                if on_its_own {
+                    peer::on_its_own(&mut peer);
+                }
                 return Ok(Box::new(peer));
             }
             Err(detail) => detail,
@@ -95,18 +99,24 @@ pub fn failed(gateway: &Gateway, peer: &HttpPeer, ctx: &mut Context, mut error: 
         Ok((_, dispatch)) => dispatch,
         Err(out_of_turn) => return out_of_turn,
     };
-    let Admitted { way, .. } = dispatch.walk().admitted();
+    let walk = dispatch.walk();
+    let way = &walk.admitted().way;
     let upstream = &way.route.upstream;
-    let resolved = match (upstream.proxy(dispatch.walk().pick()), upstream.connect_to) {
+    let proxy = upstream.proxy(walk.pick());
+    let resolved = match (proxy, upstream.connect_to) {
         (Some(proxy), _) => Some(&*proxy.host),
         (None, None) => Some(way.endpoint.host()),
         (None, Some(_)) => None,
     };
-    if let (Some(host), Some(address)) = (resolved, peer.address().as_inet()) {
-        gateway.parts.resolver.failed(host, *address);
+    let mut failure = of_connecting(&error, walk.is_on_its_own());
+    if let Failure::NoConnection { why, detail } = &mut failure {
+        if let (Some(host), Some(address)) = (resolved, peer.address().as_inet()) {
+            gateway.parts.resolver.failed(host, *address);
+        }
+        if let (NoWay::Tls, Some(fault)) = (why, TlsFault::of(&error)) {
+            *detail = fault.words(&error, upstream, &way.endpoint, proxy);
+        }
     }
-    let is_certain = matches!(TunnelFailure::of(&error), Some(TunnelFailure::AuthRefused(_)));
-    let failure = Failure::NoConnection { is_certain, detail: cause(&error) };
     let retry = dispatch.failed(&failure, Reached::default(), clock::step());
     tell(dispatch.walk_mut().take_notes());
     error.set_retry(retry == Then::Again);

@@ -11,11 +11,12 @@
 //!                │          ├ judge     the head becomes the client's                        upstream_response_filter
 //!                │          ├ deliver   each chunk through the relay                         response_body_filter
 //!                │          ├ fail      another attempt, or the last word                    error_while_proxy, fail_to_proxy
-//!                │          │   └ pingora_errors  in the relay's words, read here and nowhere else
+//!                │          │   ├ pingora_errors  in the relay's words, read here and nowhere else
+//!                │          │   └ tls_fault       what is wrong with a certificate, and what mends it
 //!                │          └ context   the stage between two hooks; a hook out of turn fails shut
 //!                ├ replay, wire: the request's body kept for every attempt, the deadlines, the hold, the wait for the books
 //!                └ respond: answers of ours, written; tell: notes of the relay, logged
-//!   operators ─► admin          proxies ◄─ checks          all listeners: listen, stoppable          what every request borrows from: shared
+//!   operators ─► admin          proxies ◄─ checks, everything ◄─ online (on demand)          all listeners: listen, stoppable          what every request borrows from: shared
 //! ```
 //!
 //! A hook is thin: it takes the request's stage, calls one step, does what comes next.
@@ -33,6 +34,7 @@ mod gateway;
 mod inject;
 mod judge;
 pub mod listen;
+pub mod online;
 mod peer;
 mod pingora_errors;
 mod replay;
@@ -40,6 +42,7 @@ mod respond;
 mod shared;
 pub mod stoppable;
 mod tell;
+mod tls_fault;
 pub mod tunnel;
 mod wire;
 

@@ -11,6 +11,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use pingora_core::protocols::ALPN;
@@ -67,6 +68,16 @@ pub fn peer(
     }
     peer.group_key = group_key(upstream, endpoint, via, peer.group_key);
     Ok(peer)
+}
+
+/// Makes the next connection to `peer` a new one, and the only one of its kind (A6): Pingora looks for a kept connection by this key, and
+/// keeps one by the same, so it serves no second request. That costs one handshake for each kept connection that was found dead.
+pub fn on_its_own(peer: &mut HttpPeer) {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let mut hasher = DefaultHasher::new();
+    (peer.group_key, MADE.fetch_add(1, Relaxed)).hash(&mut hasher);
+    peer.group_key = hasher.finish();
+    peer.options.idle_timeout = Some(Duration::ZERO);
 }
 
 /// The tunnel through a forward proxy; `None` for a reverse proxy.

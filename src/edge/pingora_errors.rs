@@ -3,7 +3,9 @@
 use pingora_core::{Error, ErrorSource, ErrorType, RetryType};
 
 use crate::edge::replay::{BODY_TOO_SLOW, STOPPING, UPSTREAM_TOO_LATE};
-use crate::relay::failure::{Broke, Failure, Offer};
+use crate::edge::tls_fault::TlsFault;
+use crate::edge::tunnel::TunnelFailure;
+use crate::relay::failure::{Broke, Failure, NoWay, Offer};
 
 /// What `error` says went wrong; `reused`: it came over a connection that had served another request before.
 pub fn failure(error: &Error, reused: bool) -> Failure {
@@ -25,7 +27,11 @@ pub fn failure(error: &Error, reused: bool) -> Failure {
             was_kept: reused,
             timed_out: *etype == ErrorType::ReadTimedout,
             offer: match error.retry {
-                RetryType::Decided(true) => Offer::Yes,
+                // Pingora remembers it for this way; everything else that it offers was not read (pingora-core, v2/client.rs).
+                RetryType::Decided(true) if matches!(etype, ErrorType::H2Downgrade | ErrorType::InvalidH2) => {
+                    Offer::OtherProtocol
+                }
+                RetryType::Decided(true) => Offer::Unread,
                 RetryType::Decided(false) => Offer::No,
                 RetryType::ReusedOnly => Offer::IfStale,
             },
@@ -33,6 +39,22 @@ pub fn failure(error: &Error, reused: bool) -> Failure {
         }),
         ErrorSource::Internal | ErrorSource::Unset => Failure::Internal { detail: cause(error) },
     }
+}
+
+/// What `error` says of a connection that did not come about; `on_its_own`: no kept one was looked for.
+pub fn of_connecting(error: &Error, on_its_own: bool) -> Failure {
+    let detail = cause(error);
+    // HTTP/2 that takes no further stream, of a connection that was kept for all we know (pingora-core, `spawn_stream`): nothing went out.
+    if *error.etype() == ErrorType::H2Error && !on_its_own {
+        return Failure::Broke(Broke { is_lost: false, was_kept: true, timed_out: false, offer: Offer::Unread, detail });
+    }
+    let why = match TunnelFailure::of(error) {
+        Some(TunnelFailure::AuthRefused(_)) => NoWay::Login,
+        Some(_) => NoWay::Now,
+        None if TlsFault::of(error).is_some() => NoWay::Tls,
+        None => NoWay::Now,
+    };
+    Failure::NoConnection { why, detail }
 }
 
 /// An attempt that is over because the next one was decided; nothing of it reached the client.

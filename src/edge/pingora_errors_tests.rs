@@ -59,13 +59,47 @@ fn t9_t10_what_broke_at_the_upstream_and_whether_it_may_be_sent_again() {
             assert_eq!((seen.is_lost, seen.timed_out, seen.was_kept, seen.offer), expected, "{error}");
         }
     }
-    let offers =
-        [(RetryType::Decided(true), Offer::Yes), (RetryType::Decided(false), Offer::No), (RetryType::ReusedOnly, Offer::IfStale)];
-    for (retry, offer) in offers {
-        let mut error = Error::explain(ConnectionClosed, "x").into_up();
+    let offers = [
+        (H2Error, RetryType::Decided(true), Offer::Unread),
+        (WriteError, RetryType::Decided(true), Offer::Unread),
+        (H2Downgrade, RetryType::Decided(true), Offer::OtherProtocol),
+        (InvalidH2, RetryType::Decided(true), Offer::OtherProtocol),
+        (ConnectionClosed, RetryType::Decided(false), Offer::No),
+        (ConnectionClosed, RetryType::ReusedOnly, Offer::IfStale),
+    ];
+    for (etype, retry, offer) in offers {
+        let mut error = Error::explain(etype, "x").into_up();
         error.retry = retry;
         assert_eq!(broke(&error, true).offer, offer);
     }
+}
+
+#[test]
+fn a6_why_a_connection_did_not_come_about() {
+    let way = |error: &Error, on_its_own| match of_connecting(error, on_its_own) {
+        Failure::NoConnection { why, .. } => Some(why),
+        Failure::Broke(broke) => {
+            assert_eq!((broke.was_kept, broke.is_lost, broke.offer), (true, false, Offer::Unread));
+            None
+        }
+        other => panic!("{other:?}"),
+    };
+    let distrust = "TLS connect() failed: invalid peer certificate: UnknownIssuer, SNI: h";
+    let login: Box<Error> = TunnelFailure::AuthRefused("x").into();
+    let garbage: Box<Error> = TunnelFailure::Garbage("invalid peer certificate: UnknownIssuer").into();
+    let rows = [
+        (Error::explain(ErrorType::ConnectRefused, "x"), Some(NoWay::Now)),
+        (Error::explain(ErrorType::TLSHandshakeFailure, "tls handshake eof"), Some(NoWay::Now)),
+        (Error::explain(ErrorType::TLSHandshakeFailure, distrust), Some(NoWay::Tls)),
+        (login, Some(NoWay::Login)),
+        (garbage, Some(NoWay::Now)),
+    ];
+    for (error, why) in rows {
+        assert_eq!((way(&error, false), way(&error, true)), (why, why), "{error}");
+    }
+    // A kept connection of HTTP/2 takes no stream; a new one that takes none is no kept one.
+    let full = Error::explain(ErrorType::H2Error, "while creating new stream");
+    assert_eq!((way(&full, false), way(&full, true)), (None, Some(NoWay::Now)));
 }
 
 #[test]

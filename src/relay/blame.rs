@@ -68,8 +68,7 @@ pub fn connection_failed(upstream: &Upstream, pick: Pick, is_certain: bool, deta
 pub fn told(upstream: &Upstream, proxy: &Proxy, flip: Option<Flip>, is_certain: bool, detail: &str, now: Moment) -> Option<Note> {
     let (id, name) = (&proxy.id, &upstream.name);
     if is_certain {
-        let tells =
-            || Note::error(Subject::Proxy, format!("proxy {id} of {name} refuses our login, so it is not used: {detail}"));
+        let tells = || Note::error(Subject::Proxy, format!("proxy {id} of {name} is not used until a check passes: {detail}"));
         return proxy.health.may_tell(now).then(tells);
     }
     (flip == Some(Flip::WentDown)).then(|| Note::warning(Subject::Proxy, format!("proxy {id} of {name} is down: {detail}")))

@@ -103,17 +103,11 @@ impl Admitted {
 impl Dispatch {
     /// Step 5: begins the first attempt, or the one that was decided after the last.
     pub fn begin(&mut self, now: Moment) -> &Attempt {
-        let Walk { admitted, rotation, attempt, delivery, decided, .. } = &mut *self.walk;
+        self.walk.count_attempt();
+        let Walk { rotation, attempt, delivery, decided, .. } = &mut *self.walk;
         attempt.begin(rotation.take_next(), now);
         *delivery = Delivery::Awaited;
         *decided = None;
-        let (upstream, pick) = (admitted.upstream(), attempt.pick);
-        if let Some(credential) = upstream.credential(pick) {
-            credential.standing.count_attempt();
-        }
-        if let Some(proxy) = upstream.proxy(pick) {
-            proxy.health.count_attempt();
-        }
         attempt
     }
 
@@ -133,6 +127,7 @@ impl Dispatch {
     /// Closes the books; the last byte waits for [`Closed`].
     pub fn end(self, end: End, now: Now) -> (Ended, Closed) {
         let Self { mut walk, books } = self;
+        walk.count_attempt();
         // No attempt follows closed books, so there is nothing to look for any more.
         walk.attempt.first_event = None;
         let (booked, closed) = books.close(&Closing {
@@ -179,6 +174,11 @@ impl Walk {
 
     pub fn pick(&self) -> Pick {
         self.attempt.pick
+    }
+
+    /// Whether the attempt has a connection that served nobody before.
+    pub fn is_on_its_own(&self) -> bool {
+        self.attempt.on_its_own
     }
 
     /// The status that went to the client; `None`: none did.
@@ -295,7 +295,23 @@ impl Walk {
     /// Turns to the next attempt.
     pub(super) fn turn(&mut self, because: Because, now: Moment) -> Result<Pick, NoTurn> {
         let Self { admitted, rotation, attempt, .. } = self;
-        rotation.turn(because, &turn_of(admitted, attempt, now))
+        let pick = rotation.turn(because, &turn_of(admitted, attempt, now))?;
+        attempt.left = Some(because);
+        Ok(pick)
+    }
+
+    /// Counts an attempt that is over for its key and its proxy: by then it is known whether it was one.
+    fn count_attempt(&self) {
+        if !self.attempt.is_one() {
+            return;
+        }
+        let (upstream, pick) = (self.upstream(), self.attempt.pick);
+        if let Some(credential) = upstream.credential(pick) {
+            credential.standing.count_attempt();
+        }
+        if let Some(proxy) = upstream.proxy(pick) {
+            proxy.health.count_attempt();
+        }
     }
 
     /// Whether another key could carry the request, were this attempt to fail.

@@ -3,9 +3,11 @@
 //! | failure | another attempt | else the client is told |
 //! |---|---|---|
 //! | no connection, no address of a proxy | the next proxy, or the same way again, within the limits | the provider failed |
-//! | a kept connection that breaks at once | by another proxy, or a new connection | the provider failed |
+//! | TLS that can't be trusted | by the next proxy: a reverse one's own fault; behind a tunnel once; without proxies: no | the provider failed |
+//! | a kept connection that breaks at once, or refuses it unread | by another proxy or the same way, by a new connection; it was no attempt | the provider failed |
 //! | a connection that breaks before the head | by the next proxy, once; without a proxy: no | the provider failed |
-//! | refused unread | the same way | the provider failed |
+//! | a new one that refuses it unread | by another new connection | the provider failed |
+//! | another protocol than was offered | the same way | the provider failed |
 //! | a deadline | no | too late; within an answer: cut |
 //! | any of these within a provider's error | as what has come of it says | as it says |
 //! | a connection that breaks within an answer | no | cut, unless the last word had gone by |
@@ -39,9 +41,9 @@ pub enum Failure {
     NoAddress {
         detail: String,
     },
-    /// A connection did not come about. `is_certain`: trying again can't help, as with a refused login.
+    /// A connection did not come about.
     NoConnection {
-        is_certain: bool,
+        why: NoWay,
         detail: String,
     },
     /// The attempt broke off.
@@ -64,6 +66,17 @@ pub enum Failure {
     },
 }
 
+/// Whether the same way, tried again, may lead somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoWay {
+    /// It may.
+    Now,
+    /// The proxy refuses our login, and will.
+    Login,
+    /// The certificate there can't be trusted, or there is no TLS at all.
+    Tls,
+}
+
 /// An attempt that broke off at the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broke {
@@ -73,7 +86,7 @@ pub struct Broke {
     pub was_kept: bool,
     /// A read took too long.
     pub timed_out: bool,
-    /// The engine's own reasons to send the request again: a stream that HTTP/2 refused, a protocol that the peer does not speak.
+    /// The engine's own reasons to send the request again.
     pub offer: Offer,
     pub detail: String,
 }
@@ -84,7 +97,10 @@ pub enum Offer {
     No,
     /// Where the connection was a kept one that shows at once that it is gone.
     IfStale,
-    Yes,
+    /// Nobody read it: HTTP/2 refused the stream, or was shutting the connection down before it.
+    Unread,
+    /// The peer does not speak the protocol that was offered.
+    OtherProtocol,
 }
 
 /// How far the answer got.
@@ -132,7 +148,7 @@ impl Dispatch {
             // A provider's error that does not come to its end means what has come of it.
             Failure::Broke(_) | Failure::TooLate if walk.is_hearing() && !reached.begun => walk.heard_so_far(now),
             Failure::NoAddress { detail } => walk.no_address(detail, now.moment),
-            Failure::NoConnection { is_certain, detail } => walk.no_connection(*is_certain, detail, now.moment),
+            Failure::NoConnection { why, detail } => walk.no_connection(*why, detail, now.moment),
             Failure::Broke(broke) => walk.broke(broke, reached, now.moment),
             Failure::Judged { .. }
             | Failure::TooLate
@@ -148,37 +164,60 @@ impl Dispatch {
 impl Walk {
     fn no_address(&mut self, detail: &str, now: Moment) -> Then {
         if self.upstream().proxy(self.attempt.pick).is_some() {
-            return self.no_connection(false, detail, now);
+            return self.no_connection(NoWay::Now, detail, now);
         }
         self.refusal = Some(Refusal::UpstreamFailed { detail: detail.to_owned() });
         Then::Over
     }
 
     /// By another proxy, or at another address.
-    fn no_connection(&mut self, is_certain: bool, detail: &str, now: Moment) -> Then {
+    fn no_connection(&mut self, why: NoWay, detail: &str, now: Moment) -> Then {
         let detail = self.masked(detail);
         let pick = self.attempt.pick;
-        if self.upstream().proxy(pick).is_some() {
-            let note = blame::connection_failed(self.upstream(), pick, is_certain, &detail, now);
-            self.notes.extend(note);
+        let Some(proxy) = self.upstream().proxy(pick) else {
+            if why == NoWay::Tls {
+                self.refusal = Some(Refusal::UpstreamFailed { detail });
+                return Then::Over;
+            }
+            return self.turn_or_tell(Because::Connection, detail, now);
+        };
+        if why == NoWay::Tls && !proxy.speaks_http() {
+            return self.no_trust_behind_a_tunnel(detail, now);
         }
+        let note = blame::connection_failed(self.upstream(), pick, why != NoWay::Now, &detail, now);
+        self.notes.extend(note);
         self.turn_or_tell(Because::Connection, detail, now)
+    }
+
+    /// The certificate is the endpoint's, or that of a proxy which breaks TLS open: another proxy tells, once, as with a lost request.
+    fn no_trust_behind_a_tunnel(&mut self, detail: String, now: Moment) -> Then {
+        let is_first = self.rotation.lost.is_empty();
+        self.rotation.lost.push(self.attempt.pick);
+        if is_first && self.turn(Because::Connection, now).is_ok() {
+            return Then::Again;
+        }
+        self.refusal = Some(Refusal::UpstreamFailed { detail });
+        Then::Over
     }
 
     fn broke(&mut self, broke: &Broke, reached: Reached, now: Moment) -> Then {
         let is_lost = broke.is_lost && self.attempt.first_byte.is_none();
         // A kept connection that the upstream had closed shows it at once. One that breaks later broke under the request, which the
         // provider may have worked on: sent again, it would be paid for twice.
-        let is_stale = broke.was_kept && self.attempt.age(now).is_some_and(|age| age < STALE_SHOWS_WITHIN);
-        let is_offered = match broke.offer {
-            Offer::No => false,
-            Offer::IfStale => is_stale,
-            Offer::Yes => true,
+        let was_kept = broke.was_kept && !self.attempt.on_its_own;
+        let is_stale = was_kept && self.attempt.age(now).is_some_and(|age| age < STALE_SHOWS_WITHIN);
+        let offered = match broke.offer {
+            Offer::IfStale if is_stale => Some(Because::Stale),
+            // What a kept connection takes no more of, a new one may: that is no word of the provider's yet.
+            Offer::Unread if was_kept => Some(Because::Stale),
+            Offer::Unread => Some(Because::Unread),
+            Offer::OtherProtocol => Some(Because::Protocol),
+            Offer::No | Offer::IfStale => None,
         };
         let because = if is_lost && is_stale {
             Because::Stale
-        } else if is_offered {
-            Because::Unread
+        } else if let Some(because) = offered {
+            because
         } else if is_lost && self.attempt.pick.proxy.is_some() {
             // It is the proxy that broke, for all we can see, and a dead proxy is nothing that a client should notice. But once: what is
             // lost by two of them may be lost by the provider, which had it twice by then.

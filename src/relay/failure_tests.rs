@@ -6,7 +6,9 @@ use crate::domain::client::Caller;
 use crate::domain::end::End;
 use crate::relay::failure::Failure;
 use crate::relay::stage::Reading;
-use crate::relay::testing::{HOLD, House, NO_KEY, ONE_KEY, TWO_KEYS, check, troll_direct, troll_pool, troll_reverse, with};
+use crate::relay::testing::{
+    HOLD, House, NO_KEY, ONE_KEY, TWO_KEYS, check, troll_direct, troll_pool, troll_reverse, walked, with,
+};
 
 const MESSAGES: &str = "/v1/messages";
 
@@ -23,7 +25,26 @@ fn t10_one_way_and_no_other() {
             ("noaddr", "502:upstream_failed,upstream_error"),
             ("lost", "502:upstream_failed,upstream_error"),
             ("kept 200", "again:direct/main pass"),
-            ("kept kept 200", "again:direct/main again:direct/main pass"),
+            // A6: what met a dead connection was no attempt, and four follow all the same.
+            (
+                "kept conn conn conn conn",
+                "again:direct/main again:direct/main again:direct/main again:direct/main 502:upstream_failed,upstream_error",
+            ),
+            ("conn conn conn kept 200", "again:direct/main again:direct/main again:direct/main again:direct/main pass"),
+            ("+20000 kept 200", "again:direct/main pass"),
+            ("refused 200", "again:direct/main pass"),
+            (
+                "refused unread unread unread unread",
+                "again:direct/main again:direct/main again:direct/main again:direct/main 502:upstream_failed,upstream_error",
+            ),
+            ("other 200", "again:direct/main pass"),
+            (
+                "other other other other",
+                "again:direct/main again:direct/main again:direct/main 502:upstream_failed,upstream_error",
+            ),
+            // What a certificate can't do, it can't do a second later.
+            ("cert", "502:upstream_failed,upstream_error"),
+            ("conn cert", "again:direct/main 502:upstream_failed,upstream_error"),
             ("sent +999 kept", "again:direct/main"),
             ("sent +1000 kept", "502:upstream_failed,upstream_error"),
             ("unread 200", "again:direct/main pass"),
@@ -185,7 +206,14 @@ fn t10_a_proxy_that_fails_is_left() {
             ("lost conn", "again:p2/k3 503:overloaded,1s,upstream_error"),
             ("conn lost", "again:p2/k3 503:overloaded,1s,upstream_error"),
             ("kept 200", "again:p2/k3 pass"),
+            // The second one was new, whatever is said of it.
             ("kept kept 200", "again:p2/k3 again:p1/k1 pass"),
+            ("kept kept kept", "again:p2/k3 again:p1/k1 502:upstream_failed,upstream_error"),
+            ("refused 200", "again:p2/k3 pass"),
+            // Behind a tunnel it may be the proxy that breaks TLS open: another one tells, once.
+            ("cert 200", "again:p2/k3 pass"),
+            ("cert cert", "again:p2/k3 502:upstream_failed,upstream_error"),
+            ("lost cert", "again:p2/k3 502:upstream_failed,upstream_error"),
             ("sent +1000 kept 200", "again:p2/k3 pass"),
             ("kept lost", "again:p2/k3 again:p1/k1"),
             ("unread 200", "again:p1/k1 pass"),
@@ -212,7 +240,11 @@ fn t10_a_proxy_that_fails_is_left() {
             ("lost 502", "again:p2/k3 503:overloaded,1s"),
             ("lost lost", "again:p2/k3 502:upstream_failed,upstream_error"),
             ("conn 502", "again:p2/k3 503:overloaded,1s"),
-            ("502 kept 200", "again:p2/k3 again:p2/k3 pass"),
+            // A connection of its own: it was no kept one.
+            ("502 kept", "again:p2/k3 502:upstream_failed,upstream_error"),
+            // The certificate is the proxy's own: it is down, and another one is asked.
+            ("cert 200", "again:p2/k3 pass | p1:down"),
+            ("cert cert", "again:p2/k3 503:overloaded,30s,upstream_error | p1:down p2:down"),
         ],
     );
 }
@@ -226,7 +258,9 @@ fn t12_limits_of_what_may_follow_a_failure() {
             ("conn", "502:upstream_failed,upstream_error"),
             ("login", "502:upstream_failed,upstream_error | p1:down"),
             ("lost", "502:upstream_failed,upstream_error"),
-            ("kept", "502:upstream_failed,upstream_error"),
+            // A6: no second attempt, for the first one was none.
+            ("kept 200", "again:p2/k3 pass"),
+            ("kept kept", "again:p2/k3 502:upstream_failed,upstream_error"),
             ("unread", "502:upstream_failed,upstream_error"),
             ("noaddr", "502:upstream_failed,upstream_error"),
         ],
@@ -273,4 +307,29 @@ fn q4_a_request_that_fails_before_anything_is_decided_is_answered_by_us_or_by_no
         let reading = reading.failed(&failure);
         assert_eq!((reading.status(), reading.end()), (status, end), "{failure:?}, while the body was read");
     }
+}
+
+/// A6: what met a dead connection is in no count: not the ledger's, not its key's, not its proxy's.
+#[test]
+fn a6_an_attempt_that_met_a_dead_connection_is_counted_nowhere() {
+    // What happens → attempts of the entry, of k1, of k3, of p1, of p2.
+    let rows = [
+        ("200", [1, 1, 0, 1, 0]),
+        ("kept 200", [1, 0, 1, 0, 1]),
+        ("refused 200", [1, 0, 1, 0, 1]),
+        ("unread 200", [2, 2, 0, 2, 0]),
+        ("conn kept 200", [2, 1, 1, 1, 1]),
+        ("kept conn 200", [2, 1, 1, 1, 1]),
+        ("lost 200", [2, 1, 1, 1, 1]),
+        ("kept lost 200", [2, 1, 1, 1, 1]),
+    ];
+    for (words, expected) in rows {
+        let (entry, upstream) = walked(&troll_pool(""), MESSAGES, words);
+        let key = |nth: usize| upstream.credentials[nth].standing.attempts();
+        let proxy = |nth: usize| upstream.proxies()[nth].health.attempts();
+        let counted = [entry["attempts"].as_u64().unwrap(), key(0), key(2), proxy(0), proxy(1)];
+        assert_eq!(counted, expected, "{words}: {entry}");
+    }
+    let (entry, upstream) = walked(ONE_KEY, MESSAGES, "kept gone");
+    assert_eq!((&entry["attempts"], upstream.credentials[0].standing.attempts()), (&1.into(), 1), "{entry}");
 }

@@ -6,8 +6,9 @@
 //! | too large for what the key may have; 503, 529 | nothing rests | the same |
 //! | no connection | the proxy failed | the next proxy; without proxies the same way again |
 //! | a lost one; 407, 502, 503 by a reverse proxy | the proxy failed if another one carries the request | the next proxy, a lost one once |
-//! | a kept connection was stale | nothing | another proxy, else the same |
-//! | refused unread | nothing | the same |
+//! | a kept connection was stale, or refused it unread | nothing, and it was no attempt | another proxy, else the same, by a new connection |
+//! | a new one refused it unread | nothing | the same, by another new connection |
+//! | another protocol is spoken | nothing | the same |
 //!
 //! The next carrier is chosen at the moment of the failure: without one there is no retry, and the client gets an answer that keeps
 //! its connection. What a key or a proxy is held to for it stands in `blame`.
@@ -38,10 +39,12 @@ pub enum Because {
     Proxy,
     /// The connection could not be opened, or not by this address.
     Connection,
-    /// The connection had been closed before the request went out on it.
+    /// A kept connection had been closed before the request went out on it, or refused it unread: nobody was asked (A6).
     Stale,
-    /// The connection refused the request unread (HTTP/2), or speaks another protocol than was offered.
+    /// A new connection refused the request unread (HTTP/2).
     Unread,
+    /// The peer speaks another protocol than was offered.
+    Protocol,
 }
 
 /// Why no attempt follows.
@@ -109,9 +112,9 @@ impl Rotation {
                 self.tried.proxy(before);
                 upstream.pick_and_note(&Search { tried: &self.tried, model, now }, &mut over)
             }
-            // The connection was at fault, not who carried it: where nobody else is left, a new one will do.
+            // The connection was at fault, not who carried it: where nobody else is left, a new one to the same will do.
             Because::Stale => Ok(upstream.pick_beside(before, &Search { tried: &self.tried, model, now }).unwrap_or(before)),
-            Because::Unread => Ok(before),
+            Because::Unread | Because::Protocol => Ok(before),
         };
         let pick = match pick {
             Ok(pick) => pick,
@@ -171,7 +174,7 @@ impl Rotation {
             Because::Overloaded => passed.left_key(before, "overloaded"),
             Because::Proxy => passed.left_proxy(before, "failed"),
             Because::Connection => passed.left_proxy(before, "unreachable"),
-            Because::Stale | Because::Unread => {}
+            Because::Stale | Because::Unread | Because::Protocol => {}
         }
     }
 }
@@ -185,10 +188,22 @@ impl Turn<'_> {
     fn allows(&self, because: Because) -> bool {
         // Before a connection stands nothing of the body is sent.
         let can_send_again = self.can_send_again || because == Because::Connection;
-        let is_free = matches!(because, Because::Key | Because::Stale);
-        can_send_again
-            && self.is_within_limits()
-            && (is_free || self.upstream.retry_budget.take(self.retry.max_share_percent, self.now))
+        match because {
+            // No attempt was made. It happens once before each: the next one's connection is new.
+            Because::Stale => can_send_again,
+            Because::Key => can_send_again && self.is_within_limits(),
+            Because::Model
+            | Because::Size
+            | Because::Overloaded
+            | Because::Proxy
+            | Because::Connection
+            | Because::Unread
+            | Because::Protocol => {
+                can_send_again
+                    && self.is_within_limits()
+                    && self.upstream.retry_budget.take(self.retry.max_share_percent, self.now)
+            }
+        }
     }
 }
 

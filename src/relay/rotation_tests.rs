@@ -124,7 +124,7 @@ fn next(config: &str, because: Because, times: usize, states: &str) -> String {
 #[test]
 fn t2_t3_t10_who_is_next_by_what_happened() {
     let (direct, pool) = (troll_direct(""), troll_pool(""));
-    use Because::{Connection, Key, Overloaded, Proxy, Stale, Unread};
+    use Because::{Connection, Key, Overloaded, Protocol, Proxy, Stale, Unread};
     let rows: &[(&str, Because, usize, &str, &str)] = &[
         // The key: the same proxy's next key, then the next proxy.
         (&pool, Key, 1, "", "p1/k2"),
@@ -165,12 +165,14 @@ fn t2_t3_t10_who_is_next_by_what_happened() {
         (&pool, Stale, 1, "k3:cool", "p1/k1"),
         (&direct, Stale, 1, "", "direct/k1"),
         (ONE_KEY, Stale, 1, "", "direct/main"),
-        (ONE_KEY, Stale, 4, "", "limit"),
+        (ONE_KEY, Stale, 40, "", "direct/main"),
         // Refused unread: the same way once more.
         (&pool, Unread, 1, "", "p1/k1"),
         (&direct, Unread, 1, "", "direct/k1"),
         (ONE_KEY, Unread, 3, "", "direct/main"),
         (ONE_KEY, Unread, 4, "", "limit"),
+        (&pool, Protocol, 1, "", "p1/k1"),
+        (ONE_KEY, Protocol, 4, "", "limit"),
     ];
     for (config, because, times, states, expected) in rows {
         let told = next(config, *because, *times, states);
@@ -180,7 +182,7 @@ fn t2_t3_t10_who_is_next_by_what_happened() {
 
 #[test]
 fn t12_the_limits_of_attempts_time_body_and_budget() {
-    use Because::{Connection, Key, Overloaded, Proxy, Stale, Unread};
+    use Because::{Connection, Key, Overloaded, Protocol, Proxy, Stale, Unread};
     // Why; attempts so far; milliseconds since the arrival; whether the body is kept; retries per hundred requests → whether it turns.
     let rows: &[(Because, u32, u64, bool, u32, bool)] = &[
         (Key, 1, 0, true, 25, true),
@@ -206,10 +208,16 @@ fn t12_the_limits_of_attempts_time_body_and_budget() {
         (Connection, 1, 15_000, true, 25, false),
         (Stale, 1, 0, true, 0, true),
         (Stale, 1, 0, false, 25, false),
-        (Stale, 4, 0, true, 25, false),
+        // A6: it was no attempt, so no limit is asked.
+        (Stale, 4, 0, true, 25, true),
+        (Stale, 4, 15_000, true, 0, true),
         (Unread, 1, 0, true, 25, true),
         (Unread, 1, 0, true, 0, false),
         (Unread, 1, 0, false, 25, false),
+        (Unread, 4, 0, true, 25, false),
+        (Protocol, 1, 0, true, 25, true),
+        (Protocol, 1, 0, true, 0, false),
+        (Protocol, 4, 0, true, 25, false),
     ];
     for (because, attempts, age_ms, can_send_again, max_share_percent, turns) in rows {
         let upstream = upstream(&troll_pool(""));

@@ -26,6 +26,7 @@ use crate::domain::upstream::{Endpoint, Pick, Upstream};
 use crate::ops::watch::access_log::AccessLog;
 use crate::ops::watch::counters::{Counters, InFlight};
 use crate::relay::gate::{Gate, Whose};
+use crate::relay::rotation::Because;
 
 /// Where finished requests are written down and counted.
 #[derive(Clone)]
@@ -113,6 +114,10 @@ pub struct Attempt {
     pub pick: Pick,
     /// `None`: it is chosen and nobody was asked yet.
     pub began: Option<Moment>,
+    /// A kept connection was of no use, or a new one read nothing: this one has a connection of its own.
+    pub on_its_own: bool,
+    /// Why another one follows.
+    pub left: Option<Because>,
     pub connect: Option<Duration>,
     /// From the request's arrival.
     pub first_byte: Option<Duration>,
@@ -232,13 +237,20 @@ impl Attempt {
 
     /// Goes on to the next one where this one has begun; begins it.
     pub fn begin(&mut self, next: Option<Pick>, now: Moment) {
-        let number = if self.began.is_some() { self.number + 1 } else { self.number };
-        *self = Self { number, pick: next.unwrap_or(self.pick), began: Some(now), ..Self::default() };
+        let number = if self.is_one() { self.number + 1 } else { self.number };
+        // Behind a request that a proxy lost too: a dead connection there would make it be sent once more.
+        let on_its_own = matches!(self.left, Some(Because::Stale | Because::Unread | Because::Proxy));
+        *self = Self { number, pick: next.unwrap_or(self.pick), began: Some(now), on_its_own, ..Self::default() };
+    }
+
+    /// Whether somebody was asked, for all we know: it has begun, and did not meet a kept connection that was dead already (A6).
+    pub fn is_one(&self) -> bool {
+        self.began.is_some() && self.left != Some(Because::Stale)
     }
 
     /// How many attempts were begun, this one included.
     pub fn count(&self) -> u32 {
-        if self.began.is_some() { self.number } else { 0 }
+        if self.is_one() { self.number } else { self.number.saturating_sub(1) }
     }
 
     /// How long ago it began.

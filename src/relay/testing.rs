@@ -30,7 +30,7 @@ use crate::ops::watch::access_log::AccessLog;
 use crate::ops::watch::counters::Counters;
 use crate::relay::admit::{Entry, ReadBody};
 use crate::relay::dispatch::{Dispatch, Then};
-use crate::relay::failure::{Broke, Failure, LastWord, Offer, Reached};
+use crate::relay::failure::{Broke, Failure, LastWord, NoWay, Offer, Reached};
 use crate::relay::hold::Held;
 use crate::relay::judge::{HeadSeen, Heard, Next};
 use crate::relay::stage::{Admitted, Arrived, Local, Records};
@@ -191,8 +191,10 @@ pub fn check(config: &str, path: &str, rows: &[(&str, &str)]) {
 /// | `429;says=size` | an error with words: `money`, `big` (a model's code), `m` (the model by name), `size`, `tokens`, `rights`, `page`; `half` is no end, `endless` neither |
 /// | `sse` | a good head of an event stream |
 /// | `ev:ping`, `ev:good`, `ev:529` | the first event of a stream: a heartbeat, an answer, a failure |
-/// | `conn`, `login`, `noaddr` | no connection; a refused login; a name without an address |
-/// | `lost`, `kept`, `unread`, `silent`, `garbage` | the connection broke; it was a kept one; it refused the request unread; a read took too long; what came can't be read |
+/// | `conn`, `login`, `cert`, `noaddr` | no connection; a refused login; a certificate that can't be trusted; a name without an address |
+/// | `lost`, `kept` | the connection broke; it was a kept one |
+/// | `unread`, `refused`, `other` | it refused the request unread; it was a kept one; it speaks another protocol |
+/// | `silent`, `garbage` | a read took too long; what came can't be read |
 /// | `judged` | the attempt that was decided could not be made |
 /// | `late`, `gone`, `slow`, `unreadable`, `stopping`, `internal` | a deadline, the client, its body, its request, the drain, ourselves |
 /// | `sent` | nothing but that the attempt begins |
@@ -201,7 +203,18 @@ pub fn check(config: &str, path: &str, rows: &[(&str, &str)]) {
 ///
 /// The answer has a word for each step, and behind a bar who does not stand well.
 pub fn walk(config: &str, path: &str, words: &str) -> String {
+    walk_in(&House::new(config), path, words)
+}
+
+/// Walks one request; gives its entry of the ledger, and the upstream as it stands behind it.
+pub fn walked(config: &str, path: &str, words: &str) -> (serde_json::Value, Arc<Upstream>) {
     let house = House::new(config);
+    walk_in(&house, path, words);
+    let upstream = house.settings.upstreams.iter().rfind(|upstream| upstream.missing().is_none()).unwrap();
+    (house.closes().remove(0), upstream.clone())
+}
+
+fn walk_in(house: &House, path: &str, words: &str) -> String {
     let mut told = String::new();
     let mut dispatch = match house.dispatch(path) {
         Ok(dispatch) => dispatch,
@@ -310,12 +323,15 @@ fn failure_step(dispatch: &mut Dispatch, word: &str, reached: Reached, now: Now,
     let broke =
         |is_lost, was_kept, timed_out, offer| Failure::Broke(Broke { is_lost, was_kept, timed_out, offer, detail: detail() });
     let failure = match word {
-        "conn" => Failure::NoConnection { is_certain: false, detail: detail() },
-        "login" => Failure::NoConnection { is_certain: true, detail: detail() },
+        "conn" => Failure::NoConnection { why: NoWay::Now, detail: detail() },
+        "login" => Failure::NoConnection { why: NoWay::Login, detail: detail() },
+        "cert" => Failure::NoConnection { why: NoWay::Tls, detail: detail() },
         "noaddr" => Failure::NoAddress { detail: detail() },
         "lost" => broke(true, false, false, Offer::No),
         "kept" => broke(true, true, false, Offer::IfStale),
-        "unread" => broke(false, false, false, Offer::Yes),
+        "unread" => broke(false, false, false, Offer::Unread),
+        "refused" => broke(false, true, false, Offer::Unread),
+        "other" => broke(false, true, false, Offer::OtherProtocol),
         "garbage" => broke(false, false, false, Offer::No),
         "silent" => broke(false, false, true, Offer::No),
         "judged" => Failure::Judged { detail: detail() },

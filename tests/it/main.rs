@@ -14,6 +14,7 @@
 mod answers;
 mod bad_input;
 mod books;
+mod certificates;
 mod clients;
 mod commands;
 mod configuration;
@@ -36,6 +37,7 @@ mod rooms;
 mod routing;
 mod running;
 mod smoke;
+mod stale;
 mod support;
 mod tunnels;
 mod upgrades;

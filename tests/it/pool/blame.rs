@@ -106,7 +106,8 @@ async fn t10_a_proxy_that_refuses_our_login_is_not_asked_again() {
             assert_eq!((&line["attempts"], &line["proxy"]), (&json!(1), &json!("p2")), "{line}");
         }
         assert_eq!(pool.ways[0].proxy().seen().connections, connections, "{kind:?}");
-        let told = gateway.log_lines().iter().filter(|line| line.contains("proxy p1 of troll refuses our login")).count();
+        let told =
+            gateway.log_lines().iter().filter(|line| line.contains("proxy p1 of troll is not used until a check passes")).count();
         assert_eq!(told, 1, "{kind:?}");
     }
 }

@@ -31,6 +31,21 @@ impl Authority {
         self.sign(&Self::named(names), http2)
     }
 
+    /// A certificate that may stand as an authority, for these names: what `openssl req -x509` makes by default.
+    pub fn of_itself(names: &[&str], is_authority: bool) -> Tls {
+        let mut params = Self::named(names);
+        params.is_ca = if is_authority { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::ExplicitNoCa };
+        let key = KeyPair::generate().unwrap();
+        Tls { cert_pem: params.self_signed(&key).unwrap().pem(), key_pem: key.serialize_pem(), http2: true }
+    }
+
+    /// A server certificate whose time has not begun.
+    pub fn not_yet(&self, names: &[&str]) -> Tls {
+        let mut params = Self::named(names);
+        (params.not_before, params.not_after) = (date_time_ymd(2090, 1, 1), date_time_ymd(2091, 1, 1));
+        self.sign(&params, true)
+    }
+
     /// A server certificate whose time is over.
     pub fn expired(&self, names: &[&str]) -> Tls {
         let mut params = Self::named(names);
