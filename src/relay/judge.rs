@@ -5,14 +5,14 @@
 //! | good (2xx) | [`Next::Pass`] |
 //! | about our key, the provider's load or the proxy, and another attempt may follow | [`Next::Again`] |
 //! | the same, and none may; about the request; nothing that we can use | [`Next::Replace`] |
-//! | framed so that its end can't be told | [`Next::Unusable`] |
+//! | framed so that its end can't be told, or encoded so that nobody here can read it (A8) | [`Next::Unusable`] |
 //!
 //! What each status means stands in `domain::upstream::verdict`; who is next, in `rotation`.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::answer::body::error_body;
 use crate::domain::answer::{Answer, Refusal};
@@ -22,7 +22,7 @@ use crate::domain::upstream::advice::retry_after;
 use crate::domain::upstream::proxy::Proxy;
 use crate::domain::upstream::standing::Cause;
 use crate::domain::upstream::verdict::{self, Meaning};
-use crate::relay::answer::{Delivery, Form, Passing, Replacing, cut_event};
+use crate::relay::answer::{Delivery, Form, Passing, Replacing, cut_event, decoder_of};
 use crate::relay::blame;
 use crate::relay::dispatch::{Dispatch, Walk};
 use crate::relay::rotation::Because;
@@ -47,7 +47,7 @@ pub enum Next {
     Pass(HeadEdits),
     /// An answer of ours takes its place.
     Replace(Box<Replacement>),
-    /// Its body could not be told from the next answer's.
+    /// Its body could not be told from the next answer's, or not be searched for our keys.
     Unusable { reason: &'static str },
 }
 
@@ -91,7 +91,12 @@ impl Dispatch {
         let because = match verdict::meaning(seen.status, from_proxy) {
             Meaning::Good => {
                 blame::answered(upstream, pick, rotation, now.moment, notes);
-                return Next::Pass(walk.pass(&seen, now.moment));
+                let form = Form::of(seen.headers, seen.version);
+                if let Some(detail) = form.unreadable().filter(|_| !upstream.guard.is_empty()) {
+                    walk.refusal = Some(Refusal::Unreadable { detail });
+                    return Next::Unusable { reason: "an encoding that can't be read" };
+                }
+                return Next::Pass(walk.pass(&seen, form, now.moment));
             }
             Meaning::Key(cause) => {
                 notes.extend(blame::rest(upstream, pick, cause, seen.headers, now));
@@ -130,12 +135,11 @@ impl Walk {
     }
 
     /// A good answer: its head with what clients may see, its body as it comes.
-    fn pass(&mut self, seen: &HeadSeen<'_>, now: Moment) -> HeadEdits {
+    fn pass(&mut self, seen: &HeadSeen<'_>, form: Form, now: Moment) -> HeadEdits {
         let guard = &self.admitted.way.route.upstream.guard;
         let mut withheld = headers::response::names_to_withhold(seen.headers);
         let leaking = seen.headers.iter().filter(|(_, value)| guard.contains(value.as_bytes()));
         withheld.extend(leaking.map(|(name, _)| name.clone()));
-        let form = Form::of(seen.headers, seen.version);
         self.delivery = Delivery::Passing(Box::new(Passing::new(form, &self.admitted)));
         self.status = Some(seen.status);
         HeadEdits {
@@ -161,8 +165,8 @@ impl Walk {
             patience: upstream.timeouts.idle.min(ERROR_BODY_TIME),
             answer,
         };
-        let encoding = seen.headers.get(header::CONTENT_ENCODING);
-        let replacing = Replacing::new(refusal.clone(), seen.status, shows_message, encoding, upstream);
+        let decoder = decoder_of(seen.headers);
+        let replacing = Replacing::new(refusal.clone(), seen.status, shows_message, decoder, upstream);
         self.delivery = Delivery::Replacing(Box::new(replacing));
         self.status = Some(replacement.answer.status);
         self.refusal = Some(refusal);

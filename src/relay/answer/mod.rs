@@ -1,23 +1,28 @@
 //! Step 8: the answer's bytes on their way to the client.
 //!
 //! ```text
-//!   upstream's chunk ─┬─► meter (through a decoder, should it be compressed)
+//!   upstream's chunk ─┬─► meter (through a decoder, should it be compressed: `clear`)
 //!                     └─► guard (no key of ours leaves) ─► rewrite (only where asked for) ─► client
 //! ```
 //!
 //! Without a rewrite every event passes as it came, at once. A stream that ends without its API's terminator gets an error event
 //! in place of a clean end (`passing`); an upstream that breaks off is `relay::failure`'s.
 
+mod clear;
 mod ending;
+mod form;
 mod passing;
 mod replacing;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::domain::usage::Report;
 
 pub use ending::cut_event;
-pub use passing::{Form, Passing};
+pub use form::{Form, decoder_of};
+pub use passing::Passing;
 pub use replacing::{Replacing, TooLong};
 
 /// What happens to the body of the answer under way.
@@ -73,6 +78,14 @@ impl Delivery {
     /// Whether the provider reported an error in place of an answer, or within one.
     pub fn reports_error(&self) -> bool {
         self.report().is_some_and(|report| report.error_event && (self.is_sse() || report.usage.is_none()))
+    }
+
+    /// How long the next chunk should be kept from coming; asked after each.
+    pub fn take_pause(&mut self) -> Option<Duration> {
+        match self {
+            Self::Passing(passing) => passing.take_pause(),
+            Self::Awaited | Self::Replacing(_) => None,
+        }
     }
 
     /// Bytes of the answer's body that reached the client's side.

@@ -4,13 +4,11 @@ use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderValue;
 
 use crate::domain::answer::{Answer, Refusal, body::error_body};
 use crate::domain::guard::mask::MASK;
 use crate::domain::upstream::Upstream;
 use crate::domain::usage::decode::Decoder;
-use crate::relay::answer::ending::decoder_of;
 use crate::relay::note::{Note, Subject};
 use crate::relay::stage::Arrived;
 
@@ -26,6 +24,8 @@ pub struct Replacing {
     shows_message: bool,
     decoder: Option<Decoder>,
     seen: Vec<u8>,
+    /// Of a compressed body: so much was read.
+    decoded: usize,
     /// Of the body as it came.
     bytes: usize,
     upstream: Arc<Upstream>,
@@ -36,15 +36,8 @@ pub struct Replacing {
 pub struct TooLong;
 
 impl Replacing {
-    pub fn new(
-        refusal: Refusal,
-        status: u16,
-        shows_message: bool,
-        encoding: Option<&HeaderValue>,
-        upstream: &Arc<Upstream>,
-    ) -> Self {
-        let decoder = decoder_of(encoding);
-        Self { refusal, status, shows_message, decoder, seen: Vec::new(), bytes: 0, upstream: upstream.clone() }
+    pub fn new(refusal: Refusal, status: u16, shows_message: bool, decoder: Option<Decoder>, upstream: &Arc<Upstream>) -> Self {
+        Self { refusal, status, shows_message, decoder, seen: Vec::new(), decoded: 0, bytes: 0, upstream: upstream.clone() }
     }
 
     /// Swallows the provider's body; at its end gives ours.
@@ -80,8 +73,11 @@ impl Replacing {
         };
         match &mut self.decoder {
             Some(decoder) => {
-                if decoder.push(bytes, &mut keep).is_err() {
-                    self.decoder = None;
+                // What is behind the first bytes of a message is not decoded either: however much it is (A7).
+                let mut room = MESSAGE_BYTES.saturating_sub(self.decoded);
+                if room > 0 {
+                    let decoded = decoder.push(bytes, &mut room, &mut keep);
+                    self.decoded = if decoded.is_err() { MESSAGE_BYTES } else { MESSAGE_BYTES - room };
                 }
             }
             None => keep(bytes),
