@@ -74,6 +74,16 @@ pub struct Limits {
     pub header_read: Duration,
     pub body_read: Duration,
     pub keepalive: Duration,
+    pub decode: DecodeBounds,
+}
+
+/// How far a compressed answer is decoded beside its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeBounds {
+    /// With one chunk of it.
+    pub chunk_bytes: usize,
+    /// For its usage: so many bytes for each compressed one, beyond those of one chunk.
+    pub ratio: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

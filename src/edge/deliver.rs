@@ -1,5 +1,7 @@
 //! Step 8, as far as it touches the wire: each chunk goes through the relay, and the books are closed before the last one leaves.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -19,11 +21,11 @@ const UPSTREAM_CUT: ErrorType = ErrorType::Custom("UpstreamCut");
 
 const HOOK: &str = "response_body_filter";
 
-/// Passes one chunk on.
-pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<()> {
+/// Passes one chunk on; gives the time for which Pingora is to take no other, should it have been much work.
+pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<Option<Duration>> {
     let (wire, walk) = ctx.walk(HOOK)?;
     if walk.is_hearing() {
-        return hear(chunk, end, ctx);
+        return hear(chunk, end, ctx).map(|()| None);
     }
     let (wire, walk) = match chunk {
         Some(bytes) if walk.looks_at_first_event() => {
@@ -45,9 +47,9 @@ pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Resul
                 wire.end_hold();
             }
             ctx.close(end);
-            Ok(())
+            Ok(None)
         }
-        Ok(None) => Ok(()),
+        Ok(None) => Ok(walk.take_pause()),
         Err(Broken::Unfit) => Err(Error::explain(UPSTREAM_CUT, "the answer can't go on").into_up()),
         Err(Broken::NoHead) => Err(out_of_turn(HOOK)),
     }

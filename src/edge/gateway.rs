@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, Result};
@@ -84,8 +85,18 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
-        deliver::deliver(chunk, end, ctx)?;
-        Ok(None)
+        deliver::deliver(chunk, end, ctx)
+    }
+
+    /// Nothing of these APIs stands in trailers, and what an upstream writes there nobody has looked at.
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        _ctx: &mut Context,
+    ) -> Result<()> {
+        trailers.clear();
+        Ok(())
     }
 
     fn error_while_proxy(

@@ -276,6 +276,12 @@ impl Walk {
         }
     }
 
+    /// How long the next chunk of the answer should be kept from coming, after this one (A7).
+    #[inline]
+    pub fn take_pause(&mut self) -> Option<Duration> {
+        self.delivery.take_pause()
+    }
+
     /// Whether anything is to be said in the log.
     #[inline]
     pub fn has_notes(&self) -> bool {

@@ -133,7 +133,7 @@ impl Reading {
 /// How a request ended that an answer of ours ended, after so many attempts.
 pub fn end_by(refusal: &Refusal, attempts: u32) -> End {
     match (refusal, refusal.fault()) {
-        (Refusal::Cut { .. } | Refusal::LeakStopped, _) => End::UpstreamCut,
+        (Refusal::Cut { .. } | Refusal::LeakStopped | Refusal::Unreadable { .. }, _) => End::UpstreamCut,
         (Refusal::Stopping, _) if attempts > 0 => End::Interrupted,
         (_, Fault::Upstream) if attempts > 0 => End::UpstreamError,
         (_, Fault::Client | Fault::Gateway | Fault::Upstream) => End::Refused,

@@ -272,7 +272,8 @@ impl Walk {
             }
             return (LastWord::Nothing, None);
         };
-        if reached.begun && self.delivery.has_ended() && refusal != Refusal::LeakStopped {
+        let is_stopped = matches!(refusal, Refusal::LeakStopped | Refusal::Unreadable { .. });
+        if reached.begun && self.delivery.has_ended() && !is_stopped {
             // The stream said its last word before the connection broke: nothing is missing.
             let end = if self.delivery.reports_error() { End::UpstreamError } else { End::Ok };
             return (LastWord::Rest(self.delivery.rest()), Some(end));

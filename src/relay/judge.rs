@@ -6,7 +6,7 @@
 //! | an error whose status says all, and another attempt may follow | [`Next::Again`] |
 //! | any other error | [`Next::Hear`]: its body first, then [`Heard::Again`] or [`Heard::Replace`] |
 //! | an error without a body | [`Next::Again`] or [`Next::Replace`] |
-//! | framed so that its end can't be told | [`Next::Unusable`] |
+//! | framed so that its end can't be told, or encoded so that nobody here can read it (A8) | [`Next::Unusable`] |
 //!
 //! What each status and its words mean stands in `domain::upstream::verdict`; who is next, in `rotation`.
 
@@ -51,7 +51,7 @@ pub enum Next {
     Hear { patience: Duration },
     /// An answer of ours takes its place.
     Replace(Box<Replacement>),
-    /// Its body could not be told from the next answer's.
+    /// Its body could not be told from the next answer's, or not be searched for our keys.
     Unusable { reason: &'static str },
 }
 
@@ -101,7 +101,12 @@ impl Dispatch {
         walk.note_head(&seen, now.moment);
         if (200..300).contains(&seen.status) {
             walk.is_served(now.moment);
-            return Next::Pass(walk.pass(&seen, now.moment));
+            let form = Form::of(seen.headers, seen.version);
+            if let Some(detail) = form.unreadable().filter(|_| !walk.upstream().guard.is_empty()) {
+                walk.refusal = Some(Refusal::Unreadable { detail });
+                return Next::Unusable { reason: "an encoding that can't be read" };
+            }
+            return Next::Pass(walk.pass(&seen, form, now.moment));
         }
         let from_proxy = walk.upstream().proxy(walk.attempt.pick).is_some_and(Proxy::speaks_http);
         walk.delivery = Delivery::Hearing(Box::new(Hearing::new(seen.status, from_proxy, seen.headers)));
@@ -144,12 +149,11 @@ impl Walk {
     }
 
     /// A good answer: its head with what clients may see, its body as it comes.
-    fn pass(&mut self, seen: &HeadSeen<'_>, now: Moment) -> HeadEdits {
+    fn pass(&mut self, seen: &HeadSeen<'_>, form: Form, now: Moment) -> HeadEdits {
         let guard = &self.admitted.way.route.upstream.guard;
         let mut withheld = headers::response::names_to_withhold(seen.headers);
         let leaking = seen.headers.iter().filter(|(_, value)| guard.contains(value.as_bytes()));
         withheld.extend(leaking.map(|(name, _)| name.clone()));
-        let form = Form::of(seen.headers, seen.version);
         self.delivery = Delivery::Passing(Box::new(Passing::new(form, &self.admitted)));
         self.status = Some(seen.status);
         HeadEdits {

@@ -1,6 +1,7 @@
 //! An upstream's answer on its way to the client (the O rows), through every pair of protocols.
 
 mod bodies;
+mod bombs;
 mod cuts;
 mod errors;
 mod heads;

@@ -23,7 +23,7 @@ use crate::config::raw::{self, Config};
 use crate::config::source::At;
 use crate::domain::billing::{Billing, MostTokens, OnLoss};
 use crate::domain::route::RoutingTable;
-use crate::domain::settings::{Limits, LogFormat, Retry, Settings};
+use crate::domain::settings::{DecodeBounds, Limits, LogFormat, Retry, Settings};
 
 /// Makes settings of a file, and runs its tests. The second value counts the tests. `None` where no routes could be made.
 pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usize)> {
@@ -95,6 +95,7 @@ fn limits(raw: &raw::Limits, cx: &mut Context<'_, '_>) -> Option<Limits> {
     };
     let (max_body_bytes, inflight_body_bytes) =
         (bytes("max_body_bytes", raw.max_body_bytes), bytes("inflight_body_bytes", raw.inflight_body_bytes));
+    let chunk_bytes = bytes("decoded_chunk_bytes", raw.decoded_chunk_bytes);
     let (max_body_bytes, inflight_body_bytes) = (max_body_bytes?, inflight_body_bytes?);
     let percent = usize::try_from(raw.client_body_percent).ok()?;
     Some(Limits {
@@ -104,6 +105,7 @@ fn limits(raw: &raw::Limits, cx: &mut Context<'_, '_>) -> Option<Limits> {
         header_read: Duration::from_secs(raw.header_read_s),
         body_read: Duration::from_secs(raw.body_read_s),
         keepalive: Duration::from_secs(raw.keepalive_s),
+        decode: DecodeBounds { chunk_bytes: chunk_bytes?, ratio: raw.decoded_ratio },
     })
 }
 

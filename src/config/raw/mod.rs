@@ -162,6 +162,12 @@ pub struct Limits {
     /// Until an idle client connection is closed.
     #[schemars(range(min = 1, max = 86400))]
     pub keepalive_s: u64,
+    /// How much of a compressed answer is decoded with one chunk of it.
+    #[schemars(range(min = 65536, max = 1073741824))]
+    pub decoded_chunk_bytes: u64,
+    /// A compressed answer is read for its usage up to so many bytes for each compressed one; then its bill is an estimate.
+    #[schemars(range(min = 1, max = 1000000))]
+    pub decoded_ratio: u64,
 }
 
 /// The rate of requests to hosts of a domain.
@@ -309,6 +315,8 @@ impl Default for Limits {
             header_read_s: 10,
             body_read_s: 60,
             keepalive_s: 60,
+            decoded_chunk_bytes: 8 << 20,
+            decoded_ratio: 100,
         }
     }
 }

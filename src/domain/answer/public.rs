@@ -306,6 +306,12 @@ impl Refusal {
                 "upstream_failed",
                 "The answer of the model's provider was stopped: it must not be shown.",
             ),
+            Self::Unreadable { .. } => Answer::of(
+                502,
+                K::Api,
+                "upstream_failed",
+                "The answer of the model's provider was stopped: it is encoded in a way that the gateway can't read.",
+            ),
             Self::Internal { .. } => Answer::of(
                 500,
                 K::Api,

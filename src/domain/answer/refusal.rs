@@ -78,6 +78,8 @@ pub enum Refusal {
     Cut { detail: String },
     #[error("an upstream sent our own key back")]
     LeakStopped,
+    #[error("the upstream's answer can't be searched for our key: {detail}")]
+    Unreadable { detail: String },
     #[error("the gateway stops, and this request was not over at the drain limit")]
     Stopping,
     #[error("internal: {detail}")]
@@ -142,6 +144,7 @@ impl Refusal {
             Self::LedgerUnwritable { .. } => "ledger_unwritable",
             Self::Cut { .. } => "upstream_cut",
             Self::LeakStopped => "leak_stopped",
+            Self::Unreadable { .. } => "unreadable",
             Self::Stopping => "stopping",
             Self::Internal { .. } => "internal",
         }
@@ -186,7 +189,8 @@ impl Refusal {
             | Self::UpstreamStatus { .. }
             | Self::PoolOut { .. }
             | Self::Cut { .. }
-            | Self::LeakStopped => Fault::Upstream,
+            | Self::LeakStopped
+            | Self::Unreadable { .. } => Fault::Upstream,
         }
     }
 }

@@ -5,25 +5,27 @@
 //! is never delayed. [`GuardScan`] looks at decoded bytes that go nowhere. [`mask`] blots keys and what looks like one out of
 //! texts.
 //!
-//! Keys are looked for as they are written and as JSON would escape them; other encodings (base64, percent) are not recognised.
+//! Keys are looked for as they are written, in base64 and in hexadecimal (`forms`), each of them escaped or encoded in any of the ways that
+//! JSON, URLs and the wide Unicode encodings know (`spelling`). A key that an upstream takes apart is not recognised: over two events of
+//! a stream, or with line breaks in its base64. What is compressed is read by whoever asks (`relay::answer`); what can't be read must not pass.
 
+mod forms;
 mod host;
+mod keys;
 pub mod mask;
+mod spelling;
 
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use memchr::memmem::Finder;
 
+use crate::domain::guard::keys::Keys;
 use crate::domain::guard::mask::{MASK, mask_identifiers};
 use crate::domain::secret::Secret;
 
 /// Shorter secrets are not looked for: they would stop answers that contain them by chance.
 pub const MIN_KEY_BYTES: usize = 6;
-
-/// Keys with the same beginning of this length are searched for together, by their common prefix.
-const GROUP_BYTES: usize = 3;
 
 /// One of our keys is in the answer; nothing more of it may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,20 +35,6 @@ pub struct Leak;
 /// Our keys, prepared for searching. Cheap to clone.
 #[derive(Clone)]
 pub struct KeyGuard(Arc<Keys>);
-
-struct Keys {
-    groups: Vec<Group>,
-    /// The length of the longest key.
-    longest: usize,
-    /// The bytes that occur in keys.
-    alphabet: [bool; 256],
-}
-
-/// Keys that share a prefix; providers' keys nearly all begin with `sk-`.
-struct Group {
-    prefix: Finder<'static>,
-    keys: Vec<Box<[u8]>>,
-}
 
 /// What may pass: the bytes that were kept back before, then the chunk's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,15 +59,12 @@ impl fmt::Debug for KeyGuard {
 impl KeyGuard {
     /// Prepares the search. Keys below [`MIN_KEY_BYTES`] are left out.
     pub fn new<'a>(keys: impl Iterator<Item = &'a Secret>) -> Self {
-        let mut keys: Vec<Box<[u8]>> =
-            keys.map(Secret::expose).filter(|key| key.len() >= MIN_KEY_BYTES).flat_map(written_forms).collect();
-        keys.sort();
-        keys.dedup();
-        Self(Arc::new(Keys {
-            longest: keys.iter().map(|key| key.len()).max().unwrap_or(0),
-            alphabet: std::array::from_fn(|byte| keys.iter().flatten().any(|&used| usize::from(used) == byte)),
-            groups: keys.chunk_by(|a, b| a.get(..GROUP_BYTES) == b.get(..GROUP_BYTES)).map(Group::of).collect(),
-        }))
+        Self(Arc::new(Keys::new(keys.map(Secret::expose).filter(|key| key.len() >= MIN_KEY_BYTES))))
+    }
+
+    /// Whether there is nothing to be found: an answer that can't be read may pass.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Begins to watch a body on its way to a client.
@@ -97,13 +82,11 @@ impl KeyGuard {
         self.0.occurs_in(text)
     }
 
-    /// Replaces every key by [`MASK`].
+    /// Replaces every key by [`MASK`]; all of a text that spells one in another way.
     pub fn mask(&self, text: &str) -> String {
-        let mut keys: Vec<&str> =
-            self.0.groups.iter().flat_map(|group| &group.keys).filter_map(|key| std::str::from_utf8(key).ok()).collect();
-        // The longer first: a key may begin with another one.
-        keys.sort_by_key(|key| std::cmp::Reverse(key.len()));
-        keys.into_iter().fold(text.to_owned(), |text, key| if text.contains(key) { text.replace(key, MASK) } else { text })
+        let forms = self.0.longest_first().into_iter().filter_map(|form| std::str::from_utf8(form).ok());
+        let masked = forms.fold(text.to_owned(), |text, form| if text.contains(form) { text.replace(form, MASK) } else { text });
+        if self.contains(masked.as_bytes()) { MASK.to_owned() } else { masked }
     }
 
     /// Replaces keys, and what looks like a key, an account or a place, in a provider's error text; see
@@ -175,66 +158,6 @@ impl GuardScan {
         self.held = seen.get(seen.len() - begun..).unwrap_or_default().to_vec();
         Ok(())
     }
-}
-
-impl Keys {
-    /// What was kept back, with as much of the next piece as the rest of a key can take. Empty, without a copy, if nothing was.
-    fn join(&self, held: &[u8], piece: &[u8]) -> Vec<u8> {
-        if held.is_empty() {
-            return Vec::new();
-        }
-        let reach = piece.get(..self.longest.saturating_sub(1)).unwrap_or(piece);
-        [held, reach].concat()
-    }
-
-    /// Whether [`Keys::join`] took all of the piece; otherwise no key that began before the piece can still be open at its end.
-    fn reaches_end(&self, joined: &[u8], piece: &[u8]) -> bool {
-        !joined.is_empty() && piece.len() < self.longest
-    }
-
-    fn occurs_in(&self, text: &[u8]) -> bool {
-        self.groups.iter().any(|group| group.occurs_in(text))
-    }
-
-    /// The length of the longest end of `text` that begins a key without completing one.
-    fn begun_at_end(&self, text: &[u8]) -> usize {
-        let is_used = |byte: &u8| self.alphabet.get(usize::from(*byte)).is_some_and(|is_used| *is_used);
-        let run = text.iter().rev().take(self.longest.saturating_sub(1)).take_while(|byte| is_used(byte)).count();
-        (1..=run).rev().find(|&len| text.get(text.len() - len..).is_some_and(|end| self.begins(end))).unwrap_or(0)
-    }
-
-    fn begins(&self, end: &[u8]) -> bool {
-        self.groups.iter().flat_map(|group| &group.keys).any(|key| key.starts_with(end))
-    }
-}
-
-impl Group {
-    fn of(keys: &[Box<[u8]>]) -> Self {
-        // The keys are sorted: what the first and the last share, all share.
-        let shared = match keys {
-            [first, .., last] => first.iter().zip(last).take_while(|(a, b)| a == b).map(|(a, _)| *a).collect(),
-            _ => keys.concat(),
-        };
-        Self { prefix: Finder::new(&shared).into_owned(), keys: keys.to_vec() }
-    }
-
-    fn occurs_in(&self, mut text: &[u8]) -> bool {
-        while let Some(found) = self.prefix.find(text).and_then(|at| text.get(at..)) {
-            if self.keys.iter().any(|key| found.starts_with(key)) {
-                return true;
-            }
-            text = found.get(1..).unwrap_or_default();
-        }
-        false
-    }
-}
-
-/// The key itself, and the forms that it has inside a JSON string.
-fn written_forms(key: &str) -> impl Iterator<Item = Box<[u8]>> {
-    let plain = key.as_bytes().to_vec();
-    let escaped = key.replace('\\', r"\\").replace('"', r#"\""#);
-    let slashes = escaped.replace('/', r"\/");
-    [plain, escaped.into_bytes(), slashes.into_bytes()].into_iter().map(Vec::into_boxed_slice)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Decompresses an answer for the meter, should an upstream compress although it was asked not to (H4).
+//! Decompresses an answer for meter and guard, should an upstream compress although it was asked not to (H4).
 //!
 //! The bytes that go to the client are never touched: the decoder reads beside them. Output leaves in pieces of at most
-//! [`PIECE_BYTES`], so a bomb costs time in proportion to its size and no memory; windows are limited to what HTTP allows (32 KiB
-//! for gzip and deflate, 8 MiB for zstd, 16 MiB for br). A stream that is no such encoding is an error, after which nothing more
-//! comes.
+//! [`PIECE_BYTES`] and stops where there is no more room, to go on later (A7), so a bomb costs neither time nor memory; windows are
+//! limited to what HTTP allows (32 KiB for gzip and deflate, 8 MiB for zstd, 16 MiB for br). A stream that is no such encoding, or that has
+//! bytes behind its end, is an error, after which nothing more comes.
 
 use std::io::Write;
 
@@ -74,33 +74,42 @@ impl Decoder {
         Some(Self { encoding, codec })
     }
 
-    /// Decodes the next bytes; what they give goes to `sink` at once, in zero or more pieces.
+    /// Decodes the next bytes; what they give goes to `sink` at once, in zero or more pieces, and is taken from `room`. Gives the number
+    /// of bytes that were read. With no room left more may be behind them: the next call begins with those that were not read, or with none.
     ///
     /// # Errors
-    /// When the bytes are no valid stream; every later call then fails as well. What follows a stream's end is ignored.
-    pub fn push(&mut self, chunk: &[u8], sink: &mut dyn FnMut(&[u8])) -> Result<(), DecodeError> {
+    /// When the bytes are no valid stream, or follow its end; every later call then fails as well.
+    pub fn push(&mut self, chunk: &[u8], room: &mut usize, sink: &mut dyn FnMut(&[u8])) -> Result<usize, DecodeError> {
+        if let Codec::Deflate(first) = &mut self.codec {
+            let Some((codec, header, rest)) = deflate(first, chunk) else { return Ok(chunk.len()) };
+            self.codec = codec;
+            self.push(&header, room, sink)?;
+            return Ok(chunk.len() - rest.len() + self.push(rest, room, sink)?);
+        }
         let error = DecodeError { encoding: self.encoding };
+        let mut sink = |piece: &[u8]| {
+            *room = room.saturating_sub(piece.len());
+            sink(piece);
+            *room > 0
+        };
         let outcome = match &mut self.codec {
-            Codec::Ended(outcome) => return *outcome,
-            Codec::Gzip(decoder) => write_through(decoder.as_mut(), chunk, MultiGzDecoder::get_mut, sink),
-            Codec::Zlib(decoder) => write_through(decoder.as_mut(), chunk, ZlibDecoder::get_mut, sink),
-            Codec::Raw(decoder) => write_through(decoder.as_mut(), chunk, DeflateDecoder::get_mut, sink),
-            Codec::Deflate(first) => {
-                let Some((codec, header, rest)) = deflate(first, chunk) else { return Ok(()) };
-                self.codec = codec;
-                self.push(&header, sink)?;
-                return self.push(rest, sink);
-            }
-            Codec::Brotli { state, out } => unbrotli(state, out, chunk, sink),
-            Codec::Zstd { decoder, out } => unzstd(decoder, out, chunk, sink),
+            Codec::Ended(Ok(())) if chunk.is_empty() => return Ok(0),
+            Codec::Ended(_) => None,
+            Codec::Gzip(decoder) => write_through(decoder.as_mut(), chunk, MultiGzDecoder::get_mut, &mut sink),
+            Codec::Zlib(decoder) => write_through(decoder.as_mut(), chunk, ZlibDecoder::get_mut, &mut sink),
+            Codec::Raw(decoder) => write_through(decoder.as_mut(), chunk, DeflateDecoder::get_mut, &mut sink),
+            // Its first bytes told what it is.
+            Codec::Deflate(_) => None,
+            Codec::Brotli { state, out } => unbrotli(state, out, chunk, &mut sink),
+            Codec::Zstd { decoder, out } => unzstd(decoder, out, chunk, &mut sink),
         };
         match outcome {
-            Some(Step::More) => Ok(()),
-            Some(Step::End) => {
+            Some(Step::More(taken)) => Ok(taken),
+            Some(Step::End(taken)) if taken == chunk.len() => {
                 self.codec = Codec::Ended(Ok(()));
-                Ok(())
+                Ok(taken)
             }
-            None => {
+            Some(Step::End(_)) | None => {
                 self.codec = Codec::Ended(Err(error));
                 Err(error)
             }
@@ -108,11 +117,14 @@ impl Decoder {
     }
 }
 
-/// What a codec made of a chunk; `None` stands for bytes that are no valid stream.
+/// How many bytes of a chunk a codec read; no step stands for bytes that are no valid stream.
 enum Step {
-    More,
-    End,
+    More(usize),
+    End(usize),
 }
+
+/// Takes a piece; whether there is room for another.
+type Sink<'s> = dyn FnMut(&[u8]) -> bool + 's;
 
 fn piece() -> Box<[u8]> {
     vec![0; PIECE_BYTES].into_boxed_slice()
@@ -121,30 +133,28 @@ fn piece() -> Box<[u8]> {
 /// Feeds one of flate2's decoders, which stop after 32 KiB of output, and empties the buffer that they write to.
 fn write_through<D: Write>(
     decoder: &mut D,
-    mut chunk: &[u8],
+    chunk: &[u8],
     buffer: impl Fn(&mut D) -> &mut Vec<u8>,
-    sink: &mut dyn FnMut(&[u8]),
+    sink: &mut Sink<'_>,
 ) -> Option<Step> {
-    let mut drain = |decoder: &mut D| {
+    let mut has_room = |decoder: &mut D| {
         let buffer = buffer(decoder);
-        if !buffer.is_empty() {
-            sink(buffer);
-            buffer.clear();
-        }
+        let has_room = buffer.is_empty() || sink(buffer);
+        buffer.clear();
+        has_room
     };
-    while !chunk.is_empty() {
-        let taken = decoder.write(chunk).ok()?;
-        drain(decoder);
-        if taken == 0 {
-            decoder.flush().ok()?;
-            drain(decoder);
-            return Some(Step::End);
+    let mut at = 0;
+    while let Some(rest) = chunk.get(at..).filter(|rest| !rest.is_empty()) {
+        let taken = decoder.write(rest).ok()?;
+        // They take nothing that follows the end.
+        at += (taken > 0).then_some(taken)?;
+        if !has_room(decoder) {
+            return Some(Step::More(at));
         }
-        chunk = chunk.get(taken..)?;
     }
     decoder.flush().ok()?;
-    drain(decoder);
-    Some(Step::More)
+    has_room(decoder);
+    Some(Step::More(at))
 }
 
 /// Servers send `deflate` with zlib's header, as the standard says, or without: its two bytes tell (RFC 1950, 2.2).
@@ -163,35 +173,34 @@ fn deflate<'a>(held: &mut Option<u8>, chunk: &'a [u8]) -> Option<(Codec, [u8; 2]
     Some((codec, [first, second], rest))
 }
 
-fn unbrotli(state: &mut Brotli, out: &mut [u8], chunk: &[u8], sink: &mut dyn FnMut(&[u8])) -> Option<Step> {
+fn unbrotli(state: &mut Brotli, out: &mut [u8], chunk: &[u8], sink: &mut Sink<'_>) -> Option<Step> {
     let (mut left, mut at, mut total) = (chunk.len(), 0, 0);
     loop {
         let (mut room, mut written) = (out.len(), 0);
         let result = BrotliDecompressStream(&mut left, &mut at, chunk, &mut room, &mut written, out, &mut total, state);
         let piece = out.get(..written).unwrap_or_default();
-        if !piece.is_empty() {
-            sink(piece);
-        }
+        let has_room = piece.is_empty() || sink(piece);
         match result {
-            BrotliResult::ResultSuccess => return Some(Step::End),
-            BrotliResult::NeedsMoreInput => return Some(Step::More),
-            BrotliResult::NeedsMoreOutput => {}
+            BrotliResult::ResultSuccess => return Some(Step::End(at)),
+            BrotliResult::NeedsMoreInput => return Some(Step::More(at)),
+            BrotliResult::NeedsMoreOutput if has_room => {}
+            BrotliResult::NeedsMoreOutput => return Some(Step::More(at)),
             BrotliResult::ResultFailure => return None,
         }
     }
 }
 
-fn unzstd(decoder: &mut impl Operation, out: &mut [u8], mut chunk: &[u8], sink: &mut dyn FnMut(&[u8])) -> Option<Step> {
+fn unzstd(decoder: &mut impl Operation, out: &mut [u8], chunk: &[u8], sink: &mut Sink<'_>) -> Option<Step> {
+    let mut at = 0;
     loop {
-        let status = decoder.run_on_buffers(chunk, out).ok()?;
+        let status = decoder.run_on_buffers(chunk.get(at..)?, out).ok()?;
         let piece = out.get(..status.bytes_written).unwrap_or_default();
-        if !piece.is_empty() {
-            sink(piece);
-        }
-        chunk = chunk.get(status.bytes_read..)?;
+        let has_room = piece.is_empty() || sink(piece);
+        at += status.bytes_read;
         // A full piece may have more behind it.
-        if chunk.is_empty() && status.bytes_written < out.len() {
-            return Some(Step::More);
+        let is_read = at == chunk.len() && status.bytes_written < out.len();
+        if is_read || !has_room {
+            return Some(Step::More(at));
         }
     }
 }
@@ -231,10 +240,11 @@ mod tests {
         let mut out = Vec::new();
         let mut decoder = Decoder::for_encoding(encoding).unwrap();
         for chunk in chunks {
-            decoder.push(chunk, &mut |piece| {
+            let taken = decoder.push(chunk, &mut usize::MAX.clone(), &mut |piece| {
                 assert!(piece.len() <= PIECE_BYTES);
                 out.extend_from_slice(piece);
             })?;
+            assert_eq!(taken, chunk.len());
         }
         Ok(out)
     }
@@ -258,18 +268,42 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_comes_in_small_pieces() {
+    fn a7_a_bomb_comes_in_small_pieces_and_stops_where_there_is_no_room() {
         let plain = vec![b'a'; 20 * 1024 * 1024];
         for (encoding, bytes) in encoded(&plain) {
-            let mut total = 0;
+            let (mut total, mut at, mut calls) = (0, 0, 0);
             let mut decoder = Decoder::for_encoding(encoding).unwrap();
-            decoder
-                .push(&bytes, &mut |piece| {
-                    assert!(piece.len() <= PIECE_BYTES, "{encoding}");
-                    total += piece.len();
-                })
-                .unwrap();
-            assert_eq!(total, plain.len(), "{encoding}");
+            loop {
+                let (before, mut room) = (total, 1 << 20);
+                at += decoder
+                    .push(&bytes[at..], &mut room, &mut |piece| {
+                        assert!(piece.len() <= PIECE_BYTES, "{encoding}");
+                        total += piece.len();
+                    })
+                    .unwrap();
+                assert!(total - before < (1 << 20) + 2 * PIECE_BYTES, "{encoding}");
+                calls += 1;
+                if room > 0 {
+                    break;
+                }
+            }
+            assert_eq!((total, at), (plain.len(), bytes.len()), "{encoding}");
+            assert!(calls >= 20, "{encoding}: {calls}");
+        }
+    }
+
+    #[test]
+    fn a8_bytes_behind_the_end_are_an_error() {
+        for (encoding, bytes) in encoded(b"{\"usage\":{}}") {
+            for behind in [&b"sk-key"[..], b"\0"] {
+                let whole = [&bytes, behind].concat();
+                // To zstd the beginning of another frame may be in the making; what never gets whole is none.
+                let more = [&whole[..], b"more and more"].concat();
+                assert!(decode(encoding, &[&more]).is_err(), "{encoding}");
+                assert!(decode(encoding, &[&bytes, behind, b"more and more"]).is_err(), "{encoding}");
+            }
+            let twice = [&bytes[..], &bytes].concat();
+            assert_eq!(decode(encoding, &[&twice]).is_ok(), matches!(encoding, "gzip" | "x-gzip" | "zstd"), "{encoding}");
         }
     }
 
@@ -294,8 +328,8 @@ mod tests {
     #[test]
     fn an_error_stays() {
         let mut decoder = Decoder::for_encoding("gzip").unwrap();
-        assert!(decoder.push(b"{\"not\":\"gzip\"}", &mut |_| {}).is_err());
-        assert!(decoder.push(&gzip(b"x"), &mut |_| unreachable!()).is_err());
+        assert!(decoder.push(b"{\"not\":\"gzip\"}", &mut 9, &mut |_| {}).is_err());
+        assert!(decoder.push(&gzip(b"x"), &mut 9, &mut |_| unreachable!()).is_err());
     }
 
     proptest! {

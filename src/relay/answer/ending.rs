@@ -1,11 +1,9 @@
-//! Helpers of this folder: the event that ends a cut stream, which APIs have a terminator, decoders, joined pieces.
+//! Helpers of this folder: the event that ends a cut stream, which APIs have a terminator, joined pieces.
 
 use bytes::{Bytes, BytesMut};
-use http::header::HeaderValue;
 
 use crate::domain::answer::{Refusal, body::error_event};
 use crate::domain::dialect::Api;
-use crate::domain::usage::decode::Decoder;
 use crate::relay::stage::Arrived;
 
 /// The event that ends a stream which its upstream cut.
@@ -17,11 +15,6 @@ pub fn cut_event(arrived: &Arrived) -> Bytes {
 /// Whether a stream of the API that the upstream speaks has an end of its own, so that one without it was cut.
 pub fn ends_with_a_terminator(spoken: Api) -> bool {
     matches!(spoken, Api::ChatCompletions | Api::Completions | Api::Messages | Api::Responses)
-}
-
-/// What reads a compressed body; `None`: it is not compressed, or in a way that nobody here can read.
-pub fn decoder_of(encoding: Option<&HeaderValue>) -> Option<Decoder> {
-    Decoder::for_encoding(encoding?.to_str().ok()?)
 }
 
 pub fn joined(mut pieces: Vec<Bytes>) -> Option<Bytes> {

@@ -2,7 +2,6 @@
 //! Nothing of it reaches the client but its message, masked, and only where that may be shown. The log has the original, masked.
 
 use bytes::Bytes;
-use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::answer::{Answer, Refusal, body::error_body};
@@ -13,7 +12,7 @@ use crate::domain::upstream::advice::has_room;
 use crate::domain::upstream::verdict::{Meaning, Said, meaning};
 use crate::domain::upstream::words::Words;
 use crate::domain::usage::decode::Decoder;
-use crate::relay::answer::ending::decoder_of;
+use crate::relay::answer::form::decoder_of;
 use crate::relay::note::{Note, Subject};
 use crate::relay::stage::Arrived;
 
@@ -30,6 +29,8 @@ pub struct Hearing {
     pub headers: HeaderMap,
     decoder: Option<Decoder>,
     seen: Vec<u8>,
+    /// Of a compressed body: so much was read.
+    decoded: usize,
     /// Of the body as it came.
     bytes: usize,
     /// Whether its message may be shown.
@@ -44,8 +45,9 @@ impl Hearing {
             status,
             from_proxy,
             headers: headers.clone(),
-            decoder: decoder_of(headers.get(CONTENT_ENCODING)),
+            decoder: decoder_of(headers),
             seen: Vec::new(),
+            decoded: 0,
             bytes: 0,
             shows_message: false,
             body: None,
@@ -62,8 +64,11 @@ impl Hearing {
         };
         match &mut self.decoder {
             Some(decoder) => {
-                if decoder.push(bytes, &mut keep).is_err() {
-                    self.decoder = None;
+                // What is behind the first bytes of a message is not decoded either: however much it is (A7).
+                let mut room = MOST_BYTES.saturating_sub(self.decoded);
+                if room > 0 {
+                    let decoded = decoder.push(bytes, &mut room, &mut keep);
+                    self.decoded = if decoded.is_err() { MOST_BYTES } else { MOST_BYTES - room };
                 }
             }
             None => keep(bytes),

@@ -1,24 +1,29 @@
 //! Step 8: the answer's bytes on their way to the client.
 //!
 //! ```text
-//!   upstream's chunk ─┬─► meter (through a decoder, should it be compressed)
+//!   upstream's chunk ─┬─► meter (through a decoder, should it be compressed: `clear`)
 //!                     └─► guard (no key of ours leaves) ─► rewrite (only where asked for) ─► client
 //! ```
 //!
 //! Without a rewrite every event passes as it came, at once. A stream that ends without its API's terminator gets an error event
 //! in place of a clean end (`passing`); an upstream that breaks off is `relay::failure`'s. An error is heard to its end (`hearing`).
 
+mod clear;
 mod ending;
+mod form;
 mod hearing;
 mod passing;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::domain::usage::Report;
 
 pub use ending::cut_event;
+pub use form::{Form, decoder_of};
 pub use hearing::Hearing;
-pub use passing::{Form, Passing};
+pub use passing::Passing;
 
 /// What happens to the body of the answer under way.
 #[derive(Default)]
@@ -79,6 +84,14 @@ impl Delivery {
                 let report = passing.report();
                 report.error_event && (passing.is_sse() || report.usage.is_none())
             }
+        }
+    }
+
+    /// How long the next chunk should be kept from coming; asked after each.
+    pub fn take_pause(&mut self) -> Option<Duration> {
+        match self {
+            Self::Passing(passing) => passing.take_pause(),
+            Self::Awaited | Self::Hearing(_) => None,
         }
     }
 

@@ -1,20 +1,21 @@
 //! A good answer: every byte passes as it came, but for those that a rewrite of ours asked for, and is read for its usage.
 
 use std::mem;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
 
 use crate::domain::answer::Refusal;
 use crate::domain::dialect::Api;
-use crate::domain::guard::{GuardScan, GuardStream};
+use crate::domain::guard::GuardStream;
 use crate::domain::json::rename::{ModelRename, RenamePath};
-use crate::domain::usage::decode::Decoder;
 use crate::domain::usage::rewrite::SseRewrite;
 use crate::domain::usage::whole::WholeEvents;
 use crate::domain::usage::{Framing, Meter, Report, Shape};
 use crate::ops::watch::counters::OpenStream;
-use crate::relay::answer::ending::{cut_event, decoder_of, ends_with_a_terminator, joined};
+use crate::relay::answer::clear::{Clear, Slice, Unread};
+use crate::relay::answer::ending::{cut_event, ends_with_a_terminator, joined};
+use crate::relay::answer::form::Form;
 use crate::relay::note::{Note, Subject};
 use crate::relay::stage::{Admitted, Arrived, Way};
 
@@ -30,19 +31,14 @@ pub struct Passing {
     guard: Option<GuardStream>,
     rewrite: Rewrite,
     meter: Meter,
-    /// For an answer that is compressed: what reads it, and what looks for keys in its clear form.
-    clear: Option<(Decoder, GuardScan)>,
+    /// Of an answer that is compressed.
+    clear: Option<Clear>,
+    /// The meter does not get all of it, so its end is not judged: how much text it had counted until then.
+    unmetered: Option<u64>,
+    pause: Duration,
     bytes: u64,
     /// Counts an event stream as open until it is dropped.
     _open: Option<OpenStream>,
-}
-
-/// How the head says that the body is framed and encoded.
-pub struct Form {
-    sse: bool,
-    unframed_json: bool,
-    encoded: bool,
-    decoder: Option<Decoder>,
 }
 
 enum Rewrite {
@@ -53,30 +49,16 @@ enum Rewrite {
     Json(ModelRename),
 }
 
-impl Form {
-    pub fn of(headers: &HeaderMap, version: http::Version) -> Self {
-        let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        let encoding = headers.get(header::CONTENT_ENCODING);
-        Self {
-            sse: content_type.get(..17).is_some_and(|begin| begin.eq_ignore_ascii_case(b"text/event-stream")),
-            unframed_json: is_json(content_type)
-                && version < http::Version::HTTP_2
-                && !headers.contains_key(header::CONTENT_LENGTH)
-                && !headers.contains_key(header::TRANSFER_ENCODING),
-            encoded: encoding.is_some_and(|encoding| !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity")),
-            decoder: decoder_of(encoding),
-        }
-    }
-}
-
 impl Passing {
     pub fn new(form: Form, admitted: &Admitted) -> Self {
-        let Form { sse, unframed_json, encoded, decoder } = form;
+        let Form { sse, unframed_json, encoded, decoder, .. } = form;
         let Admitted { arrived, way, .. } = admitted;
         let guard = &way.route.upstream.guard;
         let framing = if sse { Framing::Sse } else { Framing::Json };
         // Encoded in a way that nobody here can read: its usage is estimated, and its end is not judged.
-        let shape = if encoded && decoder.is_none() { Shape::None } else { Shape::of(way.spoken) };
+        let unmetered = (encoded && decoder.is_none()).then_some(0);
+        let shape = if unmetered.is_some() { Shape::None } else { Shape::of(way.spoken) };
+        let scan = || (!guard.is_empty()).then(|| guard.scan());
         Self {
             spoken: way.spoken,
             sse,
@@ -86,7 +68,9 @@ impl Passing {
             rewrite: Rewrite::of(way, sse, encoded),
             // The text that passed is what a client owes that leaves before the usage comes.
             meter: Meter::new(shape, framing).counting_text(),
-            clear: decoder.map(|decoder| (decoder, guard.scan())),
+            clear: decoder.map(|decoder| Clear::new(decoder, scan(), arrived.settings.limits.decode)),
+            unmetered,
+            pause: Duration::ZERO,
             bytes: 0,
             _open: sse.then(|| arrived.in_flight.open_stream()),
         }
@@ -109,11 +93,17 @@ impl Passing {
     }
 
     pub fn has_ended(&self) -> bool {
-        self.sse && ends_with_a_terminator(self.spoken) && self.report().terminated
+        self.sse && ends_with_a_terminator(self.spoken) && self.unmetered.is_none() && self.report().terminated
     }
 
     pub fn report(&self) -> Report {
-        self.meter.report()
+        let report = self.meter.report();
+        Report { text_bytes: report.text_bytes.max(self.unmetered.unwrap_or(0)), ..report }
+    }
+
+    pub fn take_pause(&mut self) -> Option<Duration> {
+        let pause = mem::take(&mut self.pause);
+        (!pause.is_zero()).then_some(pause)
     }
 
     pub fn bytes(&self) -> u64 {
@@ -147,8 +137,7 @@ impl Passing {
         notes: &mut Vec<Note>,
     ) -> Result<Option<Refusal>, Refusal> {
         let mut out = Vec::new();
-        if let Some(bytes) = chunk.take() {
-            self.observe(&bytes, notes)?;
+        if let Some(bytes) = self.observe(chunk.take(), end, notes)? {
             let Some(guard) = &mut self.guard else { return Ok(None) };
             let safe = guard.push(bytes).map_err(|_| Refusal::LeakStopped)?;
             if !end && safe.before.is_empty() && self.rewrite.passes(&safe.chunk) {
@@ -207,27 +196,38 @@ impl Passing {
         }
     }
 
-    fn observe(&mut self, bytes: &[u8], notes: &mut Vec<Note>) -> Result<(), Refusal> {
-        let Some((decoder, scan)) = &mut self.clear else {
-            self.meter.push(bytes);
-            return Ok(());
+    /// Shows the next bytes to the meter; gives those that may pass as far as their clear form tells.
+    fn observe(&mut self, chunk: Option<Bytes>, end: bool, notes: &mut Vec<Note>) -> Result<Option<Bytes>, Refusal> {
+        let Some(clear) = &mut self.clear else {
+            chunk.iter().for_each(|bytes| self.meter.push(bytes));
+            return Ok(chunk);
         };
-        let meter = &mut self.meter;
-        let mut leaked = false;
-        let decoded = decoder.push(bytes, &mut |plain| {
-            meter.push(plain);
-            leaked |= scan.push(plain).is_err();
-        });
-        if leaked {
-            return Err(Refusal::LeakStopped);
+        let unguarded = if clear.is_guarded() { None } else { chunk.clone() };
+        match clear.push(chunk, end, &mut |plain| self.meter.push(plain)) {
+            Ok(Slice { ready, is_unmetered, pause }) => {
+                self.pause = pause;
+                if is_unmetered {
+                    self.stop_metering("it is longer than is read for it", notes);
+                }
+                Ok(ready)
+            }
+            Err(Unread::Leak) => Err(Refusal::LeakStopped),
+            Err(why) if clear.is_guarded() => Err(Refusal::Unreadable { detail: why.to_string() }),
+            Err(why) => {
+                self.stop_metering(&why.to_string(), notes);
+                self.clear = None;
+                Ok(unguarded)
+            }
         }
-        if let Err(error) = decoded {
-            // The bytes still pass: what can't be read is no usage, and the bill becomes an estimate.
-            notes.push(Note::warning(Subject::Answer, format!("a compressed answer can't be read for its usage: {error}")));
-            self.clear = None;
+    }
+
+    /// The bytes still pass: what can't be read is no usage, and the bill becomes an estimate.
+    fn stop_metering(&mut self, why: &str, notes: &mut Vec<Note>) {
+        if self.unmetered.is_none() {
+            notes.push(Note::warning(Subject::Answer, format!("a compressed answer can't be read for its usage: {why}")));
+            self.unmetered = Some(self.meter.report().text_bytes);
             self.meter = Meter::new(Shape::None, Framing::Json);
         }
-        Ok(())
     }
 }
 
@@ -281,9 +281,4 @@ fn event_path(spoken: Api) -> RenamePath {
         Api::Responses => RenamePath::Nested("response"),
         _ => RenamePath::TopLevel,
     }
-}
-
-fn is_json(content_type: &[u8]) -> bool {
-    let essence = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
-    essence.is_empty() || essence.ends_with(b"/json") || essence.ends_with(b"+json")
 }

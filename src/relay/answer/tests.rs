@@ -28,7 +28,11 @@ impl Under {
     }
 
     fn version(path: &str, status: u16, pairs: &[(&str, &str)], version: http::Version) -> Self {
-        let house = House::new(ONE_KEY);
+        Self::of(ONE_KEY, path, status, pairs, version)
+    }
+
+    fn of(config: &str, path: &str, status: u16, pairs: &[(&str, &str)], version: http::Version) -> Self {
+        let house = House::new(config);
         let mut dispatch = house.dispatch(path).unwrap_or_else(|_| panic!("it can be carried"));
         dispatch.begin(START.moment);
         let headers: HeaderMap = headers(pairs);
@@ -220,4 +224,105 @@ fn l1_streams_are_counted_while_they_are_open() {
     let (ended, _) = under.dispatch.end(End::Ok, later(START, Duration::from_millis(5)));
     ended.record(later(START, Duration::from_millis(5)).moment);
     assert_eq!((counters.snapshot().open_streams, counters.in_flight()), (0, 0));
+}
+
+/// An upstream that gets no key of ours, so that none can come back.
+const NO_KEY: &str = r#"{"auth":{"mode":"none"},"models":[{"id":"m","upstream":"x","input_price_per_mtok":1,"output_price_per_mtok":2}],
+  "upstreams":{"x":{"base_url":"https://x.example.com"}}}"#;
+
+fn gzipped(text: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(text).unwrap();
+    gzip.finish().unwrap()
+}
+
+#[test]
+fn a7_beyond_the_bound_an_answer_without_a_key_passes_and_its_bill_is_an_estimate() {
+    let usage = br#"{"usage":{"input_tokens":11,"output_tokens":22},"padding":""#;
+    let body = gzipped(&[&usage[..], &vec![b' '; 40 << 20], b"\"}"].concat());
+    let pairs = [JSON, ("content-encoding", "gzip"), ("content-length", "60")];
+    let mut under = Under::of(NO_KEY, MESSAGES, 200, &pairs, http::Version::HTTP_11);
+    let mut passed = Vec::new();
+    let pieces: Vec<&[u8]> = body.chunks(4_000).chain([&[][..]]).collect();
+    for (nth, piece) in pieces.iter().enumerate() {
+        let mut chunk = Some(Bytes::copy_from_slice(piece));
+        under.dispatch.walk_mut().bytes(&mut chunk, nth + 1 == pieces.len(), false).unwrap();
+        passed.extend_from_slice(&chunk.unwrap_or_default());
+    }
+    assert_eq!(passed, body);
+    let (ended, _) = under.dispatch.end(End::Ok, later(START, Duration::from_millis(5)));
+    ended.record(later(START, Duration::from_millis(5)).moment);
+    assert_eq!(under.house.closes()[0]["source"], "estimated");
+}
+
+#[test]
+fn a8_what_cannot_be_read_is_refused_where_a_key_could_be_in_it() {
+    for pair in
+        [("content-encoding", "compress"), ("content-encoding", "gzip, br"), ("content-type", "text/plain; charset=ibm037")]
+    {
+        let house = House::new(ONE_KEY);
+        let mut dispatch = house.dispatch(MESSAGES).unwrap_or_else(|_| panic!("it can be carried"));
+        dispatch.begin(START.moment);
+        let headers = headers(&[pair]);
+        let next = dispatch.head(HeadSeen { status: 200, version: http::Version::HTTP_11, headers: &headers }, START);
+        assert!(matches!(next, Next::Unusable { .. }), "{pair:?}: {next:?}");
+        let refusal = dispatch.walk().refusal.clone().unwrap();
+        let said = pair.1.rsplit('=').next().unwrap();
+        assert!(refusal.label() == "unreadable" && refusal.to_string().contains(said), "{refusal}");
+        assert_eq!(refusal.answer().status, 502);
+        // Where no key was sent none can come back.
+        let mut under = Under::of(NO_KEY, MESSAGES, 200, &[pair], http::Version::HTTP_2);
+        assert_eq!(under.pass(&["any", " bytes", ""]), ("any bytes".to_owned(), Ok(Some(End::Ok))));
+    }
+}
+
+#[test]
+fn a8_a_broken_encoding_is_cut_and_no_byte_of_it_passes() {
+    let gzip = |bytes: Vec<u8>| {
+        let mut under = Under::head(MESSAGES, 200, &[JSON, ("content-encoding", "gzip"), ("content-length", "60")]);
+        let mut chunk = Some(Bytes::from(bytes));
+        let passed = under.dispatch.walk_mut().bytes(&mut chunk, true, false);
+        (passed, chunk, under.refusal())
+    };
+    let whole = gzipped(br#"{"a":1}"#);
+    assert_eq!(gzip(whole.clone()), (Ok(Some(End::Ok)), Some(Bytes::from(whole.clone())), None));
+    for broken in [
+        b"{\"not\":\"gzip\"}".to_vec(),
+        [&whole[..], b"canary-main-ke"].concat(),
+        [&whole[..], &whole[..9], b"junk junk"].concat(),
+    ] {
+        assert_eq!(gzip(broken), (Err(Broken::Unfit), None, Some("unreadable")));
+    }
+    let base64 = gzipped(br#"{"a":"Y2FuYXJ5LW1haW4ta2V5"}"#);
+    assert_eq!(gzip(base64), (Err(Broken::Unfit), None, Some("leak_stopped")));
+}
+
+#[test]
+fn a8_a_key_in_another_spelling_or_form_stops_the_answer_wherever_it_is_cut() {
+    for form in [
+        r"\u0063anary-main-key",
+        r"canary\u002Dmain\u002dkey",
+        "Y2FuYXJ5LW1haW4ta2V5",
+        "canary%2Dmain%2dkey",
+        "63616e6172792d6d61696e2d6b6579",
+    ] {
+        let body = format!("data: {{\"text\":\"{form}\"}}\n\n");
+        for at in 1..body.len() {
+            let mut under = Under::head(MESSAGES, 200, &[SSE]);
+            let (head, tail) = body.split_at(at);
+            let (_, ended) = under.pass(&[head, tail, ""]);
+            assert_eq!((ended, under.refusal()), (Err(Broken::Unfit), Some("leak_stopped")), "{form} cut at {at}");
+        }
+    }
+}
+
+#[test]
+fn a7_of_a_compressed_error_no_more_is_decoded_than_a_message_has() {
+    let mut under = Under::head(MESSAGES, 400, &[JSON, ("content-encoding", "gzip")]);
+    let body = gzipped(&[&br#"{"error":{"message":""#[..], &vec![b'x'; 64 << 20], b"\"}}"].concat());
+    let mut chunk = Some(Bytes::from(body[..60_000].to_vec()));
+    assert_eq!(under.dispatch.walk_mut().bytes(&mut chunk, false, false), Ok(None));
+    let (client, _) = under.pass(&["", ""]);
+    assert!(client.contains("error") && client.len() < 1_000, "{client}");
 }
