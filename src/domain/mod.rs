@@ -14,6 +14,7 @@ pub mod id;
 pub mod json;
 pub mod ledger;
 pub mod moment;
+pub mod patience;
 pub mod route;
 pub mod secret;
 pub mod settings;

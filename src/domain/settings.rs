@@ -68,9 +68,14 @@ pub enum Auth {
 pub struct Limits {
     pub max_body_bytes: usize,
     pub inflight_body_bytes: usize,
+    /// For each step before a client is known, and for taking an answer by a client that is not.
     pub header_read: Duration,
     pub body_read: Duration,
     pub keepalive: Duration,
+    /// How long a known client may take nothing of an answer that waits for it.
+    pub write_stall: Duration,
+    /// What it takes of such an answer at the least, in the long run.
+    pub write_bytes_per_s: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -101,6 +101,8 @@ fn limits(raw: &raw::Limits, cx: &mut Context<'_, '_>) -> Option<Limits> {
         header_read: Duration::from_secs(raw.header_read_s),
         body_read: Duration::from_secs(raw.body_read_s),
         keepalive: Duration::from_secs(raw.keepalive_s),
+        write_stall: Duration::from_secs(raw.write_stall_s),
+        write_bytes_per_s: raw.write_bytes_per_s.max(1),
     })
 }
 

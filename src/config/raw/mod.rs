@@ -146,7 +146,7 @@ pub struct Limits {
     /// All bodies that are held at one time.
     #[schemars(range(min = 1))]
     pub inflight_body_bytes: u64,
-    /// For a request's head to be complete.
+    /// For whatever a client has to do before it is known: the TLS handshake, HTTP/2's preface, a request's head; and for taking a refusal.
     #[schemars(range(min = 1, max = 86400))]
     pub header_read_s: u64,
     /// For a request's body to be complete.
@@ -155,6 +155,12 @@ pub struct Limits {
     /// Until an idle client connection is closed.
     #[schemars(range(min = 1, max = 86400))]
     pub keepalive_s: u64,
+    /// How long a client may take nothing of an answer that waits for it.
+    #[schemars(range(min = 1, max = 86400))]
+    pub write_stall_s: u64,
+    /// How much a client takes of an answer that waits for it, at the least, in the long run.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub write_bytes_per_s: u64,
 }
 
 /// The rate of requests to hosts of a domain.
@@ -295,6 +301,14 @@ impl Default for Ledger {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_body_bytes: 32 << 20, inflight_body_bytes: 1 << 30, header_read_s: 10, body_read_s: 60, keepalive_s: 60 }
+        Self {
+            max_body_bytes: 32 << 20,
+            inflight_body_bytes: 1 << 30,
+            header_read_s: 10,
+            body_read_s: 60,
+            keepalive_s: 60,
+            write_stall_s: 120,
+            write_bytes_per_s: 100,
+        }
     }
 }
