@@ -54,9 +54,13 @@ pub fn admin(addr: std::net::SocketAddr, admin: Admin) -> Service<Admin> {
     service
 }
 
-/// Lets the kernel end a connection whose client takes nothing of its answer, or is gone without a word, also where nobody waits for it.
+/// Lets the kernel end what nobody waits for: a connection whose client is gone without a word, and what is left to send of a closed
+/// one. It must come long after the front's own patience: Linux counts from a connection's first closed window and looks at no
+/// progress where the window stays small (`tcp_timer.c`, `icsk_probes_tstamp`), so that a slow reader would be cut.
 fn patience(limits: &Limits) -> TcpKeepalive {
-    TcpKeepalive { idle: limits.keepalive, interval: Duration::from_secs(10), count: 3, user_timeout: limits.write_stall }
+    const OF_THE_KERNEL: u32 = 8;
+    let user_timeout = limits.write_stall.saturating_mul(OF_THE_KERNEL);
+    TcpKeepalive { idle: limits.keepalive, interval: Duration::from_secs(10), count: 3, user_timeout }
 }
 
 /// A listener as a socket; the handshake of TLS is the front's.

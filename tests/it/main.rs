@@ -36,6 +36,7 @@ mod rooms;
 mod routing;
 mod running;
 mod smoke;
+mod stalls;
 mod support;
 mod tunnels;
 mod upgrades;
