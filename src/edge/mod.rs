@@ -13,6 +13,8 @@
 //!                │          ├ fail      another attempt, or the last word                    error_while_proxy, fail_to_proxy
 //!                │          │   └ pingora_errors  in the relay's words, read here and nowhere else
 //!                │          └ context   the stage between two hooks; a hook out of turn fails shut
+//!                ├ head, linger: the waits before and after a request; h2: a connection that requests share
+//!                ├ outlet: writes, given up when nobody takes them; waits: what ends the others
 //!                ├ replay, wire: the request's body kept for every attempt, the deadlines, the hold, the wait for the books
 //!                └ respond: answers of ours, written; tell: notes of the relay, logged
 //!   operators ─► admin          proxies ◄─ checks          all listeners: listen, stoppable          what every request borrows from: shared

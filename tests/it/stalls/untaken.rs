@@ -9,7 +9,7 @@ use trollbridge::provider_mock::Reply;
 
 use super::frames::{self, DATA, HEADERS, NO_WINDOW, PREFACE, RST_STREAM, WINDOW_UPDATE};
 use super::{DRIP, Place, drip, ended};
-use crate::answers::{CHAT, MESSAGES, ask_main};
+use crate::answers::{BOTH, CHAT, MESSAGES, ask_main, client_that};
 use crate::support::request::CLIENT_KEY;
 use crate::support::setup::MAIN_MODEL;
 use crate::support::{RawClient, Request, Shorthand};
@@ -175,9 +175,9 @@ async fn a5_slow_readers_and_silent_providers_are_none_of_the_stalling() {
     .await;
 
     let silent = || Reply::usual().delayed(Duration::from_millis(2_500));
-    for mut client in [place.gateway.client().await, place.gateway.h2c_client().await] {
+    for speaks in BOTH {
         place.main.push(silent());
-        client.send(ask_main(CHAT, true)).await.expect(200);
+        client_that(&place.gateway, speaks).await.send(ask_main(CHAT, true)).await.expect(200);
     }
 }
 
