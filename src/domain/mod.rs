@@ -15,6 +15,7 @@ pub mod json;
 pub mod ledger;
 pub mod local;
 pub mod moment;
+pub mod patience;
 pub mod route;
 pub mod secret;
 pub mod settings;

@@ -71,9 +71,14 @@ pub struct Limits {
     pub inflight_body_bytes: usize,
     /// Of them, what one client may hold; the largest body fits.
     pub client_body_bytes: usize,
+    /// For each step before a client is known, and for taking an answer by a client that is not.
     pub header_read: Duration,
     pub body_read: Duration,
     pub keepalive: Duration,
+    /// How long a known client may take nothing of an answer that waits for it.
+    pub write_stall: Duration,
+    /// What it takes of such an answer at the least, in the long run.
+    pub write_bytes_per_s: u64,
     pub decode: DecodeBounds,
 }
 

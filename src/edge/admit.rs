@@ -55,7 +55,11 @@ pub async fn admit(gateway: &Gateway, session: &mut Session, ctx: &mut Context) 
     let arrived = ctx.take_arrived(HOOK)?;
     let request = session.req_header();
     let head = Head { method: &request.method, path: request.uri.path(), host: host_of(request), headers: &request.headers };
-    let admitted = match arrived.enter(head, session.is_upgrade_req(), &parts.directory) {
+    let entry = arrived.enter(head, session.is_upgrade_req(), &parts.directory);
+    if entry.is_ok() {
+        ctx.wire(HOOK)?.know_client();
+    }
+    let admitted = match entry {
         Err(local) => return answer(session, ctx, local).await,
         Ok(Entry::Through(admitted)) => {
             let body_read = admitted.arrived.settings.limits.body_read;

@@ -13,7 +13,7 @@ use crate::domain::headers::framing::declared_length;
 use crate::domain::json::{PeekError, Peeker};
 use crate::domain::settings::Limits;
 use crate::edge::context::Context;
-use crate::edge::replay::STOPPING;
+use crate::edge::waits::STOPPING;
 use crate::ops::host::body_budget::{BodyPermit, Full};
 use crate::relay::admit::ReadBody;
 

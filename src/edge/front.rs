@@ -1,36 +1,36 @@
 //! Owns a client's connection: from the wait for a request's first byte to its reuse or its end.
 //!
-//! Pingora reads a head with a deadline per read and has none for the h2c peek; here both are total, so a dripped byte extends
-//! nothing. Each request goes into Pingora wrapped in a [`ReplaySession`] and comes back through its [`Wire`]; what is then
+//! The TLS handshake, the look for HTTP/2's preface and a head have a total deadline each, so a dripped byte extends nothing; Pingora's
+//! own are per read, or a minute, or none. Each request goes into Pingora wrapped in a [`ReplaySession`] and comes back through its [`Wire`]; what is then
 //! left of the request's body is read and dropped within a bound, so that a client that is still sending sees its answer and not a
 //! broken pipe.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::{Method, header};
-use pingora_core::ErrorType;
-use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora_core::protocols::Stream;
+use http::header;
+use pingora_core::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
+use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora_core::protocols::l4::stream::Stream as L4Stream;
+use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
-use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-use crate::domain::answer::Refusal;
 use crate::domain::dialect::{Api, Dialect};
-use crate::domain::headers::framing::is_plain_or_chunked;
-use crate::domain::settings::{Limits, Listener, Settings};
-use crate::edge::replay::{ReplaySession, expects_continue};
+use crate::domain::settings::{Limits, Settings};
+use crate::edge::h2;
+use crate::edge::head::{self, Head, expects_continue};
+use crate::edge::linger::{LINGER, linger};
+use crate::edge::outlet::close;
+use crate::edge::replay::ReplaySession;
 use crate::edge::respond;
 use crate::edge::shared::Gateway;
-use crate::edge::wire::{Returned, Wire};
+use crate::edge::wire::{Returned, Trust, Wire};
 use crate::ops::host::clock;
 use crate::ops::host::drain::{Drain, Open, PARTING};
 use crate::relay::end::record_head;
@@ -38,88 +38,111 @@ use crate::relay::stage::Records;
 
 /// A rest of a refused body up to this size is read to keep the connection; a larger one ends it.
 const SMALL_REST_BYTES: usize = 64 * 1024;
-/// How long, and how much, a refused client may go on sending what nobody wants.
-const LINGER: Duration = Duration::from_secs(5);
-const MOST_DROPPED_BYTES: usize = 64 << 20;
-const SCRATCH_BYTES: usize = 16 << 10;
 /// RFC 9113 §3.4.
 const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const BAD_HEAD: Refusal = Refusal::BadHead {
-    reason: "The request's head is malformed, ambiguous or too large. Send one Host, one framing (Content-Length or \
-             Transfer-Encoding: chunked), at most 256 headers and 1 MiB of them.",
-};
-
 /// The service behind every listener.
 pub struct Front {
-    plain: Arc<Door>,
-    h2c: Arc<Door>,
-    h2c_addrs: Vec<SocketAddr>,
+    door: Arc<Door>,
+    places: Vec<Place>,
     settings: Arc<ArcSwap<Settings>>,
 }
 
-/// Takes requests of one connection, with or without HTTP/2 on plain TCP.
+/// One listener: where it is, and what is spoken there.
+pub struct Place {
+    pub addr: SocketAddr,
+    pub speaks: Speaks,
+}
+
+/// What a listener's connections begin with.
+pub enum Speaks {
+    Plain,
+    /// HTTP/1, or HTTP/2's preface.
+    PlainOrH2c,
+    Tls(Acceptor),
+}
+
+/// Takes requests, one after the other or those of one connection at the same time.
 struct Door {
     proxy: Arc<HttpProxy<Gateway>>,
-    options: HttpServerOptions,
     settings: Arc<ArcSwap<Settings>>,
     records: Records,
     drain: Arc<Drain>,
 }
 
-/// What the wait for a head brought.
-enum Head {
-    Read,
-    /// Bytes came that can't be a request of ours; whether Pingora made a head of them at all.
-    Refused {
-        refusal: Refusal,
-        was_read: bool,
-    },
-    /// The client left or took too long.
-    None,
-}
-
-/// Rides with a kept connection: its next head may take the idle time as well.
-struct KeptAlive;
-
 impl Front {
-    pub fn new(proxy: HttpProxy<Gateway>, settings: Arc<ArcSwap<Settings>>, records: Records, drain: Arc<Drain>) -> Self {
-        let proxy = Arc::new(proxy);
-        let now = settings.load();
-        let door = |h2c| {
-            let mut options = HttpServerOptions::default();
-            options.h2c = h2c;
-            options.h2_idle_timeout = Some(now.limits.keepalive);
-            let (settings, records, drain) = (settings.clone(), records.clone(), drain.clone());
-            Arc::new(Door { proxy: proxy.clone(), options, settings, records, drain })
-        };
-        let h2c_addrs = now.listeners.iter().filter(|l| l.h2c && l.tls.is_none()).map(|l: &Listener| l.addr).collect();
-        Self { plain: door(false), h2c: door(true), h2c_addrs, settings: settings.clone() }
+    pub fn new(
+        proxy: HttpProxy<Gateway>,
+        places: Vec<Place>,
+        settings: Arc<ArcSwap<Settings>>,
+        records: Records,
+        drain: Arc<Drain>,
+    ) -> Self {
+        let door = Arc::new(Door { proxy: Arc::new(proxy), settings: settings.clone(), records, drain });
+        Self { door, places, settings }
     }
 
-    fn speaks_h2c(&self, stream: &Stream) -> bool {
-        if self.h2c_addrs.is_empty() || stream.get_ssl_digest().is_some() {
-            return false;
-        }
-        let digest = stream.get_socket_digest();
-        let Some(local) = digest.as_ref().and_then(|d| d.local_addr()).and_then(|a| a.as_inet()) else { return false };
-        self.h2c_addrs.iter().any(|a| a.port() == local.port() && (a.ip().is_unspecified() || a.ip() == local.ip()))
+    /// What the listener of this connection speaks; an address of its own counts before that of all interfaces.
+    fn speaks(&self, stream: &Stream) -> Option<&Speaks> {
+        let digest = stream.get_socket_digest()?;
+        let local = *digest.local_addr()?.as_inet()?;
+        let ip = local.ip().to_canonical();
+        let here = || self.places.iter().filter(|place| place.addr.port() == local.port());
+        let own = here().find(|place| place.addr.ip().to_canonical() == ip);
+        let of_family = || here().find(|place| place.addr.ip().is_unspecified() && place.addr.is_ipv4() == ip.is_ipv4());
+        let of_all = || here().find(|place| place.addr.ip().is_unspecified());
+        own.or_else(of_family).or_else(of_all).map(|place| &place.speaks)
+    }
+
+    async fn serve_h2(&self, stream: Stream, shutdown: &ShutdownWatch) {
+        let limits = self.settings.load().limits;
+        let request = |session, trust| {
+            let (door, shutdown) = (self.door.clone(), shutdown.clone());
+            async move {
+                door.serve(session, &shutdown, Some(trust)).await;
+            }
+        };
+        h2::serve(stream, &limits, shutdown, request).await;
     }
 }
 
 #[async_trait]
 impl ServerApp for Front {
     async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        if self.speaks_h2c(&stream) {
-            let limit = self.settings.load().limits.header_read;
-            if timeout(limit, begins_http2(&mut stream)).await.ok()?.ok()? {
-                return self.h2c.process_new(stream, shutdown).await;
+        let limit = self.settings.load().limits.header_read;
+        let is_h2 = match self.speaks(&stream) {
+            Some(Speaks::Plain) => false,
+            Some(Speaks::PlainOrH2c) => timeout(limit, begins_http2(&mut stream)).await.ok()?.ok()?,
+            Some(Speaks::Tls(acceptor)) => {
+                stream = timeout(limit, handshake(acceptor, stream)).await.ok()??;
+                matches!(stream.selected_alpn_proto(), Some(ALPN::H2))
             }
+            // Never TLS in plain text by mistake.
+            None => {
+                log::error!("a connection to no listener was closed");
+                return None;
+            }
+        };
+        if is_h2 {
+            self.serve_h2(stream, shutdown).await;
+            return None;
         }
-        self.plain.process_new(stream, shutdown).await
+        self.door.process_new(stream, shutdown).await
     }
 
     async fn cleanup(&self) {
-        self.plain.proxy.http_cleanup().await;
+        self.door.proxy.http_cleanup().await;
+    }
+}
+
+/// Pingora's own wait for a handshake is a fixed minute, and each failed one a line of its log at the level of errors.
+async fn handshake(acceptor: &Acceptor, stream: Stream) -> Option<Stream> {
+    let stream = stream.into_any().downcast::<L4Stream>().ok()?;
+    match acceptor.tls_handshake(*stream).await {
+        Ok(stream) => Some(Box::new(stream)),
+        Err(error) => {
+            log::debug!("a TLS handshake failed: {error}");
+            None
+        }
     }
 }
 
@@ -136,10 +159,18 @@ async fn begins_http2(stream: &mut Stream) -> io::Result<bool> {
 
 #[async_trait]
 impl HttpServerApp for Door {
-    async fn process_new_http(
+    async fn process_new_http(self: &Arc<Self>, session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
+        self.serve(session, shutdown, None).await
+    }
+}
+
+impl Door {
+    /// Serves one request; `trust`: of the connection that it shares with others.
+    async fn serve(
         self: &Arc<Self>,
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
+        trust: Option<Arc<Trust>>,
     ) -> Option<ReusedHttpStream> {
         let limits = self.settings.load().limits;
         let mut parting = None;
@@ -151,15 +182,17 @@ impl HttpServerApp for Door {
                 log::debug!("head refused: {refusal}");
                 session.set_keepalive(None);
                 let (id, dialect) = (clock::new_request_id(), dialect_of(&session));
-                // Nothing better can be done for a client whose connection is already gone.
-                let _ = respond::refuse_head(&mut session, &refusal.answer(), dialect, &id).await;
+                let answer = refusal.answer();
+                let said = respond::refuse_head(&mut session, &answer, dialect, &id);
+                // Nothing better can be done for a client whose connection is already gone, or that takes nothing.
+                let _ = timeout(limits.header_read, said).await;
                 let head = was_read.then(|| (session.req_header().method.as_str(), session.req_header().uri.path()));
                 record_head(&self.records, &id, head, dialect, &refusal, clock::step());
                 linger(session).await;
                 return None;
             }
             Head::None => {
-                session.shutdown().await;
+                close(&mut session).await;
                 return None;
             }
         }
@@ -173,28 +206,19 @@ impl HttpServerApp for Door {
         // Without it a second request that arrives early ends the first one's answer.
         session.set_pipelining_enabled(true);
 
-        let wire = Wire::new();
+        let wire = Wire::new(trust);
         session.req_header_mut().extensions_mut().insert(wire.clone());
-        let replay = ReplaySession::new(Box::new(session), wire.clone(), self.drain.clone());
+        let replay = ReplaySession::new(Box::new(session), wire.clone(), self.drain.clone(), &limits);
         self.proxy.process_new_http(ServerSession::new_custom(Box::new(replay)), shutdown).await;
-        let (returned, closes) = (wire.take_back()?, wire.closes());
+        let (returned, closes, is_stuck) = (wire.take_back()?, wire.closes(), wire.has_given_up());
         // The body and its share of the budget go now, not after the client's last byte.
         drop(wire);
+        if is_stuck && !returned.session.is_http2() {
+            return None;
+        }
         Self::part(returned, closes).await
     }
 
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        let mut options = default_h2_options();
-        options.initial_window_size(1 << 20).initial_connection_window_size(4 << 20);
-        Some(options)
-    }
-}
-
-impl Door {
     /// Reads the head within its total deadline. While the process drains, a connection that may still send one counts as open:
     /// `parting`.
     async fn read_head(
@@ -207,34 +231,16 @@ impl Door {
         if session.is_http2() {
             return Head::Read;
         }
-        let kept = session.take_connection_user_context().is_some_and(|mark| mark.is::<KeptAlive>());
-        let limit = if kept { limits.keepalive + limits.header_read } else { limits.header_read };
-        // One deadline is enough: Pingora's own for the wait between requests would be a second timer.
-        session.set_keepalive(Some(0));
         let mut stopping = shutdown.clone();
         let stopped = async {
             let _ = stopping.wait_for(|stop| *stop).await;
             *parting = Some(self.drain.enter());
             tokio::time::sleep(PARTING).await;
         };
-        let read = tokio::select! {
+        tokio::select! {
             biased;
-            read = timeout(limit, session.read_request()) => read,
-            () = stopped => return Head::None,
-        };
-        match read {
-            Err(_) | Ok(Ok(false)) => Head::None,
-            Ok(Ok(true)) if session.req_header().method == Method::CONNECT => {
-                Head::Refused { refusal: Refusal::WrongMethod { allow: "GET, HEAD, POST" }, was_read: true }
-            }
-            Ok(Ok(true)) if has_length_beside_chunks(session) || !is_plain_or_chunked(&session.req_header().headers) => {
-                Head::Refused { refusal: BAD_HEAD, was_read: true }
-            }
-            Ok(Ok(true)) => Head::Read,
-            Ok(Err(error)) if *error.etype() == ErrorType::InvalidHTTPHeader => {
-                Head::Refused { refusal: BAD_HEAD, was_read: false }
-            }
-            Ok(Err(_)) => Head::None,
+            head = head::read(session, limits) => head,
+            () = stopped => Head::None,
         }
     }
 
@@ -245,7 +251,7 @@ impl Door {
             if finished {
                 session.finish().await.ok();
             } else {
-                session.shutdown().await;
+                close(&mut session).await;
             }
             return None;
         }
@@ -254,23 +260,12 @@ impl Door {
             if session.response_written().is_some() && (closes || !session.is_body_done()) {
                 linger(session).await;
             } else {
-                session.shutdown().await;
+                close(&mut session).await;
             }
             return None;
         }
-        let mut settings = HttpPersistentSettings::for_session(&session);
-        settings.set_user_context(Box::new(KeptAlive));
-        let stream = session.finish().await.ok().flatten()?;
-        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+        head::keep(session).await
     }
-}
-
-/// Pingora keeps the chunks and drops the length where a head has both; two readers in a row may not agree on that (RFC 9112 §6.1).
-fn has_length_beside_chunks(session: &ServerSession) -> bool {
-    const NAME: &[u8] = b"content-length:";
-    let begins_with_name = |line: &[u8]| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME));
-    session.req_header().headers.contains_key(header::TRANSFER_ENCODING)
-        && session.to_h1_raw().split(|&byte| byte == b'\n').any(begins_with_name)
 }
 
 /// The dialect of a head's path, as far as there is one. The summary is the only view of a head that Pingora gives without a panic
@@ -290,25 +285,4 @@ fn rest_is_small(session: &ServerSession) -> bool {
     !request.headers.contains_key(header::TRANSFER_ENCODING)
         && !expects_continue(request)
         && declared.is_none_or(|bytes| bytes <= SMALL_REST_BYTES)
-}
-
-/// Closes a connection on which the client may still be sending: our side ends, then what comes is read and dropped within a bound.
-///
-/// Unread bytes at the close would be answered with a TCP reset, which can overtake the answer.
-async fn linger(mut session: ServerSession) {
-    session.shutdown().await;
-    let ServerSession::H1(session) = session else { return };
-    let mut stream = session.into_inner();
-    let rest = async {
-        let mut scratch = vec![0; SCRATCH_BYTES];
-        let mut dropped = 0;
-        while dropped < MOST_DROPPED_BYTES {
-            match stream.read(&mut scratch).await {
-                Ok(count @ 1..) => dropped += count,
-                Ok(0) | Err(_) => return,
-            }
-        }
-    };
-    // Past the bound the connection is closed, with whatever the client still sends.
-    let _ = timeout(LINGER, rest).await;
 }

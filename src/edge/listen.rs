@@ -12,9 +12,9 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::listening::Service;
 use pingora_proxy::http_proxy;
 
-use crate::domain::settings::{Listener, TlsFiles};
+use crate::domain::settings::{Limits, Listener, TlsFiles};
 use crate::edge::admin::Admin;
-use crate::edge::front::Front;
+use crate::edge::front::{Front, Place, Speaks};
 use crate::edge::shared::Gateway;
 use crate::ops::host::tls::Served;
 use crate::ops::parts::Parts;
@@ -25,18 +25,23 @@ const PLAIN_READ_BUFFER_BYTES: usize = 4096;
 
 /// The service that clients talk to, on every listener of the settings.
 pub fn clients(conf: &Arc<ServerConf>, parts: &Arc<Parts>) -> Result<Service<Front>> {
-    let (listeners, patient_for) = (parts.settings.load().listeners.clone(), parts.settings.load().limits.keepalive);
+    let settings = parts.settings.load_full();
+    let mut certificates = parts.certificates.in_order();
+    let mut places = Vec::new();
+    for listener in &settings.listeners {
+        let speaks = match &listener.tls {
+            Some(files) => Speaks::Tls(tls(files, certificates.next())?.build()),
+            None if listener.h2c => Speaks::PlainOrH2c,
+            None => Speaks::Plain,
+        };
+        places.push(Place { addr: listener.addr, speaks });
+    }
     let gateway = Gateway::new(parts.clone());
     let records = gateway.records();
-    let front = Front::new(http_proxy(conf, gateway), parts.settings.clone(), records, parts.drain.clone());
+    let front = Front::new(http_proxy(conf, gateway), places, parts.settings.clone(), records, parts.drain.clone());
     let mut service = Service::new("clients".to_owned(), front);
-    let mut certificates = parts.certificates.in_order();
-    for listener in &listeners {
-        let mut endpoint = endpoint(listener, patient_for);
-        if let Some(files) = &listener.tls {
-            endpoint = endpoint.tls(tls(files, certificates.next())?);
-        }
-        service.add_listener(endpoint);
+    for listener in &settings.listeners {
+        service.add_listener(endpoint(listener, &settings.limits));
     }
     Ok(service)
 }
@@ -49,15 +54,19 @@ pub fn admin(addr: std::net::SocketAddr, admin: Admin) -> Service<Admin> {
     service
 }
 
-/// Lets the kernel end a connection whose client takes nothing of its answer, or is gone without a word. A timer for each write would
-/// cost every event of every stream.
-fn patience(limit: Duration) -> TcpKeepalive {
-    TcpKeepalive { idle: limit, interval: Duration::from_secs(10), count: 3, user_timeout: limit }
+/// Lets the kernel end what nobody waits for: a connection whose client is gone without a word, and what is left to send of a closed
+/// one. It must come long after the front's own patience: Linux counts from a connection's first closed window and looks at no
+/// progress where the window stays small (`tcp_timer.c`, `icsk_probes_tstamp`), so that a slow reader would be cut.
+fn patience(limits: &Limits) -> TcpKeepalive {
+    const OF_THE_KERNEL: u32 = 8;
+    let user_timeout = limits.write_stall.saturating_mul(OF_THE_KERNEL);
+    TcpKeepalive { idle: limits.keepalive, interval: Duration::from_secs(10), count: 3, user_timeout }
 }
 
-fn endpoint(listener: &Listener, patient_for: Duration) -> ListenerConfig {
+/// A listener as a socket; the handshake of TLS is the front's.
+fn endpoint(listener: &Listener, limits: &Limits) -> ListenerConfig {
     let mut options = TcpSocketOptions::default();
-    options.tcp_keepalive = Some(patience(patient_for));
+    options.tcp_keepalive = Some(patience(limits));
     let endpoint = ListenerConfig::tcp(listener.addr.to_string()).tcp_socket_options(options);
     match listener.tls {
         Some(_) => endpoint,

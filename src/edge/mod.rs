@@ -14,7 +14,9 @@
 //!                │          │   ├ pingora_errors  in the relay's words, read here and nowhere else
 //!                │          │   └ tls_fault       what is wrong with a certificate, and what mends it
 //!                │          └ context   the stage between two hooks; a hook out of turn fails shut
-//!                ├ replay, wire: the request's body kept for every attempt, the deadlines, the hold, the wait for the books
+//!                ├ head, linger: the waits before and after a request; h2: a connection that requests share
+//!                ├ outlet: writes, given up when nobody takes them; waits: what ends the others
+//!                ├ replay, wire, tasks: the request's body kept for every attempt, the deadlines, the hold, the wait for the books
 //!                └ respond: answers of ours, written; tell: notes of the relay, logged
 //!   operators ─► admin          proxies ◄─ checks, everything ◄─ online (on demand)          all listeners: listen, stoppable          what every request borrows from: shared
 //! ```
@@ -31,19 +33,25 @@ mod deliver;
 mod fail;
 mod front;
 mod gateway;
+mod h2;
+mod head;
 mod inject;
 mod judge;
+mod linger;
 pub mod listen;
 pub mod online;
+mod outlet;
 mod peer;
 mod pingora_errors;
 mod replay;
 mod respond;
 mod shared;
 pub mod stoppable;
+mod tasks;
 mod tell;
 mod tls_fault;
 pub mod tunnel;
+mod waits;
 mod wire;
 
 pub use front::Front;

@@ -2,9 +2,10 @@
 
 use pingora_core::{Error, ErrorSource, ErrorType, RetryType};
 
-use crate::edge::replay::{BODY_TOO_SLOW, STOPPING, UPSTREAM_TOO_LATE};
+use crate::edge::replay::{BODY_TOO_SLOW, UPSTREAM_TOO_LATE};
 use crate::edge::tls_fault::TlsFault;
 use crate::edge::tunnel::TunnelFailure;
+use crate::edge::waits::STOPPING;
 use crate::relay::failure::{Broke, Failure, NoWay, Offer};
 
 /// What `error` says went wrong; `reused`: it came over a connection that had served another request before.

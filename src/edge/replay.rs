@@ -13,7 +13,7 @@
 //!
 //! The trait is `#[doc(hidden)]` in Pingora 0.9.1; `tests/it/matrix.rs` shows at once what an upgrade moved.
 
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::Stream;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method};
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::custom::CustomMessageWrite;
 use pingora_core::protocols::http::custom::server::Session;
@@ -32,6 +32,11 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::Sleep;
 
+use crate::domain::settings::Limits;
+use crate::edge::head::expects_continue;
+use crate::edge::outlet::Outlet;
+use crate::edge::tasks;
+use crate::edge::waits::{armed, unless_cut};
 use crate::edge::wire::{Watch, Wire};
 use crate::ops::host::drain::{CutWatch, Drain};
 
@@ -41,16 +46,11 @@ pub const UPSTREAM_TOO_LATE: ErrorType = ErrorType::Custom("UpstreamTooLate");
 /// The client did not keep the deadline of a body that passes through.
 pub const BODY_TOO_SLOW: ErrorType = ErrorType::Custom("BodyTooSlow");
 
-/// The drain's cut has come: the process ends, and the request does with it.
-pub const STOPPING: ErrorType = ErrorType::Custom("Stopping");
-
-/// An error came without the body that it was to be judged by.
-const NO_WORDS: ErrorType = ErrorType::Custom("NoWords");
-
 pub struct ReplaySession {
     /// Always present until `drop` hands it back.
     real: Option<Box<ServerSession>>,
     wire: Arc<Wire>,
+    outlet: Outlet,
     body: Body,
     finished: bool,
     last_progress: Instant,
@@ -73,8 +73,9 @@ enum Body {
 }
 
 impl ReplaySession {
-    pub fn new(real: Box<ServerSession>, wire: Arc<Wire>, drain: Arc<Drain>) -> Self {
+    pub fn new(real: Box<ServerSession>, wire: Arc<Wire>, drain: Arc<Drain>, limits: &Limits) -> Self {
         Self {
+            outlet: Outlet::new(&real, wire.clone(), limits),
             real: Some(real),
             wire,
             body: Body::Live,
@@ -98,6 +99,11 @@ impl ReplaySession {
         self.real.as_deref_mut().expect("present until drop")
     }
 
+    #[expect(clippy::expect_used, reason = "as for `real`")]
+    fn writing(&mut self) -> (&mut ServerSession, &mut Outlet) {
+        (self.real.as_deref_mut().expect("present until drop"), &mut self.outlet)
+    }
+
     fn next_kept(&mut self) -> Option<Bytes> {
         let Body::Kept { chunks, next } = &mut self.body else { return None };
         let chunk = chunks.get(*next)?.clone();
@@ -115,13 +121,13 @@ impl ReplaySession {
     /// Without the switch around it Pingora would count the interim answer as one that came before the body's end and give up
     /// keep-alive silently (`v1/server.rs`, `prepare_response_header`).
     async fn invite_body(&mut self) -> Result<()> {
-        let ServerSession::H1(real) = self.real_mut() else { return Ok(()) };
+        let (ServerSession::H1(real), outlet) = self.writing() else { return Ok(()) };
         let is_old = real.req_header().version < http::Version::HTTP_11;
         if is_old || real.response_written().is_some() || !expects_continue(real.req_header()) {
             return Ok(());
         }
         real.set_close_on_response_before_downstream_finish(false);
-        let written = real.write_continue_response().await;
+        let written = outlet.write(0, real.write_continue_response()).await;
         real.set_close_on_response_before_downstream_finish(true);
         written
     }
@@ -193,7 +199,8 @@ impl ReplaySession {
             return Ok(tasks);
         }
         if self.wire.hears() {
-            return self.keep_error(tasks);
+            self.held = tasks::of_an_error(tasks)?;
+            return Ok(Vec::new());
         }
         let Some(until) = self.wire.held_until() else { return Ok(tasks) };
         if matches!(tasks.last(), Some(HttpTask::Failed(_)))
@@ -212,32 +219,6 @@ impl ReplaySession {
         Ok(Vec::new())
     }
 
-    /// Keeps an error that is heard. One that ends here has no body and was not heard: it is judged as one that broke off.
-    fn keep_error(&mut self, mut tasks: Vec<HttpTask>) -> Result<Vec<HttpTask>> {
-        if let Some(HttpTask::Failed(error)) = tasks.pop_if(|task| matches!(task, HttpTask::Failed(_))) {
-            return Err(error);
-        }
-        if tasks.iter().any(HttpTask::is_end) {
-            return Err(Error::explain(NO_WORDS, "an error without a body").into_up());
-        }
-        self.held = tasks;
-        Ok(Vec::new())
-    }
-
-    /// Gives a head that came without a body the one that stands ready for this case, where HTTP allows one.
-    fn append_tail(&self, tasks: &mut Vec<HttpTask>) -> Result<()> {
-        let Some(HttpTask::Header(head, end @ true)) = tasks.first_mut() else { return Ok(()) };
-        if self.real().req_header().method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304) {
-            return Ok(());
-        }
-        let Some(tail) = self.wire.take_tail() else { return Ok(()) };
-        head.remove_header(&header::TRANSFER_ENCODING);
-        head.set_content_length(tail.len())?;
-        *end = false;
-        tasks.push(HttpTask::Body(Some(tail), true));
-        Ok(())
-    }
-
     /// Keeps the answer's last bytes until its ledger entry is as safe as `ledger.sync` promises.
     async fn wait_for_the_books(&mut self) {
         if let Some(closed) = self.wire.entry_under_way()
@@ -254,35 +235,6 @@ impl ReplaySession {
             self.real_mut().set_keepalive(None);
         }
     }
-}
-
-/// Reads from the client until the drain's cut comes. What has arrived by then counts for nothing: its answer would be cut.
-async fn unless_cut<T>(drain: &Drain, cut: &mut Option<CutWatch>, read: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::select! {
-        biased;
-        () = poll_fn(|context| drain.poll_cut(cut, context)) => Err(Error::explain(STOPPING, "the gateway stops").into_in()),
-        read = read => read,
-    }
-}
-
-/// An interim answer (1xx) is the upstream's word to the gateway: what it tells of the upstream is not for clients, a client of
-/// HTTP/1.0 must not get one, and `Expect` was answered when the body was read.
-fn is_interim(task: &HttpTask) -> bool {
-    matches!(task, HttpTask::Header(head, _) if head.status.is_informational())
-}
-
-/// The timer that fires at `due` or earlier. One that is set for earlier stays: re-arming it for each event of a stream would cost
-/// more than one look too many.
-fn armed(timer: &mut Option<Pin<Box<Sleep>>>, due: Instant) -> Pin<&mut Sleep> {
-    let due = tokio::time::Instant::from_std(due);
-    if timer.as_ref().is_some_and(|timer| timer.deadline() > due) {
-        *timer = None;
-    }
-    timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due))).as_mut()
-}
-
-pub fn expects_continue(request: &RequestHeader) -> bool {
-    request.headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 impl Drop for ReplaySession {
@@ -319,24 +271,28 @@ impl Session for ReplaySession {
     async fn write_response_header(&mut self, resp: Box<ResponseHeader>, _end: bool) -> Result<()> {
         self.held.clear();
         self.close_if_told();
-        self.real_mut().write_response_header(resp).await
+        let (real, outlet) = self.writing();
+        outlet.write(0, real.write_response_header(resp)).await
     }
 
     async fn write_response_header_ref(&mut self, resp: &ResponseHeader, _end: bool) -> Result<()> {
         self.held.clear();
         self.close_if_told();
-        self.real_mut().write_response_header_ref(resp).await
+        let (real, outlet) = self.writing();
+        outlet.write(0, real.write_response_header_ref(resp)).await
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
         self.wait_for_the_books().await;
-        self.real_mut().write_response_body(data, end).await?;
+        let (real, outlet) = self.writing();
+        outlet.body(real, data, end).await?;
         self.finished |= end;
         Ok(())
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        self.real_mut().write_response_trailers(trailers).await
+        let (real, outlet) = self.writing();
+        outlet.write(0, real.write_response_trailers(trailers)).await
     }
 
     /// Writes what is held first. Without a task of its own it writes what is due.
@@ -347,17 +303,17 @@ impl Session for ReplaySession {
         }
         if matches!(tasks.first(), Some(HttpTask::Header(..))) {
             self.close_if_told();
-            tasks.retain(|task| !is_interim(task));
+            tasks.retain(|task| !tasks::is_interim(task));
             tasks = self.hold(tasks)?;
-            if let (Some(HttpTask::Header(head, _)), Some(ours)) = (tasks.first_mut(), self.wire.take_head()) {
-                *head = ours;
-            }
-            self.append_tail(&mut tasks)?;
+            tasks::put_head(&mut tasks, &self.wire);
+            let may_have_body = self.real().req_header().method != Method::HEAD;
+            tasks::append_tail(&mut tasks, &self.wire, may_have_body)?;
         }
         if tasks.is_empty() {
             return Ok(false);
         }
-        let written = self.real_mut().response_duplex_vec(tasks).await;
+        let (real, outlet) = self.writing();
+        let written = outlet.tasks(real, tasks).await;
         self.release_sent_body();
         self.last_progress = Instant::now();
         written
@@ -396,7 +352,8 @@ impl Session for ReplaySession {
     }
 
     async fn shutdown(&mut self, _code: u32, _ctx: &str) {
-        self.real_mut().shutdown().await;
+        let (real, outlet) = self.writing();
+        outlet.shutdown(real).await;
     }
 
     fn is_body_done(&mut self) -> bool {
@@ -412,7 +369,8 @@ impl Session for ReplaySession {
     /// Called when the answer is complete: the last chunk goes out. Pingora calls it again before it drops the session.
     async fn finish(&mut self) -> Result<()> {
         self.wait_for_the_books().await;
-        self.real_mut().finish_body().await?;
+        let (real, outlet) = self.writing();
+        outlet.write(0, real.finish_body()).await?;
         self.finished = true;
         Ok(())
     }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
+use tokio::sync::Notify;
 
 use crate::ops::books::ledger::Closed;
 use crate::ops::host::body_budget::BodyPermit;
@@ -27,6 +28,19 @@ pub struct Wire {
     state: Mutex<State>,
     /// The client's connection ends with this answer.
     close: AtomicBool,
+    /// The client may use the gateway: its key was found valid.
+    known: AtomicBool,
+    /// The client took nothing of its answer for too long.
+    given_up: AtomicBool,
+    trust: Option<Arc<Trust>>,
+}
+
+/// Whether anybody on a connection has shown a valid key, or is one without that does not take its answer.
+#[derive(Default)]
+pub struct Trust {
+    is_earned: AtomicBool,
+    earned: Notify,
+    lost: Notify,
 }
 
 #[derive(Default)]
@@ -73,9 +87,52 @@ pub enum Watch {
     Idle { limit: Duration },
 }
 
+impl Trust {
+    fn earn(&self) {
+        if !self.is_earned.swap(true, Ordering::Relaxed) {
+            self.earned.notify_one();
+        }
+    }
+
+    /// Waits for the first valid key; for one waiter.
+    pub async fn earned(&self) {
+        self.earned.notified().await;
+    }
+
+    /// Waits for an answer that nobody takes who has shown no key; for one waiter.
+    pub async fn lost(&self) {
+        self.lost.notified().await;
+    }
+}
+
 impl Wire {
-    pub fn new() -> Arc<Self> {
-        Arc::default()
+    /// `trust`: of the connection, where requests share one.
+    pub fn new(trust: Option<Arc<Trust>>) -> Arc<Self> {
+        Arc::new(Self { trust, ..Self::default() })
+    }
+
+    /// Notes that the client may use the gateway.
+    pub fn know_client(&self) {
+        self.known.store(true, Ordering::Relaxed);
+        if let Some(trust) = &self.trust {
+            trust.earn();
+        }
+    }
+
+    pub fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the client takes nothing of its answer: nobody lingers for it.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+        if let Some(trust) = self.trust.as_ref().filter(|_| !self.is_known()) {
+            trust.lost.notify_one();
+        }
+    }
+
+    pub fn has_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// Keeps the request's body for replay; every attempt starts at its first byte.

@@ -38,6 +38,7 @@ mod routing;
 mod running;
 mod smoke;
 mod stale;
+mod stalls;
 mod support;
 mod tunnels;
 mod upgrades;

@@ -120,6 +120,8 @@ fn limits(settings: &Settings, route: &Route) -> Value {
         "max_body_bytes": limits.max_body_bytes,
         "header_read_s": limits.header_read.as_secs(),
         "body_read_s": limits.body_read.as_secs(),
+        "write_stall_s": limits.write_stall.as_secs(),
+        "write_bytes_per_s": limits.write_bytes_per_s,
         "connect_ms": timeouts.connect.as_millis(),
         "first_byte_s": timeouts.first_byte.as_secs(),
         "idle_s": timeouts.idle.as_secs(),

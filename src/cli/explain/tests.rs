@@ -154,7 +154,9 @@ fn tells_the_whole_way_of_a_request_without_its_key() {
         "max_body_bytes": 33554432,
         "max_input_tokens": 200000,
         "max_output_tokens": 1000,
-        "retry_budget_ms": 15000
+        "retry_budget_ms": 15000,
+        "write_bytes_per_s": 100,
+        "write_stall_s": 120
       },
       "method": "POST",
       "model": "o",

@@ -106,6 +106,8 @@ fn limits(raw: &raw::Limits, cx: &mut Context<'_, '_>) -> Option<Limits> {
         body_read: Duration::from_secs(raw.body_read_s),
         keepalive: Duration::from_secs(raw.keepalive_s),
         decode: DecodeBounds { chunk_bytes: chunk_bytes?, ratio: raw.decoded_ratio },
+        write_stall: Duration::from_secs(raw.write_stall_s),
+        write_bytes_per_s: raw.write_bytes_per_s.max(1),
     })
 }
 

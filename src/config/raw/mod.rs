@@ -153,7 +153,7 @@ pub struct Limits {
     /// How much of them may be one client's; one body of the largest size always.
     #[schemars(range(min = 1, max = 100))]
     pub client_body_percent: u32,
-    /// For a request's head to be complete.
+    /// For whatever a client has to do before it is known: the TLS handshake, HTTP/2's preface, a request's head; and for taking a refusal.
     #[schemars(range(min = 1, max = 86400))]
     pub header_read_s: u64,
     /// For a request's body to be complete.
@@ -168,6 +168,12 @@ pub struct Limits {
     /// A compressed answer is read for its usage up to so many bytes for each compressed one; then its bill is an estimate.
     #[schemars(range(min = 1, max = 1000000))]
     pub decoded_ratio: u64,
+    /// How long a client may take nothing of an answer that waits for it.
+    #[schemars(range(min = 1, max = 86400))]
+    pub write_stall_s: u64,
+    /// How much a client takes of an answer that waits for it, at the least, in the long run.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub write_bytes_per_s: u64,
 }
 
 /// The rate of requests to hosts of a domain.
@@ -317,6 +323,8 @@ impl Default for Limits {
             keepalive_s: 60,
             decoded_chunk_bytes: 8 << 20,
             decoded_ratio: 100,
+            write_stall_s: 120,
+            write_bytes_per_s: 100,
         }
     }
 }
