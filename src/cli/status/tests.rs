@@ -61,7 +61,8 @@ fn what_is_wrong_stands_first() {
     document["process"]["open_fds"] = json!(1_000);
     document["access_lines_dropped"] = json!(7);
     document["upstreams"][0] = json!({ "name": "troll", "configured": true,
-        "keys": [{ "id": "k1", "state": "cooling", "cause": "rate_limited", "ready_in_s": 75, "attempts": 4, "rests": 1 },
+        "keys": [{ "id": "k1", "state": "cooling", "cause": "rate_limited", "ready_in_s": 75, "attempts": 4, "rests": 1,
+                   "models": [{ "model": "big", "cause": "no_access", "until": "T", "ready_in_s": 3_000 }] },
                  { "id": "k2", "state": "dead", "cause": "unauthorized", "attempts": 1, "rests": 1 }],
         "proxies": [{ "id": "p1", "kind": "connect", "health": "down", "since": "T", "quota": "exhausted", "attempts": 3,
                       "connect_failures": 3 }] });
@@ -81,6 +82,7 @@ fn what_is_wrong_stands_first() {
 ! 7 access lines were dropped: whoever reads the standard output is too slow";
     assert_eq!(faults, expected);
     assert!(rest.contains("troll    k1  cooling (rate_limited)  ready in 1 min 15 s  4 attempts  1 rests\n"), "{rest}");
+    assert!(rest.contains("troll    k1  cooling for big (no_access)  ready in 50 min 0 s\n"), "{rest}");
     assert!(rest.contains("troll  p1  connect  down  since T  keys exhausted  3 attempts  3 without a connection\n"), "{rest}");
 }
 

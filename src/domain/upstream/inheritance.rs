@@ -24,6 +24,9 @@ pub struct RestingKey {
     pub rests_ms: u64,
     /// One of [`crate::domain::upstream::standing::Cause`]'s labels.
     pub cause: Box<str>,
+    /// The one model that it rests for; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -53,16 +53,25 @@ impl Registry {
     /// What a successor has to know.
     pub fn bequeath(&self, now: Moment) -> Inheritance {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let resting = known.keys.iter().filter_map(|((upstream, id, hash), key)| match key.upgrade()?.state(now) {
-            KeyState::Cooling { until, cause } => Some(RestingKey {
-                upstream: upstream.clone(),
-                id: id.clone(),
-                hash: *hash,
-                rests_ms: millis(now.until(until)),
-                cause: cause.label().into(),
-            }),
-            KeyState::Ready | KeyState::Dead { .. } => None,
-        });
+        let resting = known.keys.iter().filter_map(|(identity, key)| Some((identity, key.upgrade()?))).flat_map(
+            |((upstream, id, hash), key)| {
+                let of = |model, until, cause: Cause| RestingKey {
+                    upstream: upstream.clone(),
+                    id: id.clone(),
+                    hash: *hash,
+                    rests_ms: millis(now.until(until)),
+                    cause: cause.label().into(),
+                    model,
+                };
+                let whole = match key.state(now) {
+                    KeyState::Cooling { until, cause } => Some(of(None, until, cause)),
+                    KeyState::Ready | KeyState::Dead { .. } => None,
+                };
+                // A reload lets a key try again what it may not use, and so does an upgrade.
+                let models = key.resting_models(now).into_iter().filter(|rest| rest.cause != Cause::NoAccess);
+                whole.into_iter().chain(models.map(|rest| of(Some(rest.model), rest.until, rest.cause))).collect::<Vec<_>>()
+            },
+        );
         let down = known.proxies.iter().filter_map(|((upstream, id, hash), proxy)| {
             let proxy = proxy.upgrade().filter(|proxy| !proxy.is_up())?;
             Some(DownProxy { upstream: upstream.clone(), id: id.clone(), hash: *hash, down_ms: millis(proxy.since().until(now)) })
@@ -79,7 +88,11 @@ impl Registry {
             else {
                 return false;
             };
-            key.cool(now.after(Duration::from_millis(left.rests_ms)), cause)
+            let until = now.after(Duration::from_millis(left.rests_ms));
+            match &left.model {
+                Some(model) => key.cool_for(model, until, cause, now),
+                None => key.cool(until, cause),
+            }
         });
         let proxies = left.proxies.iter().filter(|left| {
             let identity = (left.upstream.clone(), left.id.clone(), left.hash);
@@ -156,6 +169,25 @@ mod tests {
         assert_eq!(k1.state(now), KeyState::Cooling { until: later, cause: Cause::Exhausted });
         assert_eq!((k2.state(now), k3.state(now)), (KeyState::Ready, KeyState::Ready));
         assert_eq!((p1.is_up(), p1.since(), p2.is_up()), (false, now, true));
+    }
+
+    #[test]
+    fn t13_a_successor_knows_which_models_a_key_rests_for() {
+        let now = Moment::from_millis(1_800_000_000_000);
+        let later = now.after(std::time::Duration::from_secs(60));
+        let (old, new) = (Registry::default(), Registry::default());
+        let before = old.key("troll", "k1", &secret("one"));
+        before.cool_for("big", later, Cause::RateLimited, now);
+        before.cool_for("forbidden", later, Cause::NoAccess, now);
+        let left: Inheritance = serde_json::from_str(&serde_json::to_string(&old.bequeath(now)).unwrap()).unwrap();
+        let after = new.key("troll", "k1", &secret("one"));
+        assert_eq!(new.inherit(&left, now), (1, 0));
+        assert_eq!(after.state_for(Some("big"), now), KeyState::Cooling { until: later, cause: Cause::RateLimited });
+        assert_eq!(after.state_for(Some("forbidden"), now), KeyState::Ready, "as after a reload");
+        assert_eq!(after.state(now), KeyState::Ready);
+        // A predecessor of an older version knows nothing of models.
+        let old: RestingKey = serde_json::from_str(r#"{"upstream":"u","id":"k","hash":1,"rests_ms":2,"cause":"exhausted"}"#).unwrap();
+        assert_eq!(old.model, None);
     }
 
     #[test]

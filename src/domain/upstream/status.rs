@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::domain::moment::Moment;
 use crate::domain::upstream::Upstream;
-use crate::domain::upstream::standing::KeyState;
+use crate::domain::upstream::standing::{KeyState, ModelRest};
 
 /// One upstream, its keys and proxies as they stand at a moment. Holds ids, never a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,6 +31,18 @@ pub struct KeyStatus {
     pub ready_in_s: Option<u64>,
     pub attempts: u64,
     pub rests: u64,
+    /// Models that it rests for, while it carries the others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModelStatus {
+    /// As the upstream calls it.
+    pub model: Box<str>,
+    pub cause: &'static str,
+    pub until: String,
+    pub ready_in_s: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,6 +65,13 @@ pub struct ProxyStatus {
     pub connect_failures: u64,
 }
 
+impl ModelStatus {
+    fn of(rest: ModelRest, now: Moment) -> Self {
+        let ModelRest { model, until, cause } = rest;
+        Self { model, cause: cause.label(), until: written(until), ready_in_s: whole_seconds(now, until) }
+    }
+}
+
 impl UpstreamStatus {
     pub fn of(upstream: &Upstream, now: Moment) -> Self {
         let keys = upstream.credentials.iter().map(|credential| {
@@ -70,6 +89,7 @@ impl UpstreamStatus {
                 ready_in_s: until.map(|until| whole_seconds(now, until)),
                 attempts: credential.standing.attempts(),
                 rests: credential.standing.rests(),
+                models: credential.standing.resting_models(now).into_iter().map(|rest| ModelStatus::of(rest, now)).collect(),
             }
         });
         let proxies = upstream.pool.iter().flat_map(|pool| &pool.proxies).map(|proxy| {

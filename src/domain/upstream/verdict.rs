@@ -1,27 +1,10 @@
 //! What an attempt's outcome means: one pure table, from what the upstream answered to what happens to the request, the key, the model on
-//! that key, and the proxy.
+//! that key, and the proxy. For people it stands in `docs/upstream-answers.md`, which a test makes out of the code.
 //!
-//! | status | its words are about | the request | the key | the model on that key | the proxy |
-//! |---|---|---|---|---|---|
-//! | 2xx | | delivered | | | well |
-//! | 429 | money | next key | rests, exhausted | | |
-//! | 429 | this request's size; tokens, where the headers tell that some are left | next key | | | |
-//! | 429 | the model | next key | | rests | |
-//! | 429 | anything else | next key | rests | | |
-//! | 402 | | next key | rests, exhausted | | |
-//! | 400, 403 | money | next key | rests, exhausted, if that one serves the request | | |
-//! | 400, 403, 404; 401, 403 | the model; what the key may do | next key | | rests if that one serves the request | |
-//! | 403 | a page for people | next proxy, or next key | | | |
-//! | 401, other 403 | | next key | dead until a reload if that one serves the request | | |
-//! | 503, 529 | | next key | | | |
-//! | 407, 502, 503 by way of a reverse proxy | | next proxy | | | failed, if that one serves the request |
-//! | other 4xx, 5xx | | refused, nothing else is tried | | | |
-//! | 1xx, 3xx, other | | refused | | | |
-//!
-//! "If that one serves the request" (A1): what every key is refused is the request's own fault, and no client may take a key from the others
-//! by asking for what nobody may. "Next" where there is one: `relay::rotation` looks for it, and the refusal below is what the client gets
-//! where there is none, unless `rotation` says that the whole pool is out. A single key without a pool never rests. The words: `words`.
-//! README has this table, and a test keeps it.
+//! What every key is refused is the request's own fault, and no client may take a key from the others by asking for what nobody may: such a
+//! refusal is held against a key only when another one serves the same request ([`Proof::Another`], A1). "Next" is where there is one:
+//! `relay::rotation` looks for it, and [`refusal`] is what the client gets where there is none, unless `rotation` says that the whole pool is
+//! out. A single key without a pool never rests. What the words of a body say: `words`.
 
 use std::time::{Duration, SystemTime};
 
@@ -201,6 +184,7 @@ mod tests {
     const SIZE: &str = r#"{"error":{"message":"Request too large for big on TPM: Limit 1, Requested 2."}}"#;
     const RIGHTS: &str =
         r#"{"error":{"message":"You have insufficient permissions for this operation. Missing scopes: model.request"}}"#;
+    const TOKENS: &str = r#"{"error":{"message":"This request would exceed your limit of 40,000 input tokens per minute"}}"#;
     const PAGE: &str = "<html><title>Attention Required!</title></html>";
     const NONE: &str = r#"{"error":{"message":"no"}}"#;
 
@@ -250,6 +234,63 @@ mod tests {
                 assert!(!needs_words(status), "{status}");
             }
         }
+    }
+
+    /// The cells of a meaning: the request, the key, the model on that key, the proxy.
+    fn cells(meaning: Meaning) -> [&'static str; 4] {
+        let if_served = |proof, at_once, proven| if proof == Proof::Word { at_once } else { proven };
+        match meaning {
+            Meaning::Good => ["delivered", "", "", "well"],
+            Meaning::Key(Cause::Exhausted, proof) => {
+                ["next key", if_served(proof, "rests, exhausted", "rests, exhausted, if another serves it"), "", ""]
+            }
+            Meaning::Key(Cause::Unauthorized | Cause::Forbidden, _) => {
+                ["next key", "dead until a reload, if another serves it", "", ""]
+            }
+            Meaning::Key(Cause::RateLimited | Cause::NoAccess, _) => ["next key", "rests", "", ""],
+            Meaning::Model(_, proof) => ["next key", "", if_served(proof, "rests", "rests, if another key serves it"), ""],
+            Meaning::Size { .. } | Meaning::Overloaded => ["next key", "", "", ""],
+            Meaning::Page => ["next proxy, else next key", "", "", ""],
+            Meaning::Proxy => ["next proxy", "", "", "failed, if another serves it"],
+            Meaning::Request | Meaning::Unusable => ["refused, nothing else is tried", "", "", ""],
+        }
+    }
+
+    /// The table for people, each row by an example of it.
+    #[test]
+    fn a1_a2_the_page_for_people_is_what_the_code_does() {
+        let anything = "anything else";
+        let rows: [(&str, &str, &[u16], &str, bool, bool); 19] = [
+            ("2xx", "", &[200, 201, 204], NONE, false, false),
+            ("429", "money", &[429], MONEY, false, false),
+            ("429", "the size of this request", &[429], SIZE, false, false),
+            ("429", "tokens, and the headers say that some are left", &[429], TOKENS, false, true),
+            ("429", "the model", &[429], NAMED, false, false),
+            ("429", anything, &[429], NONE, false, false),
+            ("402", "", &[402], NONE, false, false),
+            ("400, 403", "money", &[400, 403], MONEY, false, false),
+            ("403, 404", "the model", &[403, 404], NAMED, false, false),
+            ("400, 403, 404", "a model's code", &[400, 403, 404], CODED, false, false),
+            ("401, 403", "what the key may do", &[401, 403], RIGHTS, false, false),
+            ("403", "a page for people, as what stands before a provider sends", &[403], PAGE, false, false),
+            ("401, 403", anything, &[401, 403], NONE, false, false),
+            ("503, 529", "", &[503, 529], NONE, false, false),
+            ("407, 502, 503 by a reverse proxy", "", &[407, 502, 503], NONE, true, false),
+            ("400, 404", anything, &[400, 404], NONE, false, false),
+            ("other 4xx", "", &[405, 407, 408, 409, 413, 415, 422, 451], MONEY, false, false),
+            ("other 5xx", "", &[500, 501, 502, 504], MONEY, false, false),
+            ("1xx, 3xx, other", "", &[101, 301, 302, 304, 307, 600], MONEY, false, false),
+        ];
+        let mut table = String::new();
+        for (status, about, examples, body, from_proxy, has_room) in rows {
+            let words = Words::of(body.as_bytes());
+            let of = |status| cells(meaning(&Said { status, from_proxy, words: &words, model: Some("big"), has_room }));
+            let row = of(examples[0]);
+            assert!(examples.iter().all(|status| of(*status) == row), "{status} is one row: {examples:?}");
+            table += &format!("| {status} | {about} | {} |\n", row.join(" | "));
+        }
+        let page = include_str!("../../../docs/upstream-answers.md");
+        assert!(page.contains(&table), "the table of docs/upstream-answers.md is to be\n{table}");
     }
 
     #[test]

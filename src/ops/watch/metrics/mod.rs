@@ -124,6 +124,8 @@ fn rotation(page: &mut Exposition, vitals: &Vitals<'_>) {
     page.counter("key_attempts_total", help, keys().map(|(labels, key)| (labels, key.attempts as f64)));
     let help = "Answers that sent the key to rest.";
     page.counter("key_rests_total", help, keys().map(|(labels, key)| (labels, key.rests as f64)));
+    let help = "Models that the key rests for, while it carries the others.";
+    page.gauge("key_models_resting", help, keys().map(|(labels, key)| (labels, key.models.len() as f64)));
     let help = "1 while checks and connections say that the proxy can be reached.";
     page.gauge("proxy_up", help, proxies().map(|(labels, proxy)| (labels, flag(proxy.health == "up"))));
     let ready = proxies().map(|(labels, proxy)| (labels, flag(proxy.health == "up" && proxy.quota == "ready")));
