@@ -153,7 +153,8 @@ impl GuardScan {
         }
         let seen = if self.keys.reaches_end(&joined, piece) { &joined } else { piece };
         let begun = self.keys.begun_at_end(seen);
-        self.held = seen.get(seen.len() - begun..).unwrap_or_default().to_vec();
+        self.held.clear();
+        self.held.extend_from_slice(seen.get(seen.len() - begun..).unwrap_or_default());
         Ok(())
     }
 }
