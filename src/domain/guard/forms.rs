@@ -7,8 +7,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
-use super::MIN_KEY_BYTES;
 use super::spelling;
+
+/// Shorter secrets are not looked for: they would stop answers that contain them by chance.
+pub const MIN_KEY_BYTES: usize = 6;
 
 /// All forms of one key; some may be the same.
 pub(super) fn forms(key: &str) -> Vec<Box<[u8]>> {

@@ -31,7 +31,8 @@ pub(super) struct Keys {
     /// The bytes that occur in forms, and those that begin one.
     alphabet: [bool; 256],
     beginnings: [bool; 256],
-    /// Escapes by which a byte of a key may be spelled.
+    /// How JSON's escape of a byte of ASCII begins, and the shorter ones by which a byte of a key may be spelled.
+    numbered: Finder<'static>,
     escapes: Vec<Finder<'static>>,
 }
 
@@ -56,6 +57,7 @@ impl Keys {
             pieces: table(&forms),
             alphabet: std::array::from_fn(has),
             beginnings: std::array::from_fn(begins),
+            numbered: Finder::new(br"\u00"),
             escapes: escapes.map(|(_, escape)| Finder::new(escape).into_owned()).collect(),
             groups: forms.chunk_by(|a, b| a.get(..GROUP_BYTES) == b.get(..GROUP_BYTES)).map(Group::of).collect(),
             forms,
@@ -75,7 +77,8 @@ impl Keys {
 
     /// Whether a key is in the text, in any form and spelling.
     pub(super) fn occurs_in(&self, text: &[u8]) -> bool {
-        self.is_written_in(text) || (self.is_spelled_otherwise(text) && self.is_spelled_in(text))
+        // No spelling is shorter than the form itself.
+        text.len() >= self.shortest && (self.is_written_in(text) || (self.is_spelled_otherwise(text) && self.is_spelled_in(text)))
     }
 
     /// What was kept back, with as much of the next piece as the rest of a key can take. Empty, without a copy, if nothing was.
@@ -164,7 +167,9 @@ impl Keys {
         if self.is_empty() {
             return false;
         }
-        let mut rest = text;
+        // Nearly every event has none of them.
+        let Some(mut rest) = memchr3(b'\\', b'%', 0, text).and_then(|at| text.get(at..)) else { return false };
+        let text = rest;
         while let Some(found) = memchr2(b'%', 0, rest).and_then(|at| rest.get(at..)) {
             match found {
                 [b'%', high, low, ..] if !hex_byte(*high, *low).is_some_and(|byte| self.is_of_a_key(byte) || byte == b'%') => {}
@@ -177,7 +182,7 @@ impl Keys {
             Some([high, low, ..]) => hex_byte(*high, *low).is_some_and(|byte| self.is_of_a_key(byte)),
             _ => false,
         };
-        memchr::memmem::find_iter(text, br"\u00").any(spells) || self.escapes.iter().any(|escape| escape.find(text).is_some())
+        self.numbered.find_iter(text).any(spells) || self.escapes.iter().any(|escape| escape.find(text).is_some())
     }
 
     fn is_spelled_in(&self, text: &[u8]) -> bool {

@@ -20,12 +20,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use crate::domain::guard::forms::MIN_KEY_BYTES;
 use crate::domain::guard::keys::Keys;
 use crate::domain::guard::mask::{MASK, mask_identifiers};
 use crate::domain::secret::Secret;
-
-/// Shorter secrets are not looked for: they would stop answers that contain them by chance.
-pub const MIN_KEY_BYTES: usize = 6;
 
 /// One of our keys is in the answer; nothing more of it may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -155,7 +153,8 @@ impl GuardScan {
         }
         let seen = if self.keys.reaches_end(&joined, piece) { &joined } else { piece };
         let begun = self.keys.begun_at_end(seen);
-        self.held = seen.get(seen.len() - begun..).unwrap_or_default().to_vec();
+        self.held.clear();
+        self.held.extend_from_slice(seen.get(seen.len() - begun..).unwrap_or_default());
         Ok(())
     }
 }

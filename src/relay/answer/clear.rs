@@ -80,7 +80,7 @@ impl Clear {
         self.waiting.extend(chunk);
         let Self { decoder, scan, bounds, waiting, read, came, decoded } = self;
         let most_metered = bounds.chunk_bytes as u64 + came.saturating_mul(bounds.ratio);
-        let (mut room, mut leaked, mut ready) = (bounds.chunk_bytes, false, Vec::new());
+        let (mut room, mut leaked, mut ready) = (bounds.chunk_bytes, false, None);
         let before = *decoded;
         while let Some(first) = waiting.front() {
             *read += decoder.push(first.get(*read..).unwrap_or_default(), &mut room, &mut |plain| {
@@ -97,14 +97,17 @@ impl Clear {
                 break;
             }
             *read = 0;
-            ready.extend(waiting.pop_front());
+            ready = match (ready, waiting.pop_front()) {
+                (Some(before), Some(piece)) => joined(vec![before, piece]),
+                (before, piece) => before.or(piece),
+            };
         }
         let still: usize = waiting.iter().map(Bytes::len).sum();
         if still > 0 && (end || still > MOST_WAITING || scan.is_none()) {
             return Err(Unread::TooMuch);
         }
         let mib = u32::try_from((*decoded - before) >> 20).unwrap_or(u32::MAX);
-        Ok(Slice { ready: joined(ready), is_unmetered: *decoded > most_metered, pause: PAUSE_PER_MIB.saturating_mul(mib) })
+        Ok(Slice { ready, is_unmetered: *decoded > most_metered, pause: PAUSE_PER_MIB.saturating_mul(mib) })
     }
 }
 
