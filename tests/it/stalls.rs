@@ -7,6 +7,7 @@ mod operators;
 mod untaken;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -47,7 +48,12 @@ impl Place {
     }
 
     /// Runs an attack while another client works; fails when that one is refused anything.
-    async fn unnoticed<T>(&self, attack: impl Future<Output = T>) -> T {
+    fn unnoticed<'p, T: 'p>(&'p self, attack: impl Future<Output = T> + 'p) -> Pin<Box<dyn Future<Output = T> + 'p>> {
+        let attack = Box::pin(attack);
+        Box::pin(self.work_during(attack))
+    }
+
+    async fn work_during<T>(&self, attack: Pin<Box<dyn Future<Output = T> + '_>>) -> T {
         let over = Arc::new(AtomicBool::new(false));
         let victim = async {
             let mut served = 0;
