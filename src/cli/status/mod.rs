@@ -193,7 +193,10 @@ fn keys(view: View<'_>) -> Table {
                 key.number("rests").map(|count| format!("{count} rests")).unwrap_or_default(),
             ]);
             for rest in key.list("models") {
-                let words = [rest.text("model").map(|model| format!("cooling for {model}")), rest.text("cause").map(|c| format!("({c})"))];
+                let words = [
+                    rest.text("model").map(|model| format!("cooling for {model}")),
+                    rest.text("cause").map(|c| format!("({c})")),
+                ];
                 let ready_in = rest.number("ready_in_s").map(|s| format!("ready in {}", duration(s)));
                 let state = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
                 table.row([name.clone(), key.text("id").unwrap_or_default(), state, ready_in.unwrap_or_default()]);

@@ -186,7 +186,8 @@ mod tests {
         assert_eq!(after.state_for(Some("forbidden"), now), KeyState::Ready, "as after a reload");
         assert_eq!(after.state(now), KeyState::Ready);
         // A predecessor of an older version knows nothing of models.
-        let old: RestingKey = serde_json::from_str(r#"{"upstream":"u","id":"k","hash":1,"rests_ms":2,"cause":"exhausted"}"#).unwrap();
+        let old: RestingKey =
+            serde_json::from_str(r#"{"upstream":"u","id":"k","hash":1,"rests_ms":2,"cause":"exhausted"}"#).unwrap();
         assert_eq!(old.model, None);
     }
 

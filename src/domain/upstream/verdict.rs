@@ -260,7 +260,8 @@ mod tests {
     #[test]
     fn a1_a2_the_page_for_people_is_what_the_code_does() {
         let anything = "anything else";
-        let rows: [(&str, &str, &[u16], &str, bool, bool); 19] = [
+        type Row = (&'static str, &'static str, &'static [u16], &'static str, bool, bool);
+        let rows: [Row; 19] = [
             ("2xx", "", &[200, 201, 204], NONE, false, false),
             ("429", "money", &[429], MONEY, false, false),
             ("429", "the size of this request", &[429], SIZE, false, false),
