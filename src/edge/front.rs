@@ -13,8 +13,10 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::header;
 use pingora_core::apps::{HttpServerApp, ReusedHttpStream, ServerApp};
+#[cfg(feature = "rustls")]
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::http::ServerSession;
+#[cfg(feature = "rustls")]
 use pingora_core::protocols::l4::stream::Stream as L4Stream;
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
@@ -58,7 +60,11 @@ pub enum Speaks {
     Plain,
     /// HTTP/1, or HTTP/2's preface.
     PlainOrH2c,
+    #[cfg(feature = "rustls")]
     Tls(Acceptor),
+    /// Pingora's own handshake went before, with its minute: it keeps OpenSSL's acceptor to itself.
+    #[cfg(not(feature = "rustls"))]
+    AfterTls,
 }
 
 /// Takes requests, one after the other or those of one connection at the same time.
@@ -112,10 +118,13 @@ impl ServerApp for Front {
         let is_h2 = match self.speaks(&stream) {
             Some(Speaks::Plain) => false,
             Some(Speaks::PlainOrH2c) => timeout(limit, begins_http2(&mut stream)).await.ok()?.ok()?,
+            #[cfg(feature = "rustls")]
             Some(Speaks::Tls(acceptor)) => {
                 stream = timeout(limit, handshake(acceptor, stream)).await.ok()??;
                 matches!(stream.selected_alpn_proto(), Some(ALPN::H2))
             }
+            #[cfg(not(feature = "rustls"))]
+            Some(Speaks::AfterTls) => matches!(stream.selected_alpn_proto(), Some(ALPN::H2)),
             // Never TLS in plain text by mistake.
             None => {
                 log::error!("a connection to no listener was closed");
@@ -135,6 +144,7 @@ impl ServerApp for Front {
 }
 
 /// Pingora's own wait for a handshake is a fixed minute, and each failed one a line of its log at the level of errors.
+#[cfg(feature = "rustls")]
 async fn handshake(acceptor: &Acceptor, stream: Stream) -> Option<Stream> {
     let stream = stream.into_any().downcast::<L4Stream>().ok()?;
     match acceptor.tls_handshake(*stream).await {

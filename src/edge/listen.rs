@@ -27,22 +27,22 @@ const PLAIN_READ_BUFFER_BYTES: usize = 4096;
 pub fn clients(conf: &Arc<ServerConf>, parts: &Arc<Parts>) -> Result<Service<Front>> {
     let settings = parts.settings.load_full();
     let mut certificates = parts.certificates.in_order();
-    let mut places = Vec::new();
+    let (mut places, mut endpoints) = (Vec::new(), Vec::new());
     for listener in &settings.listeners {
-        let speaks = match &listener.tls {
-            Some(files) => Speaks::Tls(tls(files, certificates.next())?.build()),
-            None if listener.h2c => Speaks::PlainOrH2c,
-            None => Speaks::Plain,
+        let endpoint = endpoint(listener, &settings.limits);
+        let (endpoint, speaks) = match &listener.tls {
+            Some(files) => secured(endpoint, tls(files, certificates.next())?),
+            None if listener.h2c => (endpoint, Speaks::PlainOrH2c),
+            None => (endpoint, Speaks::Plain),
         };
         places.push(Place { addr: listener.addr, speaks });
+        endpoints.push(endpoint);
     }
     let gateway = Gateway::new(parts.clone());
     let records = gateway.records();
     let front = Front::new(http_proxy(conf, gateway), places, parts.settings.clone(), records, parts.drain.clone());
     let mut service = Service::new("clients".to_owned(), front);
-    for listener in &settings.listeners {
-        service.add_listener(endpoint(listener, &settings.limits));
-    }
+    endpoints.into_iter().for_each(|endpoint| service.add_listener(endpoint));
     Ok(service)
 }
 
@@ -63,7 +63,19 @@ fn patience(limits: &Limits) -> TcpKeepalive {
     TcpKeepalive { idle: limits.keepalive, interval: Duration::from_secs(10), count: 3, user_timeout }
 }
 
-/// A listener as a socket; the handshake of TLS is the front's.
+/// The handshake is the front's, for its deadline.
+#[cfg(feature = "rustls")]
+fn secured(endpoint: ListenerConfig, tls: TlsSettings) -> (ListenerConfig, Speaks) {
+    (endpoint, Speaks::Tls(tls.build()))
+}
+
+/// The handshake is Pingora's, with a deadline of a minute: OpenSSL's acceptor is not to be had.
+#[cfg(not(feature = "rustls"))]
+fn secured(endpoint: ListenerConfig, tls: TlsSettings) -> (ListenerConfig, Speaks) {
+    (endpoint.tls(tls), Speaks::AfterTls)
+}
+
+/// A listener as a socket.
 fn endpoint(listener: &Listener, limits: &Limits) -> ListenerConfig {
     let mut options = TcpSocketOptions::default();
     options.tcp_keepalive = Some(patience(limits));
