@@ -15,6 +15,7 @@ mod checks;
 mod cooldowns;
 mod direct;
 mod kinds;
+mod models;
 mod out;
 mod rotation;
 mod seen;

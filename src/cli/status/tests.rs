@@ -81,9 +81,10 @@ fn what_is_wrong_stands_first() {
 ! 97 % of the file descriptors are open (LimitNOFILE=)
 ! 7 access lines were dropped: whoever reads the standard output is too slow";
     assert_eq!(faults, expected);
-    assert!(rest.contains("troll    k1  cooling (rate_limited)  ready in 1 min 15 s  4 attempts  1 rests\n"), "{rest}");
-    assert!(rest.contains("troll    k1  cooling for big (no_access)  ready in 50 min 0 s\n"), "{rest}");
-    assert!(rest.contains("troll  p1  connect  down  since T  keys exhausted  3 attempts  3 without a connection\n"), "{rest}");
+    let rest: String = rest.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect();
+    assert!(rest.contains("troll k1 cooling (rate_limited) ready in 1 min 15 s 4 attempts 1 rests\n"), "{rest}");
+    assert!(rest.contains("troll k1 cooling for big (no_access) ready in 50 min 0 s\n"), "{rest}");
+    assert!(rest.contains("troll p1 connect down since T keys exhausted 3 attempts 3 without a connection\n"), "{rest}");
 }
 
 #[test]
