@@ -195,8 +195,8 @@ impl Walk {
             Meaning::Key(..) | Meaning::Model(_, Proof::Word) => Because::Key,
             Meaning::Model(_, Proof::Another) => Because::Model,
             Meaning::Size { .. } => Because::Size,
-            Meaning::Page if pick.proxy.is_some() => Because::Proxy,
-            Meaning::Page | Meaning::Overloaded => Because::Overloaded,
+            Meaning::Page => Because::Page,
+            Meaning::Overloaded => Because::Overloaded,
             Meaning::Proxy => {
                 rotation.lost.push(pick);
                 Because::Proxy

@@ -371,3 +371,18 @@ fn t9_an_error_without_a_body_is_judged_by_its_head() {
         ],
     );
 }
+
+/// A client that asks for what nobody may leaves the shared budget of retries to the others.
+#[test]
+fn a1_no_client_uses_up_the_retries_of_the_others() {
+    check(
+        &troll_direct(r#","retry":{"max_share_percent":0}"#),
+        CHAT,
+        &[
+            ("404;says=m 404;says=m 404;says=m", "again:direct/k2 again:direct/k3 404:not_found"),
+            ("429;says=size 200", "again:direct/k2 pass"),
+            ("403;says=page 200", "again:direct/k2 pass"),
+            ("503", "503:overloaded"),
+        ],
+    );
+}

@@ -33,6 +33,8 @@ pub enum Because {
     Model,
     /// The request is larger than what the key may have; another key may have more.
     Size,
+    /// Something before the provider refused the way.
+    Page,
     /// The provider has too much to do; another key may be luckier.
     Overloaded,
     /// The proxy can't be used.
@@ -108,7 +110,11 @@ impl Rotation {
                 self.tried.key(before);
                 upstream.pick_and_note(&Search { tried: &self.tried, model, now }, &mut over)
             }
-            Because::Proxy | Because::Connection => {
+            Because::Page if before.proxy.is_none() => {
+                self.tried.key(before);
+                upstream.pick_and_note(&Search { tried: &self.tried, model, now }, &mut over)
+            }
+            Because::Page | Because::Proxy | Because::Connection => {
                 self.tried.proxy(before);
                 upstream.pick_and_note(&Search { tried: &self.tried, model, now }, &mut over)
             }
@@ -171,6 +177,8 @@ impl Rotation {
                 passed.left_key(before, word);
             }
             Because::Size => passed.left_key(before, "too_large"),
+            Because::Page if before.proxy.is_none() => passed.left_key(before, "blocked"),
+            Because::Page => passed.left_proxy(before, "blocked"),
             Because::Overloaded => passed.left_key(before, "overloaded"),
             Because::Proxy => passed.left_proxy(before, "failed"),
             Because::Connection => passed.left_proxy(before, "unreachable"),
@@ -191,14 +199,9 @@ impl Turn<'_> {
         match because {
             // No attempt was made. It happens once before each: the next one's connection is new.
             Because::Stale => can_send_again,
-            Because::Key => can_send_again && self.is_within_limits(),
-            Because::Model
-            | Because::Size
-            | Because::Overloaded
-            | Because::Proxy
-            | Because::Connection
-            | Because::Unread
-            | Because::Protocol => {
+            // What one client can bring about at will is not paid from what all share.
+            Because::Key | Because::Model | Because::Size | Because::Page => can_send_again && self.is_within_limits(),
+            Because::Overloaded | Because::Proxy | Because::Connection | Because::Unread | Because::Protocol => {
                 can_send_again
                     && self.is_within_limits()
                     && self.upstream.retry_budget.take(self.retry.max_share_percent, self.now)
@@ -214,7 +217,7 @@ impl NoTurn {
         let is_ours = upstream.hides_limits && upstream.rotates();
         match self {
             // The provider's load is no limit of ours, nor is what nobody may.
-            _ if !is_ours || matches!(because, Because::Overloaded | Because::Model | Because::Size) => last,
+            _ if !is_ours || matches!(because, Because::Overloaded | Because::Model | Because::Size | Because::Page) => last,
             // Nobody rests: every key was refused this one request (O4).
             Self::Out(Out::Until(at)) if at <= now && matches!(last, Refusal::KeyRefused { .. }) => last,
             Self::Out(out @ Out::Until(_)) => beforehand(upstream, model, out, now),

@@ -2,8 +2,9 @@
 //!
 //! Each request pays in a share of a retry (`retry.max_share_percent`), each retry takes out a whole one, so in the long run retries
 //! are at most that share of the requests. A little flows in with time as well, or a service with few requests could never retry.
-//! Not paid from here: the next key after 429, 402, 401 or 403, for each of those takes its key out and so ends by itself; and what goes out
-//! again because a kept connection was dead (A6).
+//! Not paid from here: the next key after 429, 402, 401 or 403, for each of those takes its key out and so ends by itself; what was no attempt, as
+//! by a connection that had died; and what one client can bring about at will, like a model that no key may use: it must not take the
+//! retries from the others.
 //!
 //! After Finagle's retry budgets: <https://twitter.github.io/finagle/guide/Clients.html#retries>
 
