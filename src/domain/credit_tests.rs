@@ -253,7 +253,7 @@ proptest! {
     ) {
         use crate::domain::usage::Usage;
         let [input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens] = tokens;
-        let usage = Usage { input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens: output };
+        let usage = Usage { input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens: output, ..Usage::default() };
         let price = price("3", "15");
         let estimated = estimate(&price, Api::Messages, bytes, limited(200), MostTokens { input: 100_000, output: 100_000 });
         prop_assert!(price.cost(&usage) <= estimated);

@@ -33,7 +33,7 @@ pub struct Booked {
 }
 
 /// What is known of the request at its end.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Closing<'c> {
     pub admitted: &'c Admitted,
     pub attempt: &'c Attempt,
@@ -77,7 +77,7 @@ impl OpenBooks {
         let seen = Seen {
             spoken: way.spoken,
             end,
-            report: closing.report,
+            report: closing.report.clone(),
             was_sent: attempt.connect.is_some(),
             request_bytes: ask.bytes as u64,
             json_bytes: if is_sse { 0 } else { closing.bytes },

@@ -23,7 +23,7 @@ use crate::domain::usage::{Report, Source, Usage};
 const BYTES_PER_TOKEN: u64 = 4;
 
 /// What the gateway saw of an answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Seen {
     /// What API the upstream spoke: by it the provider is paid, whatever the client asked.
     pub spoken: Api,
@@ -52,9 +52,10 @@ impl Bill {
 
     pub fn of(seen: &Seen, policy: &Billing, price: &Price) -> Self {
         // A count at its bound is a slip of the provider's (a wrapped −1), not what anybody used; and so are zeros beside text.
-        let has_text = seen.report.is_some_and(|report| report.text_bytes > 0);
+        let has_text = seen.report.as_ref().is_some_and(|report| report.text_bytes > 0);
         let is_slip = |usage: &Usage| usage.is_absurd() || (has_text && *usage == Usage::default());
-        let observed = seen.report.and_then(|report| Some((report.usage.filter(|usage| !is_slip(usage))?, report.source)));
+        let observed =
+            seen.report.as_ref().and_then(|report| Some((report.usage.filter(|usage| !is_slip(usage))?, report.source)));
         let began = seen.report.is_some();
         let rule = match seen.end {
             End::Ok if matches!(observed, Some((_, Source::Final))) => OnLoss::Observed,
@@ -90,7 +91,7 @@ fn estimate(seen: &Seen, observed: Option<(Usage, Source)>, most_input: u64) -> 
         usage.input_tokens = seen.request_bytes.div_ceil(BYTES_PER_TOKEN).min(most_input);
     }
     if seen.spoken != Api::Embeddings {
-        let text_bytes = seen.report.map_or(0, |report| report.text_bytes).max(seen.json_bytes);
+        let text_bytes = seen.report.as_ref().map_or(0, |report| report.text_bytes).max(seen.json_bytes);
         usage.output_tokens = before.output_tokens.max(text_bytes.div_ceil(BYTES_PER_TOKEN));
     }
     (usage, if usage == before && source != Source::None { source } else { Source::Estimated })
@@ -100,6 +101,7 @@ fn estimate(seen: &Seen, observed: Option<(Usage, Source)>, most_input: u64) -> 
 mod tests {
     use super::*;
     use crate::domain::billing::{Decimal, MostTokens, Rates};
+    use crate::domain::usage::Facts;
 
     fn price() -> Price {
         let (input, output) = (Decimal::parse("3").unwrap(), Decimal::parse("15").unwrap());
@@ -119,111 +121,124 @@ mod tests {
 
     fn report(usage: Option<(u64, u64)>, source: Source, text_bytes: u64) -> Report {
         let usage = usage.map(|(input_tokens, output_tokens)| Usage { input_tokens, output_tokens, ..Usage::default() });
-        Report { usage, source, terminated: false, error_event: false, clamped: 0, text_bytes }
+        Report {
+            usage,
+            others: Vec::new(),
+            facts: Facts::default(),
+            source,
+            terminated: false,
+            error_event: false,
+            clamped: 0,
+            text_bytes,
+        }
     }
 
     fn seen(end: End, report: Option<Report>) -> Seen {
         Seen { spoken: Api::Messages, end, report, was_sent: true, request_bytes: 4_000, json_bytes: 0 }
     }
 
-    fn bill(seen: Seen, gone: OnLoss, cut: OnLoss) -> (Option<(u64, u64)>, Source, u64) {
-        let bill = Bill::of(&seen, &policy(gone, cut), &price());
+    fn bill(seen: &Seen, gone: OnLoss, cut: OnLoss) -> (Option<(u64, u64)>, Source, u64) {
+        let bill = Bill::of(seen, &policy(gone, cut), &price());
         (bill.usage.map(|usage| (usage.input_tokens, usage.output_tokens)), bill.source, bill.cost.nanos())
     }
 
     #[test]
     fn u7_a_whole_answer_costs_what_the_provider_reported() {
         let whole = seen(End::Ok, Some(report(Some((10, 20)), Source::Final, 9_999)));
-        assert_eq!(bill(whole, OnLoss::Free, OnLoss::Free), (Some((10, 20)), Source::Final, 330_000));
+        assert_eq!(bill(&whole, OnLoss::Free, OnLoss::Free), (Some((10, 20)), Source::Final, 330_000));
     }
 
     #[test]
     fn u7_a_client_that_leaves_before_the_usage_event_pays_for_the_text_it_saw() {
         let partial = seen(End::ClientGone, Some(report(Some((700, 1)), Source::Partial, 401)));
-        assert_eq!(bill(partial, OnLoss::Estimate, OnLoss::Free), (Some((700, 101)), Source::Estimated, 3_615_000));
-        assert_eq!(bill(partial, OnLoss::Observed, OnLoss::Free), (Some((700, 1)), Source::Partial, 2_115_000));
-        assert_eq!(bill(partial, OnLoss::Free, OnLoss::Estimate), (Some((700, 1)), Source::Partial, 0));
+        assert_eq!(bill(&partial, OnLoss::Estimate, OnLoss::Free), (Some((700, 101)), Source::Estimated, 3_615_000));
+        assert_eq!(bill(&partial, OnLoss::Observed, OnLoss::Free), (Some((700, 1)), Source::Partial, 2_115_000));
+        assert_eq!(bill(&partial, OnLoss::Free, OnLoss::Estimate), (Some((700, 1)), Source::Partial, 0));
         let nothing = seen(End::ClientGone, Some(report(None, Source::None, 400)));
-        assert_eq!(bill(nothing, OnLoss::Estimate, OnLoss::Free), (Some((1_000, 100)), Source::Estimated, 4_500_000));
-        assert_eq!(bill(nothing, OnLoss::Observed, OnLoss::Free), (None, Source::None, 0));
+        assert_eq!(bill(&nothing, OnLoss::Estimate, OnLoss::Free), (Some((1_000, 100)), Source::Estimated, 4_500_000));
+        assert_eq!(bill(&nothing, OnLoss::Observed, OnLoss::Free), (None, Source::None, 0));
     }
 
     #[test]
     fn u7_leaving_before_the_first_byte_is_no_free_ride_once_the_request_was_sent() {
         let sent = seen(End::ClientGone, None);
-        assert_eq!(bill(sent, OnLoss::Estimate, OnLoss::Free), (Some((1_000, 0)), Source::Estimated, 3_000_000));
-        assert_eq!(bill(Seen { was_sent: false, ..sent }, OnLoss::Estimate, OnLoss::Free), (None, Source::None, 0));
+        assert_eq!(bill(&sent, OnLoss::Estimate, OnLoss::Free), (Some((1_000, 0)), Source::Estimated, 3_000_000));
+        assert_eq!(bill(&Seen { was_sent: false, ..sent.clone() }, OnLoss::Estimate, OnLoss::Free), (None, Source::None, 0));
     }
 
     #[test]
     fn u7_after_the_final_usage_there_is_nothing_to_estimate() {
         let known = seen(End::ClientGone, Some(report(Some((10, 20)), Source::Final, 9_999)));
-        assert_eq!(bill(known, OnLoss::Estimate, OnLoss::Free), (Some((10, 20)), Source::Final, 330_000));
+        assert_eq!(bill(&known, OnLoss::Estimate, OnLoss::Free), (Some((10, 20)), Source::Final, 330_000));
     }
 
     #[test]
     fn u7_what_an_upstream_cut_costs_is_what_was_observed_unless_told_otherwise() {
         for end in [End::UpstreamCut, End::UpstreamError] {
             let cut = seen(end, Some(report(Some((10, 1)), Source::Partial, 80)));
-            assert_eq!(bill(cut, OnLoss::Free, OnLoss::Observed), (Some((10, 1)), Source::Partial, 45_000));
-            assert_eq!(bill(cut, OnLoss::Free, OnLoss::Estimate), (Some((10, 20)), Source::Estimated, 330_000));
-            assert_eq!(bill(cut, OnLoss::Estimate, OnLoss::Free), (Some((10, 1)), Source::Partial, 0));
+            assert_eq!(bill(&cut, OnLoss::Free, OnLoss::Observed), (Some((10, 1)), Source::Partial, 45_000));
+            assert_eq!(bill(&cut, OnLoss::Free, OnLoss::Estimate), (Some((10, 20)), Source::Estimated, 330_000));
+            assert_eq!(bill(&cut, OnLoss::Estimate, OnLoss::Free), (Some((10, 1)), Source::Partial, 0));
         }
     }
 
     #[test]
     fn a_running_count_is_not_the_bill_of_a_whole_answer() {
         let running = seen(End::Ok, Some(report(Some((10, 1)), Source::Partial, 80)));
-        assert_eq!(bill(running, OnLoss::Free, OnLoss::Free), (Some((10, 20)), Source::Estimated, 330_000));
+        assert_eq!(bill(&running, OnLoss::Free, OnLoss::Free), (Some((10, 20)), Source::Estimated, 330_000));
     }
 
     #[test]
     fn u8_an_absurd_count_is_not_billed_but_estimated() {
         let wrapped = seen(End::Ok, Some(report(Some((crate::domain::usage::MAX_COUNT, 20)), Source::Final, 80)));
-        assert_eq!(bill(wrapped, OnLoss::Free, OnLoss::Free), (Some((1_000, 20)), Source::Estimated, 3_300_000));
+        assert_eq!(bill(&wrapped, OnLoss::Free, OnLoss::Free), (Some((1_000, 20)), Source::Estimated, 3_300_000));
     }
 
     #[test]
     fn an_image_in_a_body_is_no_text() {
         let image = Seen { request_bytes: 8_000_000, ..seen(End::ClientGone, Some(report(None, Source::None, 0))) };
-        assert_eq!(bill(image, OnLoss::Estimate, OnLoss::Free), (Some((1_000, 0)), Source::Estimated, 3_000_000));
+        assert_eq!(bill(&image, OnLoss::Estimate, OnLoss::Free), (Some((1_000, 0)), Source::Estimated, 3_000_000));
     }
 
     #[test]
     fn a_stream_that_the_gateways_own_end_cuts_off_costs_what_it_said_until_then() {
         let cut = seen(End::Interrupted, Some(report(Some((10, 1)), Source::Partial, 80)));
-        assert_eq!(bill(cut, OnLoss::Free, OnLoss::Observed), (Some((10, 20)), Source::Estimated, 330_000));
-        assert_eq!(bill(cut, OnLoss::Estimate, OnLoss::Free), (Some((10, 1)), Source::Partial, 0));
-        assert_eq!(bill(Seen { report: None, ..cut }, OnLoss::Free, OnLoss::Observed), (None, Source::None, 0));
+        assert_eq!(bill(&cut, OnLoss::Free, OnLoss::Observed), (Some((10, 20)), Source::Estimated, 330_000));
+        assert_eq!(bill(&cut, OnLoss::Estimate, OnLoss::Free), (Some((10, 1)), Source::Partial, 0));
+        assert_eq!(bill(&Seen { report: None, ..cut.clone() }, OnLoss::Free, OnLoss::Observed), (None, Source::None, 0));
     }
 
     #[test]
     fn u7_zeros_beside_text_are_no_report() {
         let zeros = seen(End::Ok, Some(report(Some((0, 0)), Source::Final, 401)));
-        assert_eq!(bill(zeros, OnLoss::Free, OnLoss::Free), (Some((1_000, 101)), Source::Estimated, 4_515_000));
-        let gone = Seen { end: End::ClientGone, ..zeros };
-        assert_eq!(bill(gone, OnLoss::Observed, OnLoss::Free), (None, Source::None, 0));
+        assert_eq!(bill(&zeros, OnLoss::Free, OnLoss::Free), (Some((1_000, 101)), Source::Estimated, 4_515_000));
+        let gone = Seen { end: End::ClientGone, ..zeros.clone() };
+        assert_eq!(bill(&gone, OnLoss::Observed, OnLoss::Free), (None, Source::None, 0));
         let silent = seen(End::Ok, Some(report(Some((0, 0)), Source::Final, 0)));
-        assert_eq!(bill(silent, OnLoss::Free, OnLoss::Free), (Some((0, 0)), Source::Final, 0), "nothing contradicts it");
+        assert_eq!(bill(&silent, OnLoss::Free, OnLoss::Free), (Some((0, 0)), Source::Final, 0), "nothing contradicts it");
         let output_alone = seen(End::Ok, Some(report(Some((0, 7)), Source::Final, 401)));
-        assert_eq!(bill(output_alone, OnLoss::Free, OnLoss::Free), (Some((0, 7)), Source::Final, 105_000), "a final count stays");
+        assert_eq!(
+            bill(&output_alone, OnLoss::Free, OnLoss::Free),
+            (Some((0, 7)), Source::Final, 105_000),
+            "a final count stays"
+        );
     }
 
     #[test]
     fn u7_an_error_in_place_of_an_answer_costs_nothing() {
         for end in [End::UpstreamError, End::UpstreamCut, End::Refused] {
-            assert_eq!(bill(seen(end, None), OnLoss::Estimate, OnLoss::Estimate), (None, Source::None, 0));
+            assert_eq!(bill(&seen(end, None), OnLoss::Estimate, OnLoss::Estimate), (None, Source::None, 0));
         }
     }
 
     #[test]
     fn a_whole_answer_without_usage_is_estimated_where_tokens_are_what_is_paid() {
         let silent = Seen { json_bytes: 800, ..seen(End::Ok, Some(report(None, Source::None, 0))) };
-        assert_eq!(bill(silent, OnLoss::Free, OnLoss::Free), (Some((1_000, 200)), Source::Estimated, 6_000_000));
-        let embeddings = Seen { spoken: Api::Embeddings, ..silent };
-        assert_eq!(bill(embeddings, OnLoss::Free, OnLoss::Free), (Some((1_000, 0)), Source::Estimated, 3_000_000));
+        assert_eq!(bill(&silent, OnLoss::Free, OnLoss::Free), (Some((1_000, 200)), Source::Estimated, 6_000_000));
+        let embeddings = Seen { spoken: Api::Embeddings, ..silent.clone() };
+        assert_eq!(bill(&embeddings, OnLoss::Free, OnLoss::Free), (Some((1_000, 0)), Source::Estimated, 3_000_000));
         for spoken in [Api::CountTokens, Api::Other] {
-            assert_eq!(bill(Seen { spoken, ..silent }, OnLoss::Estimate, OnLoss::Estimate), (None, Source::None, 0));
+            assert_eq!(bill(&Seen { spoken, ..silent.clone() }, OnLoss::Estimate, OnLoss::Estimate), (None, Source::None, 0));
         }
     }
 }

@@ -202,7 +202,7 @@ mod tests {
             multiplier in 0u64..10 * NANOS_OF_ONE,
         ) {
             let [input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens] = tokens;
-            let usage = Usage { input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens };
+            let usage = Usage { input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens, ..Usage::default() };
             let [input, cache_write, cache_write_1h, cache_read, output] = rates.map(Decimal::from_nanos);
             let price = Price::new(Rates { input, output, cache_write, cache_write_1h, cache_read }, Decimal::from_nanos(multiplier));
             let exact: u128 = tokens.iter().zip(rates).map(|(t, r)| u128::from(*t) * u128::from(r)).sum::<u128>() * u128::from(multiplier);

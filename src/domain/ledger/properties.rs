@@ -46,7 +46,14 @@ fn close() -> impl Strategy<Value = Close<'static>> {
                 end,
                 stream,
                 source,
-                usage: Usage { input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens },
+                usage: Usage {
+                    input_tokens,
+                    cache_write_tokens,
+                    cache_write_1h_tokens,
+                    cache_read_tokens,
+                    output_tokens,
+                    ..Usage::default()
+                },
                 cost: NanoUsd::from_nanos(cost),
                 multiplier: Decimal::from_nanos(multiplier),
                 first_byte: first_byte.map(Duration::from_micros),
@@ -104,6 +111,7 @@ fn sample() -> Close<'static> {
             cache_write_1h_tokens: 10,
             cache_read_tokens: 300,
             output_tokens: 501,
+            ..Usage::default()
         },
         cost: NanoUsd::from_nanos(11_808_000),
         multiplier: Decimal::parse("1.2").unwrap(),

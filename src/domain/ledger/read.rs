@@ -212,6 +212,7 @@ impl<'a> CloseFields<'a> {
                 cache_write_1h_tokens: self.cache_write_1h_tokens,
                 cache_read_tokens: self.cache_read_tokens,
                 output_tokens: self.output_tokens,
+                ..Usage::default()
             },
             cost: NanoUsd::from_nanos(self.cost_nano_usd),
             multiplier: Decimal::parse(self.multiplier.get()).ok()?,

@@ -19,24 +19,12 @@ impl Sums {
 
     pub fn add(&mut self, other: &Self) {
         self.requests = self.requests.saturating_add(other.requests);
-        for (sum, more) in self.classes_mut().into_iter().zip(other.classes()) {
-            *sum = sum.saturating_add(more);
-        }
+        self.usage = self.usage.plus(&other.usage);
         self.cost = self.cost.saturating_add(other.cost);
     }
 
     /// All tokens, whatever their class.
     pub fn tokens(&self) -> u64 {
-        self.classes().into_iter().fold(0, u64::saturating_add)
-    }
-
-    fn classes(&self) -> [u64; 5] {
-        let Usage { input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens } = self.usage;
-        [input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens]
-    }
-
-    fn classes_mut(&mut self) -> [&mut u64; 5] {
-        let Usage { input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens } = &mut self.usage;
-        [input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens]
+        self.usage.tokens().into_iter().fold(0, u64::saturating_add)
     }
 }

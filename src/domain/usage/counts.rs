@@ -91,6 +91,7 @@ impl Counts {
             cache_write_1h_tokens: self.cache_write_1h,
             cache_read_tokens: self.cache_read,
             output_tokens: self.output,
+            ..Usage::default()
         }
     }
 

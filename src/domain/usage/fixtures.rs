@@ -103,8 +103,11 @@ impl Fixture {
                     cache_write_1h_tokens,
                     cache_read_tokens,
                     output_tokens,
+                    ..Usage::default()
                 },
             ),
+            others: Vec::new(),
+            facts: Facts::default(),
             source: self.source,
             terminated: self.end != Ending::Cut,
             error_event: self.end == Ending::Error,
@@ -330,7 +333,7 @@ proptest! {
             meter.report()
         };
         let whole = read(vec![stream.as_bytes()]);
-        prop_assert_eq!(read(cut(stream.as_bytes(), &sizes)), whole);
+        prop_assert_eq!(read(cut(stream.as_bytes(), &sizes)), whole.clone());
         prop_assert_eq!(read(stream.as_bytes().chunks(1).collect()), whole);
     }
 

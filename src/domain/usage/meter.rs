@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::counts::Counts;
+use super::facts::Facts;
 use super::json::{Event, EventKind, KeyScanner};
 use super::key::{USAGE, has_value};
 use super::report::{Report, Source};
@@ -186,6 +187,8 @@ impl Stream {
         };
         Report {
             usage: (!self.counts.is_empty()).then_some(usage),
+            others: Vec::new(),
+            facts: Facts::default(),
             source: match (self.counts.is_empty(), is_final) {
                 (true, _) => Source::None,
                 (false, true) => Source::Final,

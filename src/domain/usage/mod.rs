@@ -15,6 +15,7 @@
 
 mod counts;
 pub mod decode;
+mod facts;
 mod json;
 mod key;
 mod meter;
@@ -30,7 +31,8 @@ pub mod whole;
 #[cfg(test)]
 mod fixtures;
 
+pub use facts::{Facts, Label};
 pub use meter::Meter;
-pub use report::{Report, Source};
+pub use report::{Other, Report, Source};
 pub use shape::{Framing, Shape};
-pub use tokens::{MAX_COUNT, Usage};
+pub use tokens::{CLASSES, Calls, MAX_COUNT, Tool, Usage};

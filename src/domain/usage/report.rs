@@ -1,5 +1,6 @@
 //! What a meter says of an answer.
 
+use super::facts::Facts;
 use super::tokens::Usage;
 
 /// Where a request's usage is from.
@@ -16,10 +17,13 @@ pub enum Source {
 }
 
 /// What a meter has seen so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// `None` exactly when `source` is [`Source::None`].
+    /// Of the model that was asked for. `None` exactly when `source` is [`Source::None`].
     pub usage: Option<Usage>,
+    /// What other models used that the answer names; on top of `usage`, and nearly always nothing.
+    pub others: Vec<Other>,
+    pub facts: Facts,
     pub source: Source,
     /// The answer came to an end that its dialect knows: the terminator or an error event of a stream, the closed value of a JSON
     /// body. Always true for [`super::Shape::None`], of which no end is expected.
@@ -31,6 +35,14 @@ pub struct Report {
     /// Bytes of text, reasoning and tool arguments in the stream's deltas, as written in JSON (an escape is one byte, `\uXXXX`
     /// four). 0 unless [`super::Meter::counting_text`] asked for it; always 0 for JSON bodies.
     pub text_bytes: u64,
+}
+
+/// What a model used that is not the one that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// As the answer names it.
+    pub model: Box<str>,
+    pub usage: Usage,
 }
 
 impl Source {

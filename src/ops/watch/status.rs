@@ -184,7 +184,7 @@ impl TotalsStatus {
                 fallback: seen.routing_fallback,
                 parsing_errors: seen.parsing_errors,
             },
-            tokens: billed.by_class().into(),
+            tokens: billed.by_class().collect(),
             cost_usd: billed.cost.to_string(),
             cost_nano_usd: billed.cost.nanos(),
         }

@@ -99,6 +99,7 @@ fn usage(tokens: &str) -> Option<Usage> {
         cache_write_1h_tokens: count("cache write 1h"),
         cache_read_tokens: count("cache read"),
         output_tokens: count("output"),
+        ..Usage::default()
     })
 }
 

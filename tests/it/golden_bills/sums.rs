@@ -167,7 +167,7 @@ fn metered(written: &Written, random: &mut Random) -> Usage {
 }
 
 fn classes(usage: Usage) -> [u64; 5] {
-    let Usage { input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens } = usage;
+    let Usage { input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens, .. } = usage;
     [input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens]
 }
 

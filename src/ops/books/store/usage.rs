@@ -164,6 +164,7 @@ pub fn report(conn: &Connection, by: By, from_hour: u64, until_hour: u64) -> rus
             cache_write_1h_tokens: count(row, 4)?,
             cache_read_tokens: count(row, 5)?,
             output_tokens: count(row, 6)?,
+            ..Usage::default()
         };
         Ok((row.get(0)?, Sums { requests: count(row, 1)?, usage, cost: money(count(row, 7)?, count(row, 8)?) }))
     })?;

@@ -43,6 +43,7 @@ fn full(id: &RequestId) -> AccessEntry<'_> {
             cache_write_1h_tokens: 10,
             cache_read_tokens: 300,
             output_tokens: 501,
+            ..Usage::default()
         }),
         cost: Some(NanoUsd::from_nanos(11_808_000)),
         request_bytes: 1_024,

@@ -13,7 +13,7 @@ use super::shards::{Grown, Histogram, HistogramSeen, Sharded, add};
 use crate::domain::billing::NanoUsd;
 use crate::domain::end::End;
 use crate::domain::route::table::NamePattern;
-use crate::domain::usage::Usage;
+use crate::domain::usage::{CLASSES, Calls, Usage};
 
 /// The label of every model that the configuration does not name.
 pub const OTHER: &str = "other";
@@ -82,11 +82,7 @@ struct UpstreamTally {
 #[derive(Debug, Default)]
 struct ModelTally {
     entries: AtomicU64,
-    input: AtomicU64,
-    cache_write: AtomicU64,
-    cache_write_1h: AtomicU64,
-    cache_read: AtomicU64,
-    output: AtomicU64,
+    tokens: [AtomicU64; CLASSES.len()],
     nano_usd: AtomicU64,
 }
 
@@ -181,14 +177,8 @@ impl UpstreamTally {
 impl ModelTally {
     fn book(&self, usage: &Usage, cost: NanoUsd) {
         add(&self.entries, 1);
-        for (count, by) in [
-            (&self.input, usage.input_tokens),
-            (&self.cache_write, usage.cache_write_tokens),
-            (&self.cache_write_1h, usage.cache_write_1h_tokens),
-            (&self.cache_read, usage.cache_read_tokens),
-            (&self.output, usage.output_tokens),
-            (&self.nano_usd, cost.nanos()),
-        ] {
+        let counts = self.tokens.iter().chain([&self.nano_usd]).zip(usage.tokens().into_iter().chain([cost.nanos()]));
+        for (count, by) in counts {
             if by > 0 {
                 add(count, by);
             }
@@ -200,38 +190,25 @@ impl Billed {
     fn of(tally: &Sharded<ModelTally>) -> Self {
         Self {
             entries: tally.sum(|of| &of.entries),
-            usage: Usage {
-                input_tokens: tally.sum(|of| &of.input),
-                cache_write_tokens: tally.sum(|of| &of.cache_write),
-                cache_write_1h_tokens: tally.sum(|of| &of.cache_write_1h),
-                cache_read_tokens: tally.sum(|of| &of.cache_read),
-                output_tokens: tally.sum(|of| &of.output),
-            },
+            usage: Usage::from_tokens(
+                std::array::from_fn(|class| tally.sum(|of| of.tokens.get(class).unwrap_or(&of.entries))),
+                Calls::default(),
+            ),
             cost: NanoUsd::from_nanos(tally.sum(|of| &of.nano_usd)),
         }
     }
 
     pub fn add(&mut self, other: &Self) {
-        let (mine, more) = (&mut self.usage, &other.usage);
         self.entries += other.entries;
-        mine.input_tokens += more.input_tokens;
-        mine.cache_write_tokens += more.cache_write_tokens;
-        mine.cache_write_1h_tokens += more.cache_write_1h_tokens;
-        mine.cache_read_tokens += more.cache_read_tokens;
-        mine.output_tokens += more.output_tokens;
+        self.usage = self.usage.plus(&other.usage);
         self.cost = self.cost.saturating_add(other.cost);
     }
 
-    /// The tokens by the words that labels have for their classes.
-    pub fn by_class(&self) -> [(&'static str, u64); 5] {
-        let Usage { input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens } = self.usage;
-        [
-            ("input", input_tokens),
-            ("cache_write", cache_write_tokens),
-            ("cache_write_1h", cache_write_1h_tokens),
-            ("cache_read", cache_read_tokens),
-            ("output", output_tokens),
-        ]
+    /// The tokens by the words that labels have for their classes; those that few answers have only where there are any.
+    pub fn by_class(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        const EVERYWHERE: usize = 5;
+        let classes = CLASSES.into_iter().zip(self.usage.tokens()).enumerate();
+        classes.filter(|(at, (_, count))| *at < EVERYWHERE || *count > 0).map(|(_, class)| class)
     }
 }
 

@@ -76,7 +76,7 @@ fn books(page: &mut Exposition, vitals: &Vitals<'_>, seen: &Snapshot, machine: &
         models.map(|(upstream, (model, billed))| (vec![("model", &**model), ("upstream", &**upstream)], billed))
     };
     let tokens = each().flat_map(|(labels, billed)| {
-        billed.by_class().map(|(class, count)| ([labels.clone(), vec![("class", class)]].concat(), count as f64))
+        billed.by_class().map(move |(class, count)| ([labels.clone(), vec![("class", class)]].concat(), count as f64))
     });
     page.counter("tokens_total", "Tokens of closed ledger entries, by class.", tokens);
     let cost = each().map(|(labels, billed)| (labels, billed.cost.nanos() as f64 / 1e9));
