@@ -321,7 +321,7 @@ impl Default for Limits {
             header_read_s: 10,
             body_read_s: 60,
             keepalive_s: 60,
-            decoded_chunk_bytes: 8 << 20,
+            decoded_chunk_bytes: 1 << 20,
             decoded_ratio: 100,
             write_stall_s: 120,
             write_bytes_per_s: 100,

@@ -59,7 +59,7 @@ fn the_least_file_has_good_defaults() {
     assert_eq!(settings.admin.addr.unwrap().to_string(), "127.0.0.1:9090");
     assert_eq!((settings.limits.max_body_bytes, settings.limits.inflight_body_bytes), (32 << 20, 1 << 30));
     assert_eq!(settings.limits.client_body_bytes, (1 << 30) / 100 * 25);
-    assert_eq!((settings.limits.decode.chunk_bytes, settings.limits.decode.ratio), (8 << 20, 100));
+    assert_eq!((settings.limits.decode.chunk_bytes, settings.limits.decode.ratio), (1 << 20, 100));
     assert_eq!((settings.retry.max_attempts, settings.retry.budget), (4, Duration::from_secs(15)));
     assert_eq!(settings.retry.hold_first_event, Duration::ZERO);
     assert_eq!((settings.log_format, settings.inject_include_usage), (LogFormat::Text, true));

@@ -22,6 +22,9 @@ use crate::relay::answer::ending::joined;
 /// Compressed bytes that may wait: some of the largest chunks that come. An answer that decodes within the bounds has none.
 const MOST_WAITING: usize = 256 * 1024;
 
+/// How many times as much as with another chunk is decoded with the last one, which nothing follows that its rest could wait for.
+const ROOMS_AT_THE_END: u32 = 8;
+
 /// A worker is left to others for that long for each MiB that was decoded.
 const PAUSE_PER_MIB: Duration = Duration::from_millis(1);
 
@@ -36,6 +39,8 @@ pub struct Clear {
     read: usize,
     came: u64,
     decoded: u64,
+    /// Of what came, as far as it is decoded.
+    consumed: u64,
 }
 
 /// What one chunk brought.
@@ -62,7 +67,7 @@ pub enum Unread {
 
 impl Clear {
     pub fn new(decoder: Decoder, scan: Option<GuardScan>, bounds: DecodeBounds) -> Self {
-        Self { decoder, scan, bounds, waiting: VecDeque::new(), read: 0, came: 0, decoded: 0 }
+        Self { decoder, scan, bounds, waiting: VecDeque::new(), read: 0, came: 0, decoded: 0, consumed: 0 }
     }
 
     /// Whether bytes wait until they were looked at.
@@ -78,23 +83,32 @@ impl Clear {
     pub fn push(&mut self, chunk: Option<Bytes>, end: bool, meter: &mut dyn FnMut(&[u8])) -> Result<Slice, Unread> {
         self.came += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         self.waiting.extend(chunk);
-        let Self { decoder, scan, bounds, waiting, read, came, decoded } = self;
+        let Self { decoder, scan, bounds, waiting, read, came, decoded, consumed } = self;
         let most_metered = bounds.chunk_bytes as u64 + came.saturating_mul(bounds.ratio);
         let (mut room, mut leaked, mut ready) = (bounds.chunk_bytes, false, None);
         let before = *decoded;
+        let mut rooms = if end { ROOMS_AT_THE_END } else { 1 };
         while let Some(first) = waiting.front() {
-            *read += decoder.push(first.get(*read..).unwrap_or_default(), &mut room, &mut |plain| {
+            let taken = decoder.push(first.get(*read..).unwrap_or_default(), &mut room, &mut |plain| {
                 *decoded += plain.len() as u64;
                 if *decoded <= most_metered {
                     meter(plain);
                 }
                 leaked |= scan.as_mut().is_some_and(|scan| scan.push(plain).is_err());
             })?;
+            *read += taken;
+            *consumed += taken as u64;
             if leaked {
                 return Err(Unread::Leak);
             }
             if room == 0 {
-                break;
+                // No more comes to wait for; a bomb shows by how little of it gave so much.
+                rooms -= 1;
+                if rooms == 0 || *decoded > consumed.saturating_mul(bounds.ratio) {
+                    break;
+                }
+                room = bounds.chunk_bytes;
+                continue;
             }
             *read = 0;
             ready = match (ready, waiting.pop_front()) {

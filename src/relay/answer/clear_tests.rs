@@ -109,3 +109,24 @@ fn a7_without_anything_to_find_an_answer_is_not_read_beyond_the_bound() {
     assert_eq!(clear.push(Some(zstd_bomb(1_000)), false, &mut |_| {}), Err(Unread::TooMuch));
     assert!(clear.decoded < 2 * BOUNDS.chunk_bytes as u64);
 }
+
+#[test]
+fn a7_the_last_chunk_is_read_on_within_the_ratio_and_a_bomb_is_not() {
+    // A little noise between long runs: a ratio below the bound.
+    let mut noise = 7_u64;
+    let text: Vec<u8> = (0..40_000)
+        .flat_map(|_| {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            [&noise.to_le_bytes()[4..], &[b'a'; 120]].concat()
+        })
+        .collect();
+    let honest = gzip(&text);
+    assert!(text.len() > 4 << 20 && (text.len() / honest.len()) < 40);
+    let mut read = clear("gzip", true);
+    let slice = read.push(Some(honest.clone()), true, &mut |_| {}).unwrap();
+    assert_eq!((slice.ready, read.decoded), (Some(honest), text.len() as u64));
+
+    let mut bomb = clear("gzip", true);
+    assert_eq!(bomb.push(Some(gzip(&vec![b'a'; 60 << 20])), true, &mut |_| {}), Err(Unread::TooMuch));
+    assert!(bomb.decoded < 2 * BOUNDS.chunk_bytes as u64, "{}", bomb.decoded);
+}

@@ -19,6 +19,13 @@ use crate::relay::answer::form::Form;
 use crate::relay::note::{Note, Subject};
 use crate::relay::stage::{Admitted, Arrived, Way};
 
+/// No event that says something is that short.
+const CRUMB_BYTES: usize = 16;
+
+/// After so many, others get their turn; a stream that comes by the token has them in a second or more.
+const CRUMBS_A_PAUSE: u32 = 64;
+const CRUMB_PAUSE: Duration = Duration::from_millis(5);
+
 /// A good answer, under way.
 pub struct Passing {
     spoken: Api,
@@ -36,6 +43,8 @@ pub struct Passing {
     /// The meter does not get all of it, so its end is not judged: how much text it had counted until then.
     unmetered: Option<u64>,
     pause: Duration,
+    /// Chunks that hold next to nothing.
+    crumbs: u32,
     bytes: u64,
     /// Counts an event stream as open until it is dropped.
     _open: Option<OpenStream>,
@@ -71,6 +80,7 @@ impl Passing {
             clear: decoder.map(|decoder| Clear::new(decoder, scan(), arrived.settings.limits.decode)),
             unmetered,
             pause: Duration::ZERO,
+            crumbs: 0,
             bytes: 0,
             _open: sse.then(|| arrived.in_flight.open_stream()),
         }
@@ -136,6 +146,7 @@ impl Passing {
         arrived: &Arrived,
         notes: &mut Vec<Note>,
     ) -> Result<Option<Refusal>, Refusal> {
+        self.slow_down_crumbs(chunk.as_ref());
         let mut out = Vec::new();
         if let Some(bytes) = self.observe(chunk.take(), end, notes)? {
             let Some(guard) = &mut self.guard else { return Ok(None) };
@@ -168,6 +179,16 @@ impl Passing {
         *chunk = joined(out);
         self.bytes += chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
         Ok(ended_short)
+    }
+
+    /// An answer in pieces of a few bytes costs a thousand times what its bytes are worth: it has to leave room for others (A7).
+    fn slow_down_crumbs(&mut self, chunk: Option<&Bytes>) {
+        if chunk.is_some_and(|bytes| bytes.len() < CRUMB_BYTES) {
+            self.crumbs += 1;
+            if self.crumbs.is_multiple_of(CRUMBS_A_PAUSE) {
+                self.pause += CRUMB_PAUSE;
+            }
+        }
     }
 
     /// Lets go, at the end, of what guard and rewrite kept back.
@@ -205,7 +226,7 @@ impl Passing {
         let unguarded = if clear.is_guarded() { None } else { chunk.clone() };
         match clear.push(chunk, end, &mut |plain| self.meter.push(plain)) {
             Ok(Slice { ready, is_unmetered, pause }) => {
-                self.pause = pause;
+                self.pause += pause;
                 if is_unmetered {
                     self.stop_metering("it is longer than is read for it", notes);
                 }

@@ -326,3 +326,19 @@ fn a7_of_a_compressed_error_no_more_is_decoded_than_a_message_has() {
     let client = String::from_utf8(ours.body.to_vec()).unwrap();
     assert!(client.contains("error") && client.len() < 1_000, "{client}");
 }
+
+#[test]
+fn a7_an_answer_in_crumbs_pauses_and_one_in_events_does_not() {
+    for (piece, pauses) in [("x", true), ("data: {\"choices\":[]}\n\n", false)] {
+        let mut under = Under::head(CHAT, 200, &[JSON]);
+        let mut paused = Duration::ZERO;
+        for _ in 0..1_000 {
+            let mut chunk = Some(Bytes::from_static(piece.as_bytes()));
+            under.dispatch.walk_mut().bytes(&mut chunk, false, false).unwrap_or_else(|_| panic!("it passes"));
+            assert_eq!(chunk.as_deref(), Some(piece.as_bytes()));
+            paused += under.dispatch.walk_mut().take_pause().unwrap_or_default();
+        }
+        assert_eq!(paused > Duration::ZERO, pauses, "{piece}: {paused:?}");
+        assert!(paused < Duration::from_millis(100));
+    }
+}
