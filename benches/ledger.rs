@@ -46,6 +46,8 @@ fn closed() -> Close<'static> {
         stream: true,
         source: Source::Final,
         usage: Usage { input_tokens: 12_345, cache_read_tokens: 20_000, output_tokens: 678, ..Usage::default() },
+        lines: (&[]).into(),
+        conditions: Vec::new(),
         cost: NanoUsd::from_nanos(11_808_000),
         multiplier: Decimal::from_nanos(1_200_000_000),
         first_byte: Some(Duration::from_micros(345_678)),

@@ -12,7 +12,9 @@ use crate::app;
 use crate::cli::exit::{EX_OK, EX_USAGE};
 use crate::cli::files::{CONF, CONFIG};
 use crate::cli::online::{self, Online};
+use crate::config::catalogue::{self, Listed};
 use crate::config::{self, Fault, Faults, Loaded};
+use crate::domain::route::Model;
 use crate::domain::settings::Settings;
 use crate::domain::upstream::registry::Registry;
 
@@ -108,6 +110,9 @@ fn write_accepted(file: &Path, loaded: &Loaded, out: &mut dyn Write) -> io::Resu
         let default = if model.price.is_none() { " (default price)" } else { "" };
         writeln!(out, "model {} -> {}: {price}{default}", model.id, model.upstream.name)?;
     }
+    for (id, listed, differences) in beside_the_catalogue(settings) {
+        writeln!(out, "catalogue of {}: model {id} has {} ({})", catalogue::date(), differences.join("; "), listed.source)?;
+    }
     writeln!(out, "cache prices that the file does not give: write 1.25 × input, one hour 2 × input, read 0.1 × input")?;
     for warning in &loaded.warnings {
         writeln!(out, "warning: {warning}")?;
@@ -127,6 +132,7 @@ fn as_json(file: &Path, loaded: &Result<Loaded, Faults>, online: Option<&Online>
             "models_configured": settings.routing.models_configured(),
             "upstreams": upstreams(settings),
             "models": models(settings),
+            "catalogue": catalogue_of(settings),
         }),
         Err(Faults { faults, warnings }) => json!({ "file": file, "ok": false, "faults": faults, "warnings": warnings }),
     };
@@ -134,6 +140,23 @@ fn as_json(file: &Path, loaded: &Result<Loaded, Faults>, online: Option<&Online>
         shown.insert("online".to_owned(), online.as_json());
     }
     shown
+}
+
+fn catalogue_of(settings: &Settings) -> Value {
+    let row = |(id, listed, differences): (String, &Listed, Vec<String>)| json!({ "model": id, "differs": differences, "source": listed.source });
+    json!({ "date": catalogue::date(), "models": beside_the_catalogue(settings).into_iter().map(row).collect::<Vec<_>>() })
+}
+
+/// The models whose prices are others than the catalogue's, and in what.
+fn beside_the_catalogue(settings: &Settings) -> Vec<(String, &'static Listed, Vec<String>)> {
+    let differs = |model: &Model| {
+        let price = model.price.as_ref()?;
+        let names = model.upstream_model_id.as_deref().into_iter().chain(model.names());
+        let listed = names.into_iter().find_map(catalogue::listed)?;
+        let differences = price.differences(&listed.price);
+        (!differences.is_empty()).then(|| (model.id.to_string(), listed, differences))
+    };
+    settings.routing.listed().filter_map(|model| differs(model)).collect()
 }
 
 fn upstreams(settings: &Settings) -> Vec<Value> {

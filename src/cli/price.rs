@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use crate::cli::exit::{EX_OK, Failure};
 use crate::cli::files::CONFIG;
 use crate::config;
+use crate::domain::billing::bill::Bill;
+use crate::domain::billing::line::{BillLine, sum_of};
 use crate::domain::billing::{Decimal, Price, exact_usd};
 use crate::domain::settings::Settings;
-use crate::domain::usage::{Report, Source, Usage, sample};
+use crate::domain::usage::{Report, Source, sample};
 
 /// The usage in question.
 #[derive(clap::Args)]
@@ -41,60 +43,66 @@ pub fn run(args: &PriceArgs, out: &mut dyn Write) -> u8 {
     }
 }
 
-fn bill_of(args: &PriceArgs) -> Result<Bill, String> {
+fn bill_of(args: &PriceArgs) -> Result<Priced, String> {
     let settings = config::load_from_machine(&args.config, &Default::default()).map_err(|faults| faults.to_string())?.settings;
     let file = args.usage.display();
     let text = std::fs::read(&args.usage).map_err(|error| format!("{file}: {error}"))?;
     let report = sample::read(&text).map_err(|why| format!("{file}: {why}"))?;
-    Bill::of(&settings, &args.model, report).map_err(|why| format!("{file}: {why}"))
+    Priced::of(&settings, &args.model, report).map_err(|why| format!("{file}: {why}"))
 }
 
-struct Bill {
+/// What the gateway would bill, and by which price.
+struct Priced {
     model: String,
     price: Price,
     is_default_price: bool,
-    usage: Usage,
     report: Report,
+    bill: Bill,
 }
 
-impl Bill {
+impl Priced {
     fn of(settings: &Settings, model: &str, report: Report) -> Result<Self, String> {
         let usage = report.usage.ok_or("there is no usage in it to price; the gateway would bill an estimate")?;
         let route = settings.routing.by_model(Some(model)).map_err(|refusal| refusal.to_string())?;
         if settings.billing.require_price && !route.has_price() {
             return Err(format!("\"{model}\" has no price and is not served: billing.require_price is on"));
         }
+        let price = settings.price_of(&route);
+        let bill = Bill::charged(&settings.prices_of(&route), &usage, &report.others, &report.facts);
         Ok(Self {
             model: route.model.as_ref().map_or_else(|| model.to_owned(), |model| model.id.to_string()),
-            price: *settings.price_of(&route),
+            price: price.clone(),
             is_default_price: !route.has_price(),
-            usage,
             report,
+            bill,
         })
-    }
-
-    fn sum(&self) -> u128 {
-        self.price.lines(&self.usage).iter().map(|line| line.exact()).fold(0, u128::saturating_add)
     }
 
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let default = if self.is_default_price { " (default price)" } else { "" };
         writeln!(out, "model {}: {}{default}", self.model, self.price)?;
-        for line in self.price.lines(&self.usage) {
-            let amount = exact_usd(line.exact());
+        for (when, multiplier) in &self.bill.conditions {
+            let times = multiplier.map_or_else(String::new, |multiplier| format!(" (× {multiplier})"));
+            writeln!(out, "condition: {when}{times}")?;
+        }
+        for line in &self.bill.lines {
+            let (unit, per) = if line.class.is_call() { ("calls", "USD/call") } else { ("tokens", "USD/Mtok") };
+            let times = if line.times == Decimal::ONE { String::new() } else { format!("× {}", line.times) };
+            let of = line.model.as_ref().map_or_else(String::new, |model| format!("  {model}"));
             writeln!(
                 out,
-                "{:<15}{:>15} tokens × {:>12} USD/Mtok = {amount:>20} USD",
-                line.class,
-                line.tokens,
-                line.rate.to_string()
+                "{:<15}{:>15} {unit:<6} × {:>12} {per} {times:<10} = {:>20} USD{of}",
+                line.class.to_string(),
+                line.count,
+                line.rate.to_string(),
+                line.exact().map_or_else(too_large, exact_usd),
             )?;
         }
-        writeln!(out, "{:<15}{:>66} USD", "sum", exact_usd(self.sum()))?;
-        if self.price.multiplier() != Decimal::ONE {
-            writeln!(out, "{:<15}× {}", "multiplier", self.price.multiplier())?;
+        writeln!(out, "{:<15}{:>78} USD", "sum", self.sum())?;
+        writeln!(out, "{:<15}{:>78} USD", "cost", self.bill.cost.to_string())?;
+        for unpriced in &self.bill.unpriced {
+            writeln!(out, "note: {unpriced}")?;
         }
-        writeln!(out, "{:<15}{:>66} USD", "cost", self.price.cost(&self.usage).to_string())?;
         if self.report.clamped > 0 {
             writeln!(out, "note: {} counts could not be believed and were bent", self.report.clamped)?;
         }
@@ -104,27 +112,40 @@ impl Bill {
         Ok(())
     }
 
+    fn sum(&self) -> String {
+        sum_of(&self.bill.lines).map_or_else(too_large, exact_usd)
+    }
+
     fn as_json(&self) -> Value {
-        let lines = self.price.lines(&self.usage).map(|line| {
+        let line = |line: &BillLine| {
             json!({
-                "class": line.class,
-                "tokens": line.tokens,
-                "usd_per_mtok": line.rate.to_string(),
-                "usd": exact_usd(line.exact()),
+                "model": line.model.as_deref(),
+                "class": line.class.label(),
+                "count": line.count,
+                "usd_per_mtok": (!line.class.is_call()).then(|| line.rate.to_string()),
+                "usd_per_call": line.class.is_call().then(|| line.rate.to_string()),
+                "times": line.times.to_string(),
+                "usd": line.exact().map(exact_usd),
             })
-        });
+        };
         json!({
             "model": self.model,
             "price_is_default": self.is_default_price,
-            "lines": lines,
-            "sum_usd": exact_usd(self.sum()),
+            "conditions": self.bill.conditions.iter().map(|(when, _)| when.to_string()).collect::<Vec<_>>(),
+            "lines": self.bill.lines.iter().map(line).collect::<Vec<_>>(),
+            "sum_usd": self.sum(),
             "multiplier": self.price.multiplier().to_string(),
-            "cost_usd": self.price.cost(&self.usage).to_string(),
-            "cost_nano_usd": self.price.cost(&self.usage).nanos(),
+            "cost_usd": self.bill.cost.to_string(),
+            "cost_nano_usd": self.bill.cost.nanos(),
+            "unpriced": self.bill.unpriced.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "source": self.report.source.label(),
             "clamped": self.report.clamped,
         })
     }
+}
+
+fn too_large() -> String {
+    "more than can be".to_owned()
 }
 
 #[cfg(test)]
@@ -133,13 +154,13 @@ mod tests {
 
     use super::*;
 
-    fn bill(model: &str, billing: &str, usage: &str) -> Result<Bill, String> {
+    fn bill(model: &str, billing: &str, usage: &str) -> Result<Priced, String> {
         let text = format!(
             r#"{{"models": [{{"id": "m", "id_aliases": ["alias"], "input_price_per_mtok": 3, "output_price_per_mtok": 15,
             "cache_write_price_per_mtok": 3.75, "cache_hit_price_per_mtok": 0.30, "billing_multiplier": 1.2}}], "billing": {{{billing}}}}}"#
         );
         let settings = config::load(Path::new("f"), &|_| None, &|_| Ok(text.clone())).unwrap().settings;
-        Bill::of(&settings, model, sample::read(usage.as_bytes()).unwrap())
+        Priced::of(&settings, model, sample::read(usage.as_bytes()).unwrap())
     }
 
     const USAGE: &str =
@@ -157,27 +178,25 @@ mod tests {
             lines,
             [
                 "model m: in 3, out 15, cache write 3.75 (1h 6), cache read 0.3 USD/Mtok, ×1.2",
-                "input 500 tokens × 3 USD/Mtok = 0.0015 USD",
-                "cache write 200 tokens × 3.75 USD/Mtok = 0.00075 USD",
-                "cache write 1h 0 tokens × 6 USD/Mtok = 0 USD",
-                "cache read 300 tokens × 0.3 USD/Mtok = 0.00009 USD",
-                "output 500 tokens × 15 USD/Mtok = 0.0075 USD",
-                "sum 0.00984 USD",
-                "multiplier × 1.2",
+                "input 500 tokens × 3 USD/Mtok × 1.2 = 0.0018 USD",
+                "cache write 200 tokens × 3.75 USD/Mtok × 1.2 = 0.0009 USD",
+                "cache read 300 tokens × 0.3 USD/Mtok × 1.2 = 0.000108 USD",
+                "output 500 tokens × 15 USD/Mtok × 1.2 = 0.009 USD",
+                "sum 0.011808 USD",
                 "cost 0.011808 USD",
             ]
         );
         let json = bill.as_json();
         assert_eq!(
-            (&json["cost_nano_usd"], &json["sum_usd"], &json["lines"][4]["usd"]),
-            (&json!(11_808_000), &json!("0.00984"), &json!("0.0075"))
+            (&json["cost_nano_usd"], &json["sum_usd"], &json["lines"][3]["usd"]),
+            (&json!(11_808_000), &json!("0.011808"), &json!("0.009"))
         );
     }
 
     #[test]
     fn u1_a_model_without_a_price_is_billed_at_the_default_or_refused() {
         let default = bill("other", "", USAGE).unwrap();
-        assert!(default.is_default_price && default.price.cost(&default.usage).to_string() == "0.00984");
+        assert!(default.is_default_price && default.bill.cost.to_string() == "0.00984");
         assert!(bill("other", r#""require_price": true"#, USAGE).err().unwrap().contains("require_price"));
         assert!(bill("m", "", r#"{"id": "x"}"#).err().unwrap().contains("no usage"));
     }

@@ -10,6 +10,7 @@ use crate::cli::exit::{EX_OK, EX_SOFTWARE, Failure};
 use crate::cli::span;
 use crate::cli::state::{StateArgs, database};
 use crate::domain::ledger::{Sums, time};
+use crate::domain::usage::{CLASSES, Tool};
 use crate::ops::books::ledger::{directory, fold};
 use crate::ops::books::store::Store;
 use crate::ops::books::store::usage::{self as rows, By, MS_PER_HOUR};
@@ -111,39 +112,37 @@ impl Summary {
 
     fn write_csv(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut csv = csv::Writer::from_writer(out);
-        let head = [
-            label(self.by),
-            "requests",
-            "input_tokens",
-            "cache_write_tokens",
-            "cache_write_1h_tokens",
-            "cache_read_tokens",
-            "output_tokens",
-            "cost_nano_usd",
-            "cost_usd",
-        ];
-        csv.write_record(head)?;
+        let names: Vec<String> = counts(&self.total).map(|(name, _)| name).collect();
+        let (before, apart) = names.split_at(EVERYWHERE);
+        let name = [label(self.by).to_owned()];
+        let cost = ["cost_nano_usd".to_owned(), "cost_usd".to_owned()];
+        csv.write_record(name.iter().chain(before).chain(&cost).chain(apart))?;
         for (name, sums) in &self.rows {
-            let counts = counts(sums).map(|count| count.to_string());
+            let numbers: Vec<String> = counts(sums).map(|(_, count)| count.to_string()).collect();
+            let (before, apart) = numbers.split_at(EVERYWHERE.min(numbers.len()));
             let cost = [sums.cost.nanos().to_string(), sums.cost.to_string()];
-            csv.write_record([no_formula(name)].iter().chain(&counts).chain(&cost))?;
+            csv.write_record([no_formula(name)].iter().chain(before).chain(&cost).chain(apart))?;
         }
         csv.flush()
     }
 
+    /// The columns that few answers fill are left out where nobody did.
     fn write_table(&self, out: &mut dyn Write) -> io::Result<()> {
-        let head = ["requests", "input", "cache write", "cache write 1h", "cache read", "output"];
-        let mut lines = vec![cells(label(self.by), head.map(str::to_owned), "cost USD".to_owned())];
+        let is_shown: Vec<bool> =
+            counts(&self.total).enumerate().map(|(nth, (_, count))| nth < EVERYWHERE || count > 0).collect();
+        let shown = |cells: Vec<String>| cells.into_iter().zip(&is_shown).filter(|(_, shown)| **shown).map(|(cell, _)| cell);
+        let head = counts(&self.total).map(|(name, _)| name.trim_end_matches("_tokens").replace('_', " ")).collect();
+        let mut lines = vec![cells(label(self.by), shown(head), "cost USD".to_owned())];
         for (name, sums) in self.rows.iter().map(|(name, sums)| (name.as_str(), sums)).chain([("total", &self.total)]) {
-            lines.push(cells(name, counts(sums).map(|count| count.to_string()), sums.cost.to_string()));
+            let numbers = counts(sums).map(|(_, count)| count.to_string()).collect();
+            lines.push(cells(name, shown(numbers), sums.cost.to_string()));
         }
-        let mut widths = [0; 8];
+        let mut widths = vec![0; lines.first().map_or(0, Vec::len)];
         for line in &lines {
             widths.iter_mut().zip(line).for_each(|(width, cell)| *width = (*width).max(cell.chars().count()));
         }
         for line in &lines {
-            let [name, numbers @ ..] = line;
-            let [first, rest @ ..] = widths;
+            let (Some((name, numbers)), Some((first, rest))) = (line.split_first(), widths.split_first()) else { continue };
             write!(out, "{name:first$}")?;
             numbers.iter().zip(rest).try_for_each(|(number, width)| write!(out, "  {number:>width$}"))?;
             writeln!(out)?;
@@ -152,37 +151,29 @@ impl Summary {
     }
 }
 
-fn cells(name: &str, [requests, input, write, write_1h, read, output]: [String; 6], cost: String) -> [String; 8] {
+fn cells(name: &str, numbers: impl Iterator<Item = String>, cost: String) -> Vec<String> {
     // A client may have chosen the name: it must not move a terminal's cursor.
     let mut shown = Vec::new();
     line::message(&mut shown, if name.is_empty() { "-" } else { name });
-    [String::from_utf8(shown).unwrap_or_default(), requests, input, write, write_1h, read, output, cost]
+    [String::from_utf8(shown).unwrap_or_default()].into_iter().chain(numbers).chain([cost]).collect()
 }
 
-fn counts(sums: &Sums) -> [u64; 6] {
-    let usage = &sums.usage;
-    [
-        sums.requests,
-        usage.input_tokens,
-        usage.cache_write_tokens,
-        usage.cache_write_1h_tokens,
-        usage.cache_read_tokens,
-        usage.output_tokens,
-    ]
+/// Requests and the classes that nearly every answer has; what follows them few have.
+const EVERYWHERE: usize = 6;
+
+/// What is counted, by the names that programs read.
+fn counts(sums: &Sums) -> impl Iterator<Item = (String, u64)> {
+    let tokens = CLASSES.into_iter().map(|class| format!("{class}_tokens")).zip(sums.usage.tokens());
+    let calls = sums.usage.calls;
+    let calls = Tool::ALL.into_iter().map(move |tool| (format!("{}_calls", tool.label()), calls.of(tool)));
+    [("requests".to_owned(), sums.requests)].into_iter().chain(tokens).chain(calls)
 }
 
 fn as_json(sums: &Sums) -> Value {
-    let usage = &sums.usage;
-    json!({
-        "requests": sums.requests,
-        "input_tokens": usage.input_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "output_tokens": usage.output_tokens,
-        "cost_nano_usd": sums.cost.nanos(),
-        "cost_usd": sums.cost.to_string(),
-    })
+    let mut row: serde_json::Map<String, Value> = counts(sums).map(|(name, count)| (name, json!(count))).collect();
+    row.insert("cost_nano_usd".to_owned(), json!(sums.cost.nanos()));
+    row.insert("cost_usd".to_owned(), json!(sums.cost.to_string()));
+    Value::Object(row)
 }
 
 fn label(by: By) -> &'static str {

@@ -7,6 +7,7 @@
 //! The environment and the files are handed in, so that a file means the same in a test as it does at start. What is loaded is
 //! valid; nobody checks it again. Nothing is logged here, and no fault or warning holds a secret's text.
 
+pub mod catalogue;
 pub mod fault;
 pub mod file;
 mod parse;
@@ -109,7 +110,11 @@ fn load_text(
             return None;
         }
         match serde_json::from_str(&root.to_json()) {
-            Ok(raw) => parse::settings(&raw, &mut parse::Context { root: &root, report: &mut report, variable, read, registry }),
+            Ok(raw) => {
+                let catalogue = parse::Lists { price: catalogue::price, names: catalogue::names };
+                let report = &mut report;
+                parse::settings(&raw, &mut parse::Context { root: &root, report, variable, read, registry, catalogue })
+            }
             // The shape was checked, so only a gap between schema and types leads here.
             Err(error) => {
                 report.fault(0, String::new(), format!("the file can't be read: {error}"));

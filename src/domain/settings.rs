@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::billing::bill::Prices;
 use crate::domain::billing::{Billing, MostTokens, NanoUsd, Price};
 use crate::domain::credit::estimate;
 use crate::domain::dialect::Api;
@@ -134,6 +135,11 @@ impl Settings {
         route.model.as_ref().and_then(|model| model.price.as_ref()).unwrap_or(&self.billing.default_price)
     }
 
+    /// The prices of an answer that came along `route`.
+    pub fn prices_of<'s>(&'s self, route: &'s Route) -> PriceList<'s> {
+        PriceList { settings: self, price: self.price_of(route) }
+    }
+
     /// What to reserve before a request goes out along `route` (G4): see [`estimate`].
     pub fn reservation(&self, route: &Route, asked: Api, body_bytes: usize, output: AskedOutput) -> NanoUsd {
         let of_model = route.model.as_ref().and_then(|model| model.max_output_tokens);
@@ -145,5 +151,24 @@ impl Settings {
     pub fn startup_lines(&self) -> Vec<String> {
         let upstreams = self.upstreams.iter().map(|upstream| format!("upstream {}: {upstream}", upstream.name));
         upstreams.chain([format!("model routing: {} models configured", self.routing.models_configured())]).collect()
+    }
+}
+
+/// What the configuration says that an answer's models cost.
+#[derive(Clone, Copy)]
+pub struct PriceList<'s> {
+    settings: &'s Settings,
+    price: &'s Price,
+}
+
+impl Prices for PriceList<'_> {
+    fn main(&self) -> &Price {
+        self.price
+    }
+
+    /// A model that no rule names costs what is the default.
+    fn of(&self, model: &str) -> Price {
+        let route = self.settings.routing.by_model(Some(model));
+        route.map_or_else(|_| self.settings.billing.default_price.clone(), |route| self.settings.price_of(&route).clone())
     }
 }

@@ -26,7 +26,7 @@ pub struct OpenBooks {
 }
 
 /// What the ledger has of the request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Booked {
     pub bill: Bill,
     pub end: End,
@@ -82,7 +82,7 @@ impl OpenBooks {
             request_bytes: ask.bytes as u64,
             json_bytes: if is_sse { 0 } else { closing.bytes },
         };
-        let bill = Bill::of(&seen, &arrived.settings.billing, price);
+        let bill = Bill::of(&seen, &arrived.settings.billing, &arrived.settings.prices_of(&way.route));
         let usage = bill.usage.unwrap_or_default();
         // Counted here and nowhere else, so that the metrics' sums are the ledger's.
         let pattern = arrived.settings.routing.pattern_of(&way.route, ask.model.as_deref());
@@ -97,6 +97,8 @@ impl OpenBooks {
             stream: is_sse,
             source: bill.source,
             usage,
+            lines: Cow::Borrowed(&bill.lines),
+            conditions: bill.conditions.iter().map(|(when, _)| Cow::Owned(when.to_string())).collect(),
             cost: bill.cost,
             multiplier: price.multiplier(),
             first_byte: attempt.first_byte,

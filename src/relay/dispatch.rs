@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::domain::answer::Refusal;
+use crate::domain::billing::bill::Bill;
 use crate::domain::end::End;
 use crate::domain::moment::{Moment, Now};
 use crate::domain::upstream::{Pick, Upstream};
@@ -140,6 +141,7 @@ impl Dispatch {
             bytes: walk.delivery.bytes(),
             now,
         });
+        walk.warn_of_unpriced(&booked.bill);
         (Ended { walk, booked }, closed)
     }
 
@@ -160,6 +162,20 @@ impl Ended {
 }
 
 impl Walk {
+    /// Says once a model what its answers report and its prices don't know.
+    fn warn_of_unpriced(&mut self, bill: &Bill) {
+        let Admitted { arrived, ask, way, .. } = &self.admitted;
+        for unpriced in &bill.unpriced {
+            let pattern = arrived.settings.routing.pattern_of(&way.route, ask.model.as_deref());
+            if arrived.in_flight.counters().unpriced(&pattern, unpriced.kind()) {
+                let model =
+                    pattern.as_ref().map_or_else(|| "a model without an entry".to_owned(), |name| format!("model \"{name}\""));
+                self.notes
+                    .push(Note::warning(Subject::Price, format!("{model}: an answer reports {unpriced} (said once a model)")));
+            }
+        }
+    }
+
     pub fn arrived(&self) -> &Arrived {
         &self.admitted.arrived
     }

@@ -73,7 +73,7 @@ impl Ended {
             delivery,
             status: *status,
             refusal: refusal.as_ref(),
-            bill: booked.bill,
+            bill: booked.bill.clone(),
             end: booked.end,
             now,
         }

@@ -19,6 +19,8 @@ pub enum Subject {
     FirstEvent,
     /// The body of an answer.
     Answer,
+    /// What an answer reports and no price covers.
+    Price,
     /// A request that failed.
     Failure,
 }
@@ -49,6 +51,7 @@ impl Subject {
             Self::Proxy => "trollbridge::edge::checks",
             Self::FirstEvent => "trollbridge::edge::hold",
             Self::Answer => "trollbridge::edge::deliver",
+            Self::Price => "trollbridge::relay::books",
             Self::Failure => "trollbridge::edge::fail",
         }
     }

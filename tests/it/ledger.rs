@@ -59,6 +59,8 @@ fn entry(ledger: &Ledger, nth: u64) {
         stream: true,
         source: Source::Final,
         usage: Usage { input_tokens: 10, output_tokens: 2, ..Usage::default() },
+        lines: (&[]).into(),
+        conditions: Vec::new(),
         cost: NanoUsd::from_nanos(1_000_000_001),
         multiplier: Decimal::ONE,
         first_byte: None,
@@ -82,7 +84,9 @@ async fn g5_usage_sums_up_what_is_written_by_now() {
         by_day["rows"].as_array().unwrap().iter().map(|row| (row["day"].clone(), row["requests"].clone())).collect();
     assert_eq!(days, [(json!("2026-01-01"), json!(24)), (json!("2026-01-02"), json!(24))]);
     let total = json!({ "requests": 48, "input_tokens": 480, "cache_write_tokens": 0, "cache_write_1h_tokens": 0, "cache_read_tokens": 0,
-        "output_tokens": 96, "cost_nano_usd": 48_000_000_048u64, "cost_usd": "48.000000048" });
+        "output_tokens": 96, "audio_input_tokens": 0, "audio_output_tokens": 0, "image_input_tokens": 0, "image_output_tokens": 0,
+        "web_search_calls": 0, "web_fetch_calls": 0, "code_execution_calls": 0, "file_search_calls": 0, "image_generation_calls": 0,
+        "other_calls": 0, "cost_nano_usd": 48_000_000_048u64, "cost_usd": "48.000000048" });
     assert_eq!(by_day["total"], total);
     for (by, rows) in [("model", 2), ("client", 2), ("upstream", 1), ("key", 3), ("day", 2)] {
         let told = ask(&["--by", by]).await;
@@ -138,6 +142,8 @@ async fn g5_export_prints_each_ended_request_once() {
         "cache_write_1h_tokens",
         "cache_read_tokens",
         "output_tokens",
+        "lines",
+        "conditions",
         "cost_nano_usd",
         "multiplier",
         "first_byte_ms",
@@ -167,7 +173,9 @@ async fn g5_verify_proves_live_files_and_lists_damage() {
     segments.sort();
     assert!(segments.len() > 1);
     let mut bytes = std::fs::read(&segments[0]).unwrap();
-    bytes[1_000] ^= 1;
+    // Within the text of a record, wherever its lines begin.
+    let within = bytes.len() / 2 - bytes[..bytes.len() / 2].iter().rev().position(|byte| *byte == b'\n').unwrap_or(0) + 60;
+    bytes[within] ^= 1;
     std::fs::write(&segments[0], bytes).unwrap();
     let damaged = verify().await.expect(70).out;
     assert!(damaged.contains(segments[0].file_name().unwrap().to_str().unwrap()), "{damaged}");

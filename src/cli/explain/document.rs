@@ -102,6 +102,7 @@ fn price(price: &Price, is_default: bool) -> Value {
         "cache_write_1h_usd_per_mtok": rates.cache_write_1h.to_string(),
         "cache_read_usd_per_mtok": rates.cache_read.to_string(),
         "multiplier": price.multiplier().to_string(),
+        "conditions": price.rows().iter().map(|row| row.to_string()).collect::<Vec<_>>(),
     })
 }
 

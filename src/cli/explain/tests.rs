@@ -173,6 +173,7 @@ fn tells_the_whole_way_of_a_request_without_its_key() {
         "cache_read_usd_per_mtok": "0.5",
         "cache_write_1h_usd_per_mtok": "10",
         "cache_write_usd_per_mtok": "6.25",
+        "conditions": [],
         "input_usd_per_mtok": "5",
         "is_default": false,
         "multiplier": "1",

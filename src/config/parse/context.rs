@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::config::fault::Report;
 use crate::config::raw;
 use crate::config::source::{At, Node, Value};
+use crate::domain::billing::Price;
 use crate::domain::secret::Secret;
 use crate::domain::upstream::registry::Registry;
 
@@ -16,6 +17,14 @@ pub struct Context<'a, 't> {
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
     pub registry: &'a Registry,
+    pub catalogue: Lists,
+}
+
+/// The catalogue of list prices, as far as a configuration can ask for it.
+#[derive(Clone, Copy)]
+pub struct Lists {
+    pub price: fn(&str) -> Option<Price>,
+    pub names: fn() -> Vec<&'static str>,
 }
 
 impl Context<'_, '_> {

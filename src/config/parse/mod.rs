@@ -9,7 +9,7 @@ mod golden;
 mod ledger;
 mod listen;
 mod pool;
-mod price;
+pub mod price;
 mod routes;
 mod upstreams;
 mod without_effect;
@@ -17,7 +17,7 @@ mod without_effect;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use context::Context;
+pub use context::{Context, Lists};
 
 use crate::config::raw::{self, Config};
 use crate::config::source::At;
@@ -32,7 +32,7 @@ pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usi
     let auth = listen::auth(raw, &listeners, cx);
     let mut catalog = upstreams::Catalog::parse(raw, cx);
     let default_price = price::default_price(raw, cx);
-    let plan = routes::plan(raw, &mut catalog, default_price, cx)?;
+    let plan = routes::plan(raw, &mut catalog, &default_price, cx)?;
     routes::warn_about_gaps(&plan, cx);
     routes::warn_about_prices(raw, &plan, cx);
     let routing = RoutingTable::new(plan);

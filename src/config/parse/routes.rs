@@ -24,7 +24,7 @@ struct Targets {
 }
 
 /// Makes the plan. URL targets join the catalog on the way.
-pub fn plan(raw: &Config, catalog: &mut Catalog, default_price: Price, cx: &mut Context<'_, '_>) -> Option<Plan> {
+pub fn plan(raw: &Config, catalog: &mut Catalog, default_price: &Price, cx: &mut Context<'_, '_>) -> Option<Plan> {
     if raw.models.is_none() && raw.model_routing.is_none() {
         cx.fault(
             &At::Root.key("models"),
@@ -123,7 +123,7 @@ pub fn warn_about_prices(raw: &Config, plan: &Plan, cx: &mut Context<'_, '_>) {
 }
 
 /// `models[]` in the file's order; a name that stands twice is left out, with a fault that names both places.
-fn models(raw: &Config, catalog: &Catalog, default_price: Price, cx: &mut Context<'_, '_>) -> Vec<Model> {
+fn models(raw: &Config, catalog: &Catalog, default_price: &Price, cx: &mut Context<'_, '_>) -> Vec<Model> {
     let list = At::Root.key("models");
     let written = raw.models.as_deref().unwrap_or_default();
     let mut names = Names::default();

@@ -5,13 +5,15 @@
 
 mod entries;
 mod model;
+mod price;
 mod upstream;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use entries::Entries;
-pub use model::{Billing, Model, ModelRouting, Number, OnLoss, Routing, UnknownModel};
+pub use model::{Billing, Model, ModelRouting, OnLoss, Routing, UnknownModel};
+pub use price::{Number, PriceRow, Prices, ToolPrices};
 pub use upstream::{
     AuthHeader, Cooldown, HealthCheck, Key, Proxy, ProxyKind, Secret, SecretFile, Timeouts, TimeoutsOverride, Troll, Upstream,
     Upstreams,

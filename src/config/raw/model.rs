@@ -1,12 +1,10 @@
 //! The keys under `models`, `model_routing`, `routing` and `billing`.
 
-use std::borrow::Cow;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::Entries;
+use super::price::{Number, Prices, ToolPrices};
 
 /// How the model of a request chooses its upstream.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -49,6 +47,18 @@ pub struct Model {
     pub cache_write_1h_price_per_mtok: Option<Number>,
     /// Reading from the cache; 0.1 × input where it is not written.
     pub cache_hit_price_per_mtok: Option<Number>,
+    /// Audio in the prompt; as other input where it is not written.
+    pub audio_input_price_per_mtok: Option<Number>,
+    /// Audio in the answer; as other output where it is not written.
+    pub audio_output_price_per_mtok: Option<Number>,
+    /// Images in the prompt; as other input where it is not written.
+    pub image_input_price_per_mtok: Option<Number>,
+    /// Images in the answer; as other output where it is not written.
+    pub image_output_price_per_mtok: Option<Number>,
+    /// What one call of a tool costs that the provider runs itself, in US dollars.
+    pub tool_prices: Option<ToolPrices>,
+    /// Prices by condition, or `"catalogue"`: all prices of this model from the list that trollbridge ships.
+    pub prices: Option<Prices>,
     /// What the cost is multiplied by; 1 where it is not written.
     pub billing_multiplier: Option<Number>,
     /// The most output tokens of one answer, for the reservation of credit; `billing.max_output_tokens` where it is not written.
@@ -115,30 +125,6 @@ pub struct DefaultPrice {
     pub cache_hit_price_per_mtok: Option<Number>,
     /// What the cost is multiplied by; 1 where it is not written.
     pub billing_multiplier: Option<Number>,
-}
-
-/// A number by its text, so that no digit is lost in a float.
-#[derive(Deserialize)]
-pub struct Number(Box<RawValue>);
-
-impl Number {
-    pub fn text(&self) -> &str {
-        self.0.get()
-    }
-}
-
-impl JsonSchema for Number {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Number".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "number", "minimum": 0 })
-    }
 }
 
 impl Default for Routing {

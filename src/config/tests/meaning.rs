@@ -197,7 +197,7 @@ fn a_route_has_its_models_price_or_the_default() {
     let loaded = loaded(text);
     let price = |model| {
         let route = loaded.settings.routing.by_model(Some(model)).unwrap();
-        *loaded.settings.price_of(&route)
+        loaded.settings.price_of(&route).clone()
     };
     assert_eq!(price("a").to_string(), "in 3, out 15, cache write 3.75 (1h 6), cache read 0.3 USD/Mtok, ×1.2");
     assert_eq!(price("a"), price("b"));

@@ -13,10 +13,15 @@
 //! takes what was observed, and puts in place of what is missing a token for every four bytes of the request's body and of the text that
 //! passed, at most `billing.max_input_tokens` of input: an image in a body is no text. It is never lower than what was observed.
 
-use crate::domain::billing::{Billing, NanoUsd, OnLoss, Price};
+use std::sync::Arc;
+
+use crate::domain::billing::condition::When;
+use crate::domain::billing::line::{BillLine, cost_of};
+use crate::domain::billing::price::Unpriced;
+use crate::domain::billing::{Billing, Decimal, NanoUsd, OnLoss, Price};
 use crate::domain::dialect::Api;
 use crate::domain::end::End;
-use crate::domain::usage::{Report, Source, Usage};
+use crate::domain::usage::{Facts, Other, Report, Source, Usage};
 
 /// Four characters of English text a token, as OpenAI has it: <https://help.openai.com/en/articles/4936856>. Unlike a reservation an
 /// estimate is billed, so it doesn't err upwards.
@@ -38,19 +43,39 @@ pub struct Seen {
 }
 
 /// What the client pays, and what for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bill {
-    /// `None` exactly when `source` is [`Source::None`].
+    /// Of all models together. `None` exactly when `source` is [`Source::None`].
     pub usage: Option<Usage>,
     pub source: Source,
     pub cost: NanoUsd,
+    /// What the cost is the sum of, rounded once.
+    pub lines: Vec<BillLine>,
+    /// The conditions by which prices were chosen.
+    pub conditions: Vec<(When, Option<Decimal>)>,
+    pub unpriced: Vec<Unpriced>,
+}
+
+/// The prices of an answer.
+pub trait Prices {
+    /// Of the model that was asked for.
+    fn main(&self) -> &Price;
+    /// Of another one that the answer names.
+    fn of(&self, model: &str) -> Price;
 }
 
 impl Bill {
     /// Nothing came, so nothing is owed.
-    pub const NOTHING: Self = Self { usage: None, source: Source::None, cost: NanoUsd::ZERO };
+    pub const NOTHING: Self = Self {
+        usage: None,
+        source: Source::None,
+        cost: NanoUsd::ZERO,
+        lines: Vec::new(),
+        conditions: Vec::new(),
+        unpriced: Vec::new(),
+    };
 
-    pub fn of(seen: &Seen, policy: &Billing, price: &Price) -> Self {
+    pub fn of(seen: &Seen, policy: &Billing, prices: &impl Prices) -> Self {
         // A count at its bound is a slip of the provider's (a wrapped −1), not what anybody used; and so are zeros beside text.
         let has_text = seen.report.as_ref().is_some_and(|report| report.text_bytes > 0);
         let is_slip = |usage: &Usage| usage.is_absurd() || (has_text && *usage == Usage::default());
@@ -73,8 +98,45 @@ impl Bill {
             (_, Some(observed)) => observed,
             (_, None) => return Self::NOTHING,
         };
-        let cost = if rule == OnLoss::Free { NanoUsd::ZERO } else { price.cost(&usage) };
-        Self { usage: Some(usage), source, cost }
+        let others = seen.report.as_ref().map_or(&[][..], |report| &report.others);
+        let all = others.iter().fold(usage, |sum, other| sum.plus(&other.usage));
+        let facts = seen.report.as_ref().map(|report| report.facts).unwrap_or_default();
+        let mut bill = Self { usage: Some(all), source, ..Self::charged(prices, &usage, others, &facts) };
+        if rule == OnLoss::Free {
+            bill.lines.iter_mut().for_each(|line| line.times = Decimal::ZERO);
+            bill.cost = NanoUsd::ZERO;
+        }
+        bill
+    }
+
+    /// The lines of the model that was asked for, then those of others.
+    pub fn charged(prices: &impl Prices, usage: &Usage, others: &[Other], facts: &Facts) -> Self {
+        let mut charge = prices.main().charge(usage, facts);
+        for other in others {
+            // Its own tier or speed is nowhere said.
+            let of_other = prices.of(&other.model).charge(&other.usage, &Facts::default());
+            let model: Arc<str> = other.model.as_ref().into();
+            charge.lines.extend(of_other.lines.into_iter().map(|line| BillLine { model: Some(model.clone()), ..line }));
+            charge.unpriced.extend(of_other.unpriced);
+        }
+        Self {
+            cost: cost_of(&charge.lines),
+            lines: charge.lines,
+            conditions: charge.conditions,
+            unpriced: charge.unpriced,
+            ..Self::NOTHING
+        }
+    }
+}
+
+/// One price for all.
+impl Prices for Price {
+    fn main(&self) -> &Price {
+        self
+    }
+
+    fn of(&self, _model: &str) -> Price {
+        self.clone()
     }
 }
 
@@ -100,8 +162,7 @@ fn estimate(seen: &Seen, observed: Option<(Usage, Source)>, most_input: u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::billing::{Decimal, MostTokens, Rates};
-    use crate::domain::usage::Facts;
+    use crate::domain::billing::{MostTokens, Rates};
 
     fn price() -> Price {
         let (input, output) = (Decimal::parse("3").unwrap(), Decimal::parse("15").unwrap());

@@ -24,6 +24,7 @@ pub(super) const NANOS_OF_ONE: u64 = 1_000_000_000;
 const LARGEST: u64 = 1_000_000 * NANOS_OF_ONE;
 
 impl Decimal {
+    pub const ZERO: Self = Self(0);
     pub const ONE: Self = Self(NANOS_OF_ONE);
 
     /// Reads the text of a JSON number: `3`, `3.75`, `0.30`.
@@ -66,6 +67,11 @@ impl Decimal {
         self.0
     }
 
+    /// How many decimal places it needs.
+    pub fn places(self) -> u32 {
+        (0..=9).find(|places| self.0.is_multiple_of(10_u64.pow(9 - places))).unwrap_or(9)
+    }
+
     /// Multiplies by a whole number of hundredths; a tenth place is rounded half up.
     pub(super) fn percent(self, percent: u64) -> Self {
         let nanos = (u128::from(self.0) * u128::from(percent) + 50) / 100;
@@ -90,6 +96,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_places_that_a_decimal_needs() {
+        for (text, places) in [("0", 0), ("12", 0), ("0.5", 1), ("1.10", 1), ("3.75", 2), ("0.000000001", 9), ("10.000000001", 9)]
+        {
+            assert_eq!(Decimal::parse(text).map(Decimal::places), Ok(places), "{text}");
+        }
+    }
 
     #[test]
     fn reads_exact_decimals_only() {

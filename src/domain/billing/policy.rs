@@ -4,7 +4,7 @@
 use crate::domain::billing::price::Price;
 
 /// What is billed where the usage did not arrive (U7), and the price of models that have none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Billing {
     pub on_client_gone: OnLoss,
     pub on_upstream_cut: OnLoss,

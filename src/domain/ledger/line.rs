@@ -10,13 +10,13 @@ use super::{Close, Header, Open, Sent, time};
 use crate::domain::digits::{number, padded};
 
 /// The version of the lines that are written and read here.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The most bytes of a text; what is longer is cut and ends in `…`.
 pub const MAX_TEXT: usize = 256;
 
 /// Appends the fields of an open; [`seal`] makes a line of them.
 pub fn write_open(out: &mut Vec<u8>, open: &Open<'_>) {
-    out.extend_from_slice(br#"{"v":1,"record":"open","#);
+    out.extend_from_slice(br#"{"v":2,"record":"open","#);
     sent(out, &open.sent);
     out.extend_from_slice(br#","reservation_nano_usd":"#);
     number(out, open.reservation.nanos());
@@ -24,13 +24,13 @@ pub fn write_open(out: &mut Vec<u8>, open: &Open<'_>) {
 
 /// Appends the fields of a close; [`seal`] makes a line of them.
 pub fn write_close(out: &mut Vec<u8>, close: &Close<'_>) {
-    out.extend_from_slice(br#"{"v":1,"record":"close","#);
+    out.extend_from_slice(br#"{"v":2,"record":"close","#);
     entry(out, close);
 }
 
 /// Appends the fields of a segment's first line; [`seal`] makes a line of them.
 pub fn write_segment(out: &mut Vec<u8>, header: &Header<'_>) {
-    out.extend_from_slice(br#"{"v":1,"record":"segment""#);
+    out.extend_from_slice(br#"{"v":2,"record":"segment""#);
     text(out, br#","writer":"#, Some(&header.writer));
     count(out, br#","number":"#, header.number.into());
     out.extend_from_slice(br#","started_at":""#);
@@ -92,6 +92,7 @@ fn entry(out: &mut Vec<u8>, close: &Close<'_>) {
     count(out, br#","cache_write_1h_tokens":"#, close.usage.cache_write_1h_tokens);
     count(out, br#","cache_read_tokens":"#, close.usage.cache_read_tokens);
     count(out, br#","output_tokens":"#, close.usage.output_tokens);
+    bill_lines(out, close);
     count(out, br#","cost_nano_usd":"#, close.cost.nanos());
     out.extend_from_slice(br#","multiplier":"#);
     decimal(out, close.multiplier);
@@ -99,6 +100,31 @@ fn entry(out: &mut Vec<u8>, close: &Close<'_>) {
     milliseconds(out, close.first_byte);
     out.extend_from_slice(br#","total_ms":"#);
     milliseconds(out, Some(close.total));
+}
+
+/// `"lines":[{"class":"input","count":500,"usd_per_mtok":3,"times":1.2},{"class":"web_search","count":2,"usd_per_call":0.01,"times":1.2}]`
+fn bill_lines(out: &mut Vec<u8>, close: &Close<'_>) {
+    out.extend_from_slice(br#","lines":["#);
+    for (nth, line) in close.lines.iter().enumerate() {
+        out.extend_from_slice(if nth > 0 { br#",{"class":""# } else { br#"{"class":""# });
+        out.extend_from_slice(line.class.label().as_bytes());
+        if let Some(model) = &line.model {
+            text(out, br#"","model":"#, Some(model));
+            count(out, br#","count":"#, line.count);
+        } else {
+            count(out, br#"","count":"#, line.count);
+        }
+        out.extend_from_slice(if line.class.is_call() { br#","usd_per_call":"# } else { br#","usd_per_mtok":"# });
+        decimal(out, line.rate);
+        out.extend_from_slice(br#","times":"#);
+        decimal(out, line.times);
+        out.push(b'}');
+    }
+    out.extend_from_slice(br#"],"conditions":["#);
+    for (nth, condition) in close.conditions.iter().enumerate() {
+        text(out, if nth > 0 { b"," } else { b"" }, Some(condition));
+    }
+    out.push(b']');
 }
 
 fn count(out: &mut Vec<u8>, name: &[u8], value: u64) {

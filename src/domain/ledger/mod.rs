@@ -4,9 +4,9 @@
 //! attempt that counted, so that a bill is the sum of the closes alone; an open matters where its close never came.
 //!
 //! ```text
-//! {"v":1,"record":"segment",…,"seq":0,"crc":"…"}     the first line of a file
-//! {"v":1,"record":"open","id":…,…,"seq":1,"crc":"…"}
-//! {"v":1,"record":"close","id":…,…,"seq":2,"crc":"…"}
+//! {"v":2,"record":"segment",…,"seq":0,"crc":"…"}     the first line of a file
+//! {"v":2,"record":"open","id":…,…,"seq":1,"crc":"…"}
+//! {"v":2,"record":"close","id":…,…,"seq":2,"crc":"…"}
 //! ```
 
 mod line;
@@ -21,6 +21,7 @@ mod properties;
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::domain::billing::line::BillLine;
 use crate::domain::billing::{Decimal, NanoUsd};
 use crate::domain::end::End;
 use crate::domain::usage::{Source, Usage};
@@ -72,6 +73,10 @@ pub struct Close<'a> {
     pub source: Source,
     /// Zeros where `source` is [`Source::None`].
     pub usage: Usage,
+    /// What the cost is the sum of, rounded once.
+    pub lines: Cow<'a, [BillLine]>,
+    /// The conditions by which prices were chosen, as an accountant reads them.
+    pub conditions: Vec<Cow<'a, str>>,
     /// The multiplier included.
     pub cost: NanoUsd,
     pub multiplier: Decimal,
@@ -111,7 +116,12 @@ pub struct Line<'a> {
 impl Close<'_> {
     /// As [`Sent::into_owned`].
     pub fn into_owned(self) -> Close<'static> {
-        Close { sent: self.sent.into_owned(), ..self }
+        Close {
+            sent: self.sent.into_owned(),
+            lines: Cow::Owned(self.lines.into_owned()),
+            conditions: self.conditions.into_iter().map(|text| Cow::Owned(text.into_owned())).collect(),
+            ..self
+        }
     }
 }
 
@@ -150,6 +160,8 @@ impl<'a> Open<'a> {
             stream: false,
             source: Source::None,
             usage: Usage::default(),
+            lines: Cow::Borrowed(&[]),
+            conditions: Vec::new(),
             cost: NanoUsd::ZERO,
             multiplier: Decimal::ONE,
             first_byte: None,

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::billing::line::Class;
+use crate::domain::usage::{CLASSES, Calls, Tool};
 
 fn text() -> impl Strategy<Value = Cow<'static, str>> {
     prop_oneof![
@@ -27,6 +29,33 @@ fn sent() -> impl Strategy<Value = Sent<'static>> {
     })
 }
 
+/// One line for each class at most: what few answers have is summed up of the lines.
+fn lines() -> impl Strategy<Value = Vec<BillLine>> {
+    let classes: Vec<Class> = (0..CLASSES.len()).map(Class::Tokens).chain(Tool::ALL.map(Class::Calls)).collect();
+    let line =
+        (proptest::option::of("[a-z\"\\\\/-]{1,20}"), any::<u64>(), 0..=1_000_000_000_000_000u64, 0..=1_000_000_000_000u64);
+    (proptest::sample::subsequence(classes, 0..8), proptest::collection::vec(line, 8)).prop_map(|(classes, lines)| {
+        let line = |(class, (model, count, rate, times)): (Class, (Option<String>, u64, u64, u64))| BillLine {
+            model: model.map(Into::into),
+            class,
+            count,
+            rate: Decimal::from_nanos(rate),
+            times: Decimal::from_nanos(times),
+        };
+        classes.into_iter().zip(lines).map(line).collect()
+    })
+}
+
+/// The usage of which the lines hold what few answers have.
+fn with_apart(tokens: [u64; 5], lines: &[BillLine]) -> Usage {
+    let count = |class: Class| lines.iter().find(|line| line.class == class).map_or(0, |line| line.count);
+    let [input, write, write_1h, read, output] = tokens;
+    let mut calls = Calls::default();
+    Tool::ALL.into_iter().for_each(|tool| calls.set(tool, count(Class::Calls(tool))));
+    let [audio_in, audio_out, image_in, image_out] = [5, 6, 7, 8].map(|place| count(Class::Tokens(place)));
+    Usage::from_tokens([input, write, write_1h, read, output, audio_in, audio_out, image_in, image_out], calls)
+}
+
 fn close() -> impl Strategy<Value = Close<'static>> {
     let ends = (
         proptest::sample::select(&End::ALL[..]),
@@ -35,9 +64,18 @@ fn close() -> impl Strategy<Value = Close<'static>> {
     );
     let counts = (proptest::array::uniform5(any::<u64>()), any::<u64>(), 0..=1_000_000_000_000_000u64);
     let times = (0..=time::LAST_UNIX_MS, proptest::option::of(any::<u64>()), any::<u64>());
-    (sent(), ends, counts, times, any::<u32>(), any::<u16>()).prop_map(
-        |(sent, (end, source, stream), (tokens, cost, multiplier), (closed_at_unix_ms, first_byte, total), attempts, status)| {
-            let [input_tokens, cache_write_tokens, cache_write_1h_tokens, cache_read_tokens, output_tokens] = tokens;
+    let bill = (lines(), proptest::collection::vec("[a-z \"]{1,30}".prop_map(Cow::Owned), 0..3));
+    (sent(), ends, counts, times, bill, any::<u32>(), any::<u16>()).prop_map(
+        |(
+            sent,
+            ends,
+            (tokens, cost, multiplier),
+            (closed_at_unix_ms, first_byte, total),
+            (lines, conditions),
+            attempts,
+            status,
+        )| {
+            let (end, source, stream) = ends;
             Close {
                 sent,
                 closed_at_unix_ms,
@@ -46,14 +84,9 @@ fn close() -> impl Strategy<Value = Close<'static>> {
                 end,
                 stream,
                 source,
-                usage: Usage {
-                    input_tokens,
-                    cache_write_tokens,
-                    cache_write_1h_tokens,
-                    cache_read_tokens,
-                    output_tokens,
-                    ..Usage::default()
-                },
+                usage: with_apart(tokens, &lines),
+                lines: Cow::Owned(lines),
+                conditions,
                 cost: NanoUsd::from_nanos(cost),
                 multiplier: Decimal::from_nanos(multiplier),
                 first_byte: first_byte.map(Duration::from_micros),
@@ -113,6 +146,14 @@ fn sample() -> Close<'static> {
             output_tokens: 501,
             ..Usage::default()
         },
+        lines: Cow::Owned(vec![BillLine {
+            model: None,
+            class: Class::Tokens(0),
+            count: 500,
+            rate: Decimal::parse("3").unwrap(),
+            times: Decimal::parse("1.2").unwrap(),
+        }]),
+        conditions: vec!["service tier flex".into()],
         cost: NanoUsd::from_nanos(11_808_000),
         multiplier: Decimal::parse("1.2").unwrap(),
         first_byte: Some(Duration::from_micros(12_345)),
@@ -121,10 +162,18 @@ fn sample() -> Close<'static> {
 }
 
 #[test]
+fn a_line_of_the_version_before_is_read() {
+    let mut line = br#"{"v":1,"record":"close","id":"a","opened_at":"2025-12-31T23:59:59.001Z","client":null,"client_key":null,"model":"m","upstream":"u","endpoint":null,"proxy":null,"key":null,"closed_at":"2026-01-01T00:00:00.001Z","attempts":1,"status":200,"end":"ok","stream":false,"source":"final","input_tokens":5,"cache_write_tokens":0,"cache_write_1h_tokens":0,"cache_read_tokens":0,"output_tokens":7,"cost_nano_usd":9,"multiplier":1,"first_byte_ms":null,"total_ms":1.000"#.to_vec();
+    seal(&mut line, 3);
+    let Line { record: Record::Close(close), seq: 3 } = read(line.trim_ascii_end()).unwrap() else { panic!("a close") };
+    assert_eq!((close.usage.output_tokens, close.lines.len(), close.cost.nanos()), (7, 0, 9));
+}
+
+#[test]
 fn an_entry_has_the_fields_of_the_contract() {
     let mut out = Vec::new();
     write_entry(&mut out, &sample());
-    insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"{"id":"0199f3c2-0000-7000-8000-000000000001","opened_at":"2025-12-31T23:59:59.001Z","client":"team-a","client_key":"ck_1","model":"claude-opus-4-5","upstream":"troll","endpoint":"llm.example.com:8443","proxy":null,"key":"k2","closed_at":"2026-01-01T00:00:00.001Z","attempts":2,"status":200,"end":"ok","stream":true,"source":"final","input_tokens":500,"cache_write_tokens":200,"cache_write_1h_tokens":10,"cache_read_tokens":300,"output_tokens":501,"cost_nano_usd":11808000,"multiplier":1.2,"first_byte_ms":12.345,"total_ms":1000.007}"#);
+    insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"{"id":"0199f3c2-0000-7000-8000-000000000001","opened_at":"2025-12-31T23:59:59.001Z","client":"team-a","client_key":"ck_1","model":"claude-opus-4-5","upstream":"troll","endpoint":"llm.example.com:8443","proxy":null,"key":"k2","closed_at":"2026-01-01T00:00:00.001Z","attempts":2,"status":200,"end":"ok","stream":true,"source":"final","input_tokens":500,"cache_write_tokens":200,"cache_write_1h_tokens":10,"cache_read_tokens":300,"output_tokens":501,"lines":[{"class":"input","count":500,"usd_per_mtok":3,"times":1.2}],"conditions":["service tier flex"],"cost_nano_usd":11808000,"multiplier":1.2,"first_byte_ms":12.345,"total_ms":1000.007}"#);
 }
 
 #[test]
@@ -147,9 +196,9 @@ fn a_long_text_is_cut_and_the_line_stays_right() {
 /// Another version is told apart from damage, whatever its fields are.
 #[test]
 fn a_line_of_another_version_says_so() {
-    let mut line = br#"{"v":2,"what":"ever""#.to_vec();
+    let mut line = br#"{"v":3,"what":"ever""#.to_vec();
     seal(&mut line, 0);
-    assert_eq!(read(&line[..line.len() - 1]), Err(LineFault::Version(2)));
+    assert_eq!(read(&line[..line.len() - 1]), Err(LineFault::Version(3)));
 }
 
 #[test]

@@ -9,9 +9,12 @@ use serde_json::value::RawValue;
 
 use super::line::{VERSION, hex};
 use super::{Close, End, Header, Line, Open, Record, Sent, time};
+use crate::domain::billing::line::{BillLine, Class};
 use crate::domain::billing::{Decimal, NanoUsd};
 use crate::domain::usage::{Source, Usage};
 
+/// How an open begins in each version that is read.
+const OPENS: [&[u8]; 2] = [br#"{"v":1,"record":"open","#, br#"{"v":2,"record":"open","#];
 const START: &[u8] = br#"{"v":"#;
 const CRC: &[u8] = br#","crc":""#;
 /// `,"crc":"00000000"}`
@@ -42,7 +45,7 @@ pub fn read(line: &[u8]) -> Result<Line<'_>, LineFault> {
 
 /// Whether the line is an intact open, found without reading its fields: who adds up bills needs none of them.
 pub fn is_intact_open(line: &[u8]) -> bool {
-    line.starts_with(br#"{"v":1,"record":"open","#) && check(line).is_ok()
+    OPENS.iter().any(|open| line.starts_with(open)) && check(line).is_ok()
 }
 
 fn check(line: &[u8]) -> Result<(), LineFault> {
@@ -55,7 +58,7 @@ fn check(line: &[u8]) -> Result<(), LineFault> {
         return Err(LineFault::Checksum);
     }
     let version = version(checked)?;
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(LineFault::Version(version));
     }
     Ok(())
@@ -84,7 +87,9 @@ fn version(line: &[u8]) -> Result<u32, LineFault> {
 fn record(line: &[u8]) -> Result<Line<'_>, LineFault> {
     let meaning = |error: serde_json::Error| LineFault::Meaning(error.to_string());
     let wrong = |what: &str| LineFault::Meaning(what.to_owned());
-    let kind = line.strip_prefix(br#"{"v":1,"record":""#).and_then(|rest| rest.split(|byte| *byte == b'"').next());
+    // A version has one digit, and `check` has seen it.
+    let kind = line.get(START.len() + 1..).and_then(|rest| rest.strip_prefix(br#","record":""#));
+    let kind = kind.and_then(|rest| rest.split(|byte| *byte == b'"').next());
     match kind.unwrap_or_default() {
         b"open" => {
             let fields: OpenFields<'_> = serde_json::from_slice(line).map_err(meaning)?;
@@ -153,12 +158,32 @@ struct CloseFields<'a> {
     cache_write_1h_tokens: u64,
     cache_read_tokens: u64,
     output_tokens: u64,
+    /// None in version 1.
+    #[serde(borrow, default)]
+    lines: Vec<LineFields<'a>>,
+    #[serde(borrow, default)]
+    conditions: Vec<Cow<'a, str>>,
     cost_nano_usd: u64,
     multiplier: &'a RawValue,
     first_byte_ms: Option<&'a RawValue>,
     total_ms: &'a RawValue,
     seq: u64,
     crc: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LineFields<'a> {
+    class: &'a str,
+    #[serde(borrow, default)]
+    model: Option<Cow<'a, str>>,
+    count: u64,
+    #[serde(borrow, default)]
+    usd_per_mtok: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    usd_per_call: Option<&'a RawValue>,
+    #[serde(borrow)]
+    times: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -198,6 +223,16 @@ impl<'a> CloseFields<'a> {
             proxy: self.proxy,
             key: self.key,
         };
+        let lines = self.lines.into_iter().map(LineFields::line).collect::<Option<Vec<_>>>()?;
+        let mut usage = Usage {
+            input_tokens: self.input_tokens,
+            cache_write_tokens: self.cache_write_tokens,
+            cache_write_1h_tokens: self.cache_write_1h_tokens,
+            cache_read_tokens: self.cache_read_tokens,
+            output_tokens: self.output_tokens,
+            ..Usage::default()
+        };
+        count_apart(&mut usage, &lines);
         Some(Close {
             sent,
             closed_at_unix_ms: time::parse(self.closed_at)?,
@@ -206,14 +241,9 @@ impl<'a> CloseFields<'a> {
             end: End::from_label(self.end)?,
             stream: self.stream,
             source: source(self.source)?,
-            usage: Usage {
-                input_tokens: self.input_tokens,
-                cache_write_tokens: self.cache_write_tokens,
-                cache_write_1h_tokens: self.cache_write_1h_tokens,
-                cache_read_tokens: self.cache_read_tokens,
-                output_tokens: self.output_tokens,
-                ..Usage::default()
-            },
+            usage,
+            lines: Cow::Owned(lines),
+            conditions: self.conditions,
             cost: NanoUsd::from_nanos(self.cost_nano_usd),
             multiplier: Decimal::parse(self.multiplier.get()).ok()?,
             first_byte: match self.first_byte_ms {
@@ -229,6 +259,38 @@ impl<'a> HeaderFields<'a> {
     fn header(self) -> Option<Header<'a>> {
         let Self { writer, number, started_at, oldest_open, .. } = self;
         Some(Header { writer, number, started_at_unix_ms: time::parse(started_at)?, oldest_open })
+    }
+}
+
+impl LineFields<'_> {
+    fn line(self) -> Option<BillLine> {
+        let class = Class::of_label(self.class)?;
+        let rate = if class.is_call() { self.usd_per_call } else { self.usd_per_mtok };
+        Some(BillLine {
+            model: self.model.map(|model| model.as_ref().into()),
+            class,
+            count: self.count,
+            rate: Decimal::parse(rate?.get()).ok()?,
+            times: Decimal::parse(self.times.get()).ok()?,
+        })
+    }
+}
+
+/// What few answers have stands in the lines alone.
+fn count_apart(usage: &mut Usage, lines: &[BillLine]) {
+    for line in lines {
+        let slot = match (line.class, line.class.label()) {
+            (Class::Calls(tool), _) => {
+                usage.calls.set(tool, usage.calls.of(tool).saturating_add(line.count));
+                continue;
+            }
+            (_, "audio_input") => &mut usage.audio_input_tokens,
+            (_, "audio_output") => &mut usage.audio_output_tokens,
+            (_, "image_input") => &mut usage.image_input_tokens,
+            (_, "image_output") => &mut usage.image_output_tokens,
+            _ => continue,
+        };
+        *slot = slot.saturating_add(line.count);
     }
 }
 

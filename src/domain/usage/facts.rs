@@ -11,6 +11,8 @@ pub struct Facts {
     pub speed: Label,
     /// Anthropic's `usage.inference_geo`: `us`, …
     pub region: Label,
+    /// The most input of one of the calls that the usage sums up; 0: it is one call's.
+    pub longest_prompt: u64,
 }
 
 /// A short word, held where it stands: at most [`Label::MAX_BYTES`] bytes in lower case.
@@ -33,6 +35,7 @@ impl Facts {
                 *slot = word;
             }
         }
+        self.longest_prompt = later.longest_prompt.max(self.longest_prompt);
     }
 }
 

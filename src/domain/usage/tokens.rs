@@ -41,7 +41,7 @@ pub struct Usage {
 pub struct Calls([u64; Tool::ALL.len()]);
 
 /// A tool that a provider runs itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tool {
     WebSearch,
     WebFetch,

@@ -114,6 +114,8 @@ async fn g4_what_another_process_bills_is_taken_from_the_balance_once() {
                 stream: false,
                 source: Source::Final,
                 usage: Usage { input_tokens: 1, ..Usage::default() },
+                lines: (&[]).into(),
+                conditions: Vec::new(),
                 cost: NanoUsd::from_nanos(1_000_000),
                 multiplier: Decimal::ONE,
                 first_byte: None,

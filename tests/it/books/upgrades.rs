@@ -74,6 +74,8 @@ fn close(ticket: Ticket, nth: u64, nano_usd: u64) {
         stream: false,
         source: Source::Final,
         usage: Usage { input_tokens: 1, ..Usage::default() },
+        lines: (&[]).into(),
+        conditions: Vec::new(),
         cost: NanoUsd::from_nanos(nano_usd),
         multiplier: Decimal::ONE,
         first_byte: None,

@@ -84,7 +84,7 @@ pub fn price(keys: &str) -> Price {
     let separator = if keys.is_empty() { "" } else { ", " };
     let text = format!(r#"{{"models": [{{"id": "m"{separator}{keys}}}]}}"#);
     let settings = config::load(Path::new("config.json"), &|_| None, &|_| Ok(text.clone())).unwrap().settings;
-    *settings.price_of(&settings.routing.by_model(Some("m")).unwrap())
+    settings.price_of(&settings.routing.by_model(Some("m")).unwrap()).clone()
 }
 
 fn usage(tokens: &str) -> Option<Usage> {

@@ -193,6 +193,8 @@ fn enter(ledger: &Ledger, nth: u64, model: &str, client: Option<&str>, at_unix_m
         stream: false,
         source: Source::Final,
         usage,
+        lines: (&[]).into(),
+        conditions: Vec::new(),
         cost: price.cost(&usage),
         multiplier: price.multiplier(),
         first_byte: None,

@@ -21,7 +21,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What each version of the schema adds to the one before. Only ever appended to: the number of a migration is `PRAGMA user_version`.
-const MIGRATIONS: &[&str] = &[clients::SCHEMA, usage::SCHEMA, usage::REMOVED_SCHEMA];
+const MIGRATIONS: &[&str] = &[clients::SCHEMA, usage::SCHEMA, usage::REMOVED_SCHEMA, usage::APART_SCHEMA];
 
 /// The open database.
 #[derive(Debug)]

@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params, params_from_iter};
 use uuid::Uuid;
 
 use crate::domain::billing::NanoUsd;
 use crate::domain::ledger::{Close, Sums};
-use crate::domain::usage::Usage;
+use crate::domain::usage::{CLASSES, Calls, Tool, Usage};
 
 pub const SCHEMA: &str = "
     CREATE TABLE ledger_segments (
@@ -46,6 +46,20 @@ pub const SCHEMA: &str = "
 
 /// Which segments were removed for their age: any other one that is gone was lost.
 pub const REMOVED_SCHEMA: &str = "ALTER TABLE ledger_segments ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;";
+
+/// What few answers have, and calls of the provider's tools.
+pub const APART_SCHEMA: &str = "
+    ALTER TABLE usage ADD COLUMN audio_input_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN audio_output_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN image_input_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN image_output_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN web_search_calls INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN web_fetch_calls INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN code_execution_calls INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN file_search_calls INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN image_generation_calls INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE usage ADD COLUMN other_calls INTEGER NOT NULL DEFAULT 0;
+";
 
 pub const MS_PER_HOUR: u64 = 3_600_000;
 
@@ -145,28 +159,29 @@ pub fn progress(conn: &Connection) -> rusqlite::Result<HashMap<String, Progress>
 /// What was used from one hour (since the epoch) until before another, the most expensive first; days in their order.
 pub fn report(conn: &Connection, by: By, from_hour: u64, until_hour: u64) -> rusqlite::Result<Vec<(String, Sums)>> {
     let (column, order) = match by {
-        By::Model => ("model", "8 DESC, 9 DESC, 1"),
-        By::Client => ("client", "8 DESC, 9 DESC, 1"),
-        By::Upstream => ("upstream", "8 DESC, 9 DESC, 1"),
-        By::Key => ("key", "8 DESC, 9 DESC, 1"),
+        By::Model => ("model", "3 DESC, 4 DESC, 1"),
+        By::Client => ("client", "3 DESC, 4 DESC, 1"),
+        By::Upstream => ("upstream", "3 DESC, 4 DESC, 1"),
+        By::Key => ("key", "3 DESC, 4 DESC, 1"),
         By::Day => ("strftime('%Y-%m-%d', hour * 3600, 'unixepoch')", "1"),
     };
+    let counts: String = counted().map(|column| format!(", SUM({column})")).collect();
     // Money is added up in two parts: no sum of them leaves 64 bits.
     let mut select = conn.prepare_cached(&format!(
-        "SELECT {column}, SUM(requests), SUM(input_tokens), SUM(cache_write_tokens), SUM(cache_write_1h_tokens),
-            SUM(cache_read_tokens), SUM(output_tokens), SUM(cost_nano_usd / 1000000000), SUM(cost_nano_usd % 1000000000)
+        "SELECT {column}, SUM(requests), SUM(cost_nano_usd / 1000000000), SUM(cost_nano_usd % 1000000000){counts}
          FROM usage WHERE hour >= ?1 AND hour < ?2 GROUP BY 1 ORDER BY {order}"
     ))?;
     let rows = select.query_map([integer(from_hour), integer(until_hour)], |row| {
-        let usage = Usage {
-            input_tokens: count(row, 2)?,
-            cache_write_tokens: count(row, 3)?,
-            cache_write_1h_tokens: count(row, 4)?,
-            cache_read_tokens: count(row, 5)?,
-            output_tokens: count(row, 6)?,
-            ..Usage::default()
-        };
-        Ok((row.get(0)?, Sums { requests: count(row, 1)?, usage, cost: money(count(row, 7)?, count(row, 8)?) }))
+        let mut tokens = [0; CLASSES.len()];
+        for (nth, slot) in tokens.iter_mut().enumerate() {
+            *slot = count(row, 4 + nth)?;
+        }
+        let mut calls = Calls::default();
+        for (nth, tool) in Tool::ALL.into_iter().enumerate() {
+            calls.set(tool, count(row, 4 + CLASSES.len() + nth)?);
+        }
+        let usage = Usage::from_tokens(tokens, calls);
+        Ok((row.get(0)?, Sums { requests: count(row, 1)?, usage, cost: money(count(row, 2)?, count(row, 3)?) }))
     })?;
     rows.collect()
 }
@@ -184,10 +199,10 @@ fn totals(conn: &Connection) -> rusqlite::Result<Totals> {
     let sums =
         |sql: &str| conn.query_row(sql, [], |row| Ok((count(row, 0)?, count(row, 1)?, money(count(row, 2)?, count(row, 3)?))));
     Ok(Totals {
-        rolled_up: sums(
-            "SELECT SUM(requests), SUM(input_tokens + cache_write_tokens + cache_write_1h_tokens + cache_read_tokens + output_tokens),
-                SUM(cost_nano_usd / 1000000000), SUM(cost_nano_usd % 1000000000) FROM usage",
-        )?,
+        rolled_up: sums(&format!(
+            "SELECT SUM(requests), SUM({}), SUM(cost_nano_usd / 1000000000), SUM(cost_nano_usd % 1000000000) FROM usage",
+            CLASSES.map(|class| format!("{class}_tokens")).join(" + "),
+        ))?,
         segments: sums(
             "SELECT SUM(requests - duplicates), SUM(tokens - duplicate_tokens),
                 SUM((cost_nano_usd - duplicate_cost_nano_usd) / 1000000000),
@@ -248,41 +263,30 @@ fn move_mark(
 }
 
 fn add_roll_ups(transaction: &Transaction<'_>, roll_ups: &HashMap<RollUp<'_>, Sums>) -> rusqlite::Result<()> {
-    let columns = [
-        "requests",
-        "input_tokens",
-        "cache_write_tokens",
-        "cache_write_1h_tokens",
-        "cache_read_tokens",
-        "output_tokens",
-        "cost_nano_usd",
-    ];
-    let added = |column: &str| format!("{column} = {column} + MIN(excluded.{column}, {} - {column})", i64::MAX);
+    let columns: Vec<String> = ["requests".to_owned(), "cost_nano_usd".to_owned()].into_iter().chain(counted()).collect();
+    let added = |column: &String| format!("{column} = {column} + MIN(excluded.{column}, {} - {column})", i64::MAX);
+    let places: Vec<String> = (1..=6 + columns.len()).map(|place| format!("?{place}")).collect();
     let mut upsert = transaction.prepare_cached(&format!(
-        "INSERT INTO usage (hour, client, model, upstream, key, end, {})
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+        "INSERT INTO usage (hour, client, model, upstream, key, end, {}) VALUES ({})
          ON CONFLICT (hour, client, model, upstream, key, end) DO UPDATE SET {}",
         columns.join(", "),
-        columns.map(added).join(", ")
+        places.join(", "),
+        columns.iter().map(added).collect::<Vec<_>>().join(", ")
     ))?;
     for (of, Sums { requests, usage, cost }) in roll_ups {
-        upsert.execute(params![
-            of.hour,
-            of.client,
-            of.model,
-            of.upstream,
-            of.key,
-            of.end,
-            integer(*requests),
-            integer(usage.input_tokens),
-            integer(usage.cache_write_tokens),
-            integer(usage.cache_write_1h_tokens),
-            integer(usage.cache_read_tokens),
-            integer(usage.output_tokens),
-            integer(cost.nanos()),
-        ])?;
+        let calls = Tool::ALL.map(|tool| usage.calls.of(tool));
+        let counts = [*requests, cost.nanos()].into_iter().chain(usage.tokens()).chain(calls);
+        let names = [of.client, of.model, of.upstream, of.key, of.end].map(|name| Value::Text(name.to_owned()));
+        let values = [Value::Integer(of.hour)].into_iter().chain(names).chain(counts.map(|count| Value::Integer(integer(count))));
+        upsert.execute(params_from_iter(values))?;
     }
     Ok(())
+}
+
+/// The columns that count what is billed: the classes of tokens, then calls of tools.
+fn counted() -> impl Iterator<Item = String> {
+    let tokens = CLASSES.into_iter().map(|class| format!("{class}_tokens"));
+    tokens.chain(Tool::ALL.into_iter().map(|tool| format!("{}_calls", tool.label())))
 }
 
 impl<'c> RollUp<'c> {

@@ -9,9 +9,9 @@ mod reloads;
 mod shards;
 mod tallies;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::domain::answer::Refusal;
@@ -67,6 +67,10 @@ pub struct Counters {
     in_flight: AtomicUsize,
     open_streams: AtomicUsize,
     refusals: Grown<&'static str, Sharded<AtomicU64>>,
+    /// By what it was about.
+    unpriced: Grown<&'static str, Sharded<AtomicU64>>,
+    /// Of which model somebody was told that it has no price for what.
+    told_unpriced: Mutex<HashSet<(Option<NamePattern>, &'static str)>>,
     /// In the order of [`Phase::ALL`].
     phases: [Histogram; Phase::ALL.len()],
     tallies: Tallies,
@@ -115,6 +119,7 @@ pub struct Snapshot {
     pub by_class: [u64; STATUS_CLASSES.len()],
     pub by_end: EndsSeen,
     pub refusals: BTreeMap<&'static str, u64>,
+    pub unpriced: BTreeMap<&'static str, u64>,
     /// Closed entries by where their usage is from.
     pub by_source: Vec<(&'static str, u64)>,
     pub usage_clamped: u64,
@@ -139,6 +144,8 @@ impl Default for Counters {
             in_flight: AtomicUsize::default(),
             open_streams: AtomicUsize::default(),
             refusals: Grown::default(),
+            unpriced: Grown::default(),
+            told_unpriced: Mutex::default(),
             phases: std::array::from_fn(|_| Histogram::new(PHASE)),
             tallies: Tallies::default(),
             reloads: Reloads::default(),
@@ -214,6 +221,14 @@ impl Counters {
         self.tallies.booked(upstream, model, usage, cost);
     }
 
+    /// Counts something that an answer reported and no price covers. `true`: of this model nobody was told yet.
+    pub fn unpriced(&self, model: &Option<NamePattern>, kind: &'static str) -> bool {
+        // Both are words of the program and of the configuration, so there is an end of them.
+        self.unpriced.at(&kind, |count| count.mine(|count| add(count, 1)));
+        let mut told = self.told_unpriced.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert((model.clone(), kind))
+    }
+
     /// Counts reported token counts that were absurd and were clamped (U8).
     pub fn usage_clamped(&self, counts: u64) {
         self.shards.mine(|shard| add(&shard.usage_clamped, counts));
@@ -230,6 +245,7 @@ impl Counters {
         let mut sum = Snapshot {
             in_flight: self.in_flight(),
             open_streams: self.open_streams.load(Ordering::Relaxed),
+            unpriced: self.unpriced.entries().iter().map(|(label, count)| (*label, count.sum(|count| count))).collect(),
             refusals: self.refusals.entries().iter().map(|(label, count)| (*label, count.sum(|count| count))).collect(),
             by_source: SOURCES.iter().enumerate().map(|(nth, source)| (source.label(), by_source(nth))).collect(),
             phases: Phase::ALL.into_iter().zip(&self.phases).map(|(phase, histogram)| (phase, histogram.seen())).collect(),

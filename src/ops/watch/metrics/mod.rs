@@ -85,6 +85,8 @@ fn books(page: &mut Exposition, vitals: &Vitals<'_>, seen: &Snapshot, machine: &
     page.counter("ledger_entries_total", "Closed ledger entries.", entries);
     let by = labelled("source", seen.by_source.iter().copied());
     page.counter("usage_source_total", "Closed ledger entries by where their usage is from.", by);
+    let by = labelled("what", seen.unpriced.iter().map(|(what, count)| (*what, *count)));
+    page.counter("usage_unpriced_total", "What answers reported and no price covers.", by);
     page.counter("usage_clamped_total", "Reported token counts that were absurd.", single(seen.usage_clamped as f64));
 
     let ledger = vitals.ledger;

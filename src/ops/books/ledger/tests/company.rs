@@ -289,7 +289,7 @@ fn a_killed_writer_of_another_version_is_left_alone_and_is_no_company() {
     let (old, till) = (Till::open(&state, SETTINGS, NOW), Till::open(&state, SETTINGS, NOW + 1));
     entry(&old.ledger, 1);
     kill(old.ledger, Vec::new());
-    let mut line = br#"{"v":2,"record":"segment","new":true"#.to_vec();
+    let mut line = br#"{"v":3,"record":"segment","new":true"#.to_vec();
     crate::domain::ledger::seal(&mut line, 0);
     std::fs::write(&files(&state)[0], &line).unwrap();
     till.look();

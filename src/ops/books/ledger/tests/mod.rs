@@ -59,6 +59,8 @@ fn closed(nth: u64) -> Close<'static> {
         stream: nth.is_multiple_of(2),
         source: Source::Final,
         usage: Usage { input_tokens: 100 + nth, output_tokens: 7, ..Usage::default() },
+        lines: (&[]).into(),
+        conditions: Vec::new(),
         cost: NanoUsd::from_nanos(1_000 + nth),
         multiplier: Decimal::ONE,
         first_byte: Some(Duration::from_millis(12)),

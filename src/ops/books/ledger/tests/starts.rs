@@ -180,7 +180,7 @@ fn a_segment_of_another_version_is_refused_and_left_alone() {
     entry(&ledger, 1);
     kill(ledger, Vec::new());
     let file = &files(&state)[0];
-    let mut line = br#"{"v":2,"record":"segment","new":true"#.to_vec();
+    let mut line = br#"{"v":3,"record":"segment","new":true"#.to_vec();
     crate::domain::ledger::seal(&mut line, 0);
     std::fs::write(file, &line).unwrap();
 
@@ -191,7 +191,7 @@ fn a_segment_of_another_version_is_refused_and_left_alone() {
     let folded = fold::fold_once(ledger.directory(), &store).unwrap();
     assert_eq!((folded.entries, folded.refused.len()), (1, 1));
     let findings = verify::verify(ledger.directory(), None).unwrap().findings;
-    assert!(findings.len() == 1 && findings[0].message.contains("another version (v2"), "{findings:?}");
+    assert!(findings.len() == 1 && findings[0].message.contains("another version (v3"), "{findings:?}");
     assert_eq!(std::fs::read(file).unwrap(), line);
 }
 
