@@ -173,8 +173,8 @@ async fn g5_verify_proves_live_files_and_lists_damage() {
     segments.sort();
     assert!(segments.len() > 1);
     let mut bytes = std::fs::read(&segments[0]).unwrap();
-    // Within the text of a record, wherever its lines begin.
-    let within = bytes.len() / 2 - bytes[..bytes.len() / 2].iter().rev().position(|byte| *byte == b'\n').unwrap_or(0) + 60;
+    // Within an open: no roll-up misses it.
+    let within = memchr::memmem::find(&bytes, b"\"record\":\"open\"").unwrap() + 40;
     bytes[within] ^= 1;
     std::fs::write(&segments[0], bytes).unwrap();
     let damaged = verify().await.expect(70).out;
