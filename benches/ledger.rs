@@ -25,6 +25,7 @@ fn sent() -> Sent<'static> {
         client: Some("team-a".into()),
         client_key: Some("ck_01".into()),
         model: Some("claude-opus-4-5-20251101".into()),
+        listed_as: None,
         upstream: "troll".into(),
         endpoint: Some("llm.example.com:443".into()),
         proxy: Some("p1".into()),

@@ -12,8 +12,9 @@ use crate::domain::answer::Refusal;
 use crate::domain::billing::bill::{Bill, Seen};
 use crate::domain::credit::Reservation;
 use crate::domain::end::End;
-use crate::domain::ledger::{Close, Open, Sent};
+use crate::domain::ledger::{Close, Open, Sent, UNLISTED};
 use crate::domain::moment::Now;
+use crate::domain::route::table::NamePattern;
 use crate::domain::upstream::Pick;
 use crate::domain::usage::Report;
 use crate::ops::books::ledger::{Closed, Ledger, Ticket, Unwritable};
@@ -111,6 +112,18 @@ impl OpenBooks {
     }
 }
 
+/// The model in sums, as in the metrics.
+fn listed_as(admitted: &Admitted) -> Option<Cow<'_, str>> {
+    let Admitted { arrived, ask, way, .. } = admitted;
+    let name = admitted.model()?;
+    Some(match arrived.settings.routing.pattern_of(&way.route, ask.model.as_deref()) {
+        // Nearly always: it is what the entry says already.
+        Some(NamePattern::Exact(id)) if *id == *name => Cow::Borrowed(name),
+        Some(pattern) => Cow::Owned(pattern.to_string()),
+        None => Cow::Borrowed(UNLISTED),
+    })
+}
+
 fn client_key(admitted: &Admitted) -> Option<String> {
     admitted.caller.client().map(|client| client.key.fingerprint())
 }
@@ -124,6 +137,7 @@ fn sent<'c>(admitted: &'c Admitted, client_key: Option<&'c str>, pick: Pick) -> 
         client: Some(Cow::Borrowed(caller.name())),
         client_key: client_key.map(Cow::Borrowed),
         model: admitted.model().map(Cow::Borrowed),
+        listed_as: listed_as(admitted),
         upstream: Cow::Borrowed(&upstream.name),
         endpoint: Some(Cow::Borrowed(way.endpoint.authority())),
         proxy: upstream.proxy(pick).map(|proxy| Cow::Borrowed(&*proxy.id)),

@@ -185,3 +185,20 @@ fn g4_credit_that_does_not_reach_is_no_dispatch() {
     assert_eq!(credit(&house, &key), (1_000_000, 1_000_000), "nothing stays set aside");
     assert!(house.ledger_lines().iter().all(|line| line["record"] == "segment"));
 }
+
+#[test]
+fn l4_a_model_is_listed_as_the_configuration_names_it_and_an_invented_one_as_other() {
+    const NAMES: &str = r#"{"auth":{"mode":"none"},"models":[{"id":"m","upstream":"main","id_aliases":["short"]}],
+      "model_routing":{"enabled":true,"models":{"gemini-*":"https://url.example.com/v1"}},
+      "upstreams":{"main":{"base_url":"https://main.example.com","key":"canary-main-key"},"troll":{"base_url":"https://t.example.com","keys":[{"id":"k1","key":"canary-troll-key"}]}}}"#;
+    for (asked, model, listed_as) in
+        [("m", "m", "m"), ("short", "m", "m"), ("gemini-9", "gemini-9", "gemini-*"), ("invented", "invented", "other")]
+    {
+        let house = House::new(NAMES);
+        let body = format!(r#"{{"model":"{asked}","max_tokens":9}}"#);
+        let (admitted, _) = house.admit(MESSAGES, &HeaderMap::new(), &body).unwrap_or_else(|_| panic!("{asked} is admitted"));
+        let dispatch = admitted.dispatch(&house.ledger, START.moment).unwrap_or_else(|_| panic!("{asked} can be carried"));
+        let entry = closed(&house, dispatch, End::UpstreamError);
+        assert_eq!((entry["model"].as_str(), entry["listed_as"].as_str()), (Some(model), Some(listed_as)));
+    }
+}

@@ -32,6 +32,7 @@ pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usi
     let auth = listen::auth(raw, &listeners, cx);
     let mut catalog = upstreams::Catalog::parse(raw, cx);
     let default_price = price::default_price(raw, cx);
+    price::fits_the_books(&default_price, "billing.default_price", raw, &At::Root.key("billing"), cx);
     let plan = routes::plan(raw, &mut catalog, &default_price, cx)?;
     routes::warn_about_gaps(&plan, cx);
     routes::warn_about_prices(raw, &plan, cx);
@@ -59,6 +60,7 @@ pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usi
             default_price,
             require_price: raw.billing.require_price,
             require_credits: raw.billing.require_credits,
+            max_counted_tokens: raw.billing.max_counted_tokens,
             most_tokens: MostTokens { input: raw.billing.max_input_tokens, output: raw.billing.max_output_tokens },
         },
         ledger: ledger::ledger(&raw.ledger, cx),

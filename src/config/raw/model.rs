@@ -96,6 +96,10 @@ pub struct Billing {
     /// The most input tokens that a reservation counts with, whatever the size of the body (images count by their bytes).
     #[schemars(range(min = 1))]
     pub max_input_tokens: u64,
+    /// The most tokens of one class, or calls of one tool, that an answer's usage is believed: what is beyond every context window is a slip
+    /// of the provider's, and an estimate is billed in its place.
+    #[schemars(range(min = 1, max = 1000000000000u64))]
+    pub max_counted_tokens: u64,
     /// For models without prices of their own.
     pub default_price: Option<DefaultPrice>,
 }
@@ -142,6 +146,7 @@ impl Default for Billing {
             require_credits: false,
             max_output_tokens: 32_000,
             max_input_tokens: 200_000,
+            max_counted_tokens: 100_000_000,
             default_price: None,
         }
     }

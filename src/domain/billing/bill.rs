@@ -9,7 +9,7 @@
 //! | the gateway itself ended | an estimate where the usage had not come, marked so; nothing where `billing.on_upstream_cut` is `free` |
 //! | anything else | nothing: no answer came |
 //!
-//! A report with an absurd count (`MAX_COUNT`) counts as none, and so does one of nothing but zeros beside text that passed. An estimate
+//! A report with an absurd count (`billing.max_counted_tokens`) counts as none, and so does one of nothing but zeros beside text that passed. An estimate
 //! takes what was observed, and puts in place of what is missing a token for every four bytes of the request's body and of the text that
 //! passed, at most `billing.max_input_tokens` of input: an image in a body is no text. It is never lower than what was observed.
 
@@ -78,7 +78,11 @@ impl Bill {
     pub fn of(seen: &Seen, policy: &Billing, prices: &impl Prices) -> Self {
         // A count at its bound is a slip of the provider's (a wrapped −1), not what anybody used; and so are zeros beside text.
         let has_text = seen.report.as_ref().is_some_and(|report| report.text_bytes > 0);
-        let is_slip = |usage: &Usage| usage.is_absurd() || (has_text && *usage == Usage::default());
+        let most = policy.max_counted_tokens;
+        let is_absurd =
+            |report: &Report| report.others.iter().map(|other| &other.usage).chain(&report.usage).any(|of| of.is_beyond(most));
+        let is_absurd = seen.report.as_ref().is_some_and(is_absurd);
+        let is_slip = |usage: &Usage| is_absurd || (has_text && *usage == Usage::default());
         let observed =
             seen.report.as_ref().and_then(|report| Some((report.usage.filter(|usage| !is_slip(usage))?, report.source)));
         let began = seen.report.is_some();
@@ -98,7 +102,7 @@ impl Bill {
             (_, Some(observed)) => observed,
             (_, None) => return Self::NOTHING,
         };
-        let others = seen.report.as_ref().map_or(&[][..], |report| &report.others);
+        let others = seen.report.as_ref().filter(|_| !is_absurd).map_or(&[][..], |report| &report.others);
         let all = others.iter().fold(usage, |sum, other| sum.plus(&other.usage));
         let facts = seen.report.as_ref().map(|report| report.facts).unwrap_or_default();
         let mut bill = Self { usage: Some(all), source, ..Self::charged(prices, &usage, others, &facts) };
@@ -176,6 +180,7 @@ mod tests {
             require_price: false,
             require_credits: false,
             default_price: price(),
+            max_counted_tokens: 100_000_000,
             most_tokens: MostTokens { input: 1_000, output: 1_000 },
         }
     }
@@ -251,8 +256,10 @@ mod tests {
 
     #[test]
     fn u8_an_absurd_count_is_not_billed_but_estimated() {
-        let wrapped = seen(End::Ok, Some(report(Some((crate::domain::usage::MAX_COUNT, 20)), Source::Final, 80)));
+        let wrapped = seen(End::Ok, Some(report(Some((100_000_001, 20)), Source::Final, 80)));
         assert_eq!(bill(&wrapped, OnLoss::Free, OnLoss::Free), (Some((1_000, 20)), Source::Estimated, 3_300_000));
+        let largest = seen(End::Ok, Some(report(Some((100_000_000, 20)), Source::Final, 80)));
+        assert_eq!(bill(&largest, OnLoss::Free, OnLoss::Free), (Some((100_000_000, 20)), Source::Final, 300_000_300_000));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub struct Billing {
     pub require_price: bool,
     /// A caller without a balance is refused.
     pub require_credits: bool,
+    /// A count beyond it is a slip.
+    pub max_counted_tokens: u64,
     /// What a reservation counts with at most, where the model does not say.
     pub most_tokens: MostTokens,
 }

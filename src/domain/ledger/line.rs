@@ -71,6 +71,7 @@ fn sent(out: &mut Vec<u8>, sent: &Sent<'_>) {
     text(out, br#"","client":"#, sent.client.as_deref());
     text(out, br#","client_key":"#, sent.client_key.as_deref());
     text(out, br#","model":"#, sent.model.as_deref());
+    text(out, br#","listed_as":"#, sent.listed_as.as_deref());
     text(out, br#","upstream":"#, Some(&sent.upstream));
     text(out, br#","endpoint":"#, sent.endpoint.as_deref());
     text(out, br#","proxy":"#, sent.proxy.as_deref());

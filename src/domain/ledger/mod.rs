@@ -30,6 +30,9 @@ pub use line::{seal, write_close, write_entry, write_open, write_segment};
 pub use read::{LineFault, is_intact_open, read, split_glued};
 pub use sums::Sums;
 
+/// All models together that the configuration does not name: a client can invent names without end.
+pub const UNLISTED: &str = "other";
+
 /// What was sent where, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent<'a> {
@@ -43,6 +46,9 @@ pub struct Sent<'a> {
     pub client_key: Option<Cow<'a, str>>,
     /// As the configuration names it, else as the client wrote it.
     pub model: Option<Cow<'a, str>>,
+    /// What sums have in the model's place: the entry of the configuration that named it, or [`UNLISTED`]; `None`: it asked for no model,
+    /// or the line is of a version that did not say.
+    pub listed_as: Option<Cow<'a, str>>,
     pub upstream: Cow<'a, str>,
     /// The authority of the attempt.
     pub endpoint: Option<Cow<'a, str>>,
@@ -135,6 +141,7 @@ impl Sent<'_> {
             client: self.client.map(owned),
             client_key: self.client_key.map(owned),
             model: self.model.map(owned),
+            listed_as: self.listed_as.map(owned),
             upstream: owned(self.upstream),
             endpoint: self.endpoint.map(owned),
             proxy: self.proxy.map(owned),

@@ -15,13 +15,14 @@ fn text() -> impl Strategy<Value = Cow<'static, str>> {
 }
 
 fn sent() -> impl Strategy<Value = Sent<'static>> {
-    let texts = (text(), proptest::array::uniform6(proptest::option::of(text())), text(), 0..=time::LAST_UNIX_MS);
-    texts.prop_map(|(id, [client, client_key, model, endpoint, proxy, key], upstream, opened_at_unix_ms)| Sent {
+    let texts = (text(), proptest::array::uniform7(proptest::option::of(text())), text(), 0..=time::LAST_UNIX_MS);
+    texts.prop_map(|(id, [client, client_key, model, listed_as, endpoint, proxy, key], upstream, opened_at_unix_ms)| Sent {
         id,
         opened_at_unix_ms,
         client,
         client_key,
         model,
+        listed_as,
         upstream,
         endpoint,
         proxy,
@@ -127,6 +128,7 @@ fn sample() -> Close<'static> {
             client: Some("team-a".into()),
             client_key: Some("ck_1".into()),
             model: Some("claude-opus-4-5".into()),
+            listed_as: Some("claude-opus-4-5-20251101".into()),
             upstream: "troll".into(),
             endpoint: Some("llm.example.com:8443".into()),
             proxy: None,
@@ -173,7 +175,7 @@ fn a_line_of_the_version_before_is_read() {
 fn an_entry_has_the_fields_of_the_contract() {
     let mut out = Vec::new();
     write_entry(&mut out, &sample());
-    insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"{"id":"0199f3c2-0000-7000-8000-000000000001","opened_at":"2025-12-31T23:59:59.001Z","client":"team-a","client_key":"ck_1","model":"claude-opus-4-5","upstream":"troll","endpoint":"llm.example.com:8443","proxy":null,"key":"k2","closed_at":"2026-01-01T00:00:00.001Z","attempts":2,"status":200,"end":"ok","stream":true,"source":"final","input_tokens":500,"cache_write_tokens":200,"cache_write_1h_tokens":10,"cache_read_tokens":300,"output_tokens":501,"lines":[{"class":"input","count":500,"usd_per_mtok":3,"times":1.2}],"conditions":["service tier flex"],"cost_nano_usd":11808000,"multiplier":1.2,"first_byte_ms":12.345,"total_ms":1000.007}"#);
+    insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"{"id":"0199f3c2-0000-7000-8000-000000000001","opened_at":"2025-12-31T23:59:59.001Z","client":"team-a","client_key":"ck_1","model":"claude-opus-4-5","listed_as":"claude-opus-4-5-20251101","upstream":"troll","endpoint":"llm.example.com:8443","proxy":null,"key":"k2","closed_at":"2026-01-01T00:00:00.001Z","attempts":2,"status":200,"end":"ok","stream":true,"source":"final","input_tokens":500,"cache_write_tokens":200,"cache_write_1h_tokens":10,"cache_read_tokens":300,"output_tokens":501,"lines":[{"class":"input","count":500,"usd_per_mtok":3,"times":1.2}],"conditions":["service tier flex"],"cost_nano_usd":11808000,"multiplier":1.2,"first_byte_ms":12.345,"total_ms":1000.007}"#);
 }
 
 #[test]

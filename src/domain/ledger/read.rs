@@ -122,6 +122,8 @@ struct OpenFields<'a> {
     client: Option<Cow<'a, str>>,
     client_key: Option<Cow<'a, str>>,
     model: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    listed_as: Option<Cow<'a, str>>,
     upstream: Cow<'a, str>,
     endpoint: Option<Cow<'a, str>>,
     proxy: Option<Cow<'a, str>>,
@@ -143,6 +145,8 @@ struct CloseFields<'a> {
     client: Option<Cow<'a, str>>,
     client_key: Option<Cow<'a, str>>,
     model: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    listed_as: Option<Cow<'a, str>>,
     upstream: Cow<'a, str>,
     endpoint: Option<Cow<'a, str>>,
     proxy: Option<Cow<'a, str>>,
@@ -203,9 +207,22 @@ struct HeaderFields<'a> {
 
 impl<'a> OpenFields<'a> {
     fn open(self) -> Option<Open<'a>> {
-        let Self { id, opened_at, client, client_key, model, upstream, endpoint, proxy, key, reservation_nano_usd, .. } = self;
+        let Self {
+            id,
+            opened_at,
+            client,
+            client_key,
+            model,
+            listed_as,
+            upstream,
+            endpoint,
+            proxy,
+            key,
+            reservation_nano_usd,
+            ..
+        } = self;
         let opened_at_unix_ms = time::parse(opened_at)?;
-        let sent = Sent { id, opened_at_unix_ms, client, client_key, model, upstream, endpoint, proxy, key };
+        let sent = Sent { id, opened_at_unix_ms, client, client_key, model, listed_as, upstream, endpoint, proxy, key };
         Some(Open { sent, reservation: NanoUsd::from_nanos(reservation_nano_usd) })
     }
 }
@@ -218,6 +235,7 @@ impl<'a> CloseFields<'a> {
             client: self.client,
             client_key: self.client_key,
             model: self.model,
+            listed_as: self.listed_as,
             upstream: self.upstream,
             endpoint: self.endpoint,
             proxy: self.proxy,

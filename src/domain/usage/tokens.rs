@@ -1,6 +1,6 @@
 //! What an answer used, in the classes that have prices: tokens of each kind, and calls of the provider's own tools.
 
-/// The largest count that is believed; beyond it a count is clamped. No request of any model comes near it.
+/// The largest count that is read as it stands; beyond it a count is clamped. What is believed of it, the configuration says.
 pub const MAX_COUNT: u64 = 1_000_000_000_000;
 
 /// The words for the classes of tokens in bills, labels and, with `_tokens`, in the ledger.
@@ -53,9 +53,9 @@ pub enum Tool {
 }
 
 impl Usage {
-    /// Whether a count stands at its bound.
-    pub fn is_absurd(&self) -> bool {
-        self.tokens().into_iter().chain(self.calls.0).any(|count| count >= MAX_COUNT)
+    /// Whether one of its counts is beyond `most`.
+    pub fn is_beyond(&self, most: u64) -> bool {
+        self.tokens().into_iter().chain(self.calls.0).any(|count| count > most)
     }
 
     /// All input, of every class.

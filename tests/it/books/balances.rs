@@ -98,6 +98,7 @@ async fn g4_what_another_process_bills_is_taken_from_the_balance_once() {
             client: Some(client.into()),
             client_key: None,
             model: None,
+            listed_as: None,
             upstream: "main".into(),
             endpoint: None,
             proxy: None,

@@ -53,6 +53,7 @@ fn sent(nth: u64) -> Sent<'static> {
         client: Some("alice".into()),
         client_key: None,
         model: None,
+        listed_as: None,
         upstream: "main".into(),
         endpoint: None,
         proxy: None,

@@ -178,6 +178,7 @@ fn enter(ledger: &Ledger, nth: u64, model: &str, client: Option<&str>, at_unix_m
         client: client.map(Into::into),
         client_key: None,
         model: Some(model.into()),
+        listed_as: None,
         upstream: "main".into(),
         endpoint: None,
         proxy: None,

@@ -295,7 +295,7 @@ impl<'c> RollUp<'c> {
         Self {
             hour: integer(close.closed_at_unix_ms / MS_PER_HOUR),
             client: sent.client.as_deref().unwrap_or_default(),
-            model: sent.model.as_deref().unwrap_or_default(),
+            model: sent.listed_as.as_deref().or(sent.model.as_deref()).unwrap_or_default(),
             upstream: &sent.upstream,
             key: sent.key.as_deref().unwrap_or_default(),
             end: close.end.label(),

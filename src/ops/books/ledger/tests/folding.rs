@@ -1,7 +1,7 @@
 //! Entries and roll-ups: each entry is added once, whoever is killed when.
 
 use super::*;
-use crate::domain::ledger::Sums;
+use crate::domain::ledger::{Sums, UNLISTED};
 use crate::ops::books::store::Store;
 use crate::ops::books::store::usage::{self, By};
 
@@ -186,6 +186,24 @@ fn old_segments_go_when_they_are_folded_and_the_roll_ups_stay() {
     assert_eq!(verify::verify(ledger.directory(), Some((&marks, totals))).unwrap().findings, []);
     fold::fold_once(ledger.directory(), &store).unwrap();
     assert_eq!(total(&store), sum_of(0..11));
+}
+
+#[test]
+fn g5_names_that_nobody_configured_are_one_row_and_stay_in_their_entries() {
+    let state = tempfile::tempdir().unwrap();
+    let (ledger, store) = (start(&state), store(&state));
+    for nth in 0..10_000 {
+        let listed_as = if nth % 10 == 0 { "claude-*" } else { UNLISTED };
+        let sent = Sent { model: Some(format!("invented-{nth}").into()), listed_as: Some(listed_as.into()), ..sent(nth) };
+        let ticket = ledger.open(&Open { sent: sent.clone(), ..opened(nth) }).unwrap();
+        drop(ticket.close(&Close { sent, ..closed(nth) }));
+    }
+    fold::fold_once(ledger.directory(), &store).unwrap();
+    let rows: Vec<(String, u64)> = reported(&store, By::Model).into_iter().map(|(name, sums)| (name, sums.requests)).collect();
+    assert_eq!(rows, [(UNLISTED.to_owned(), 9_000), ("claude-*".to_owned(), 1_000)]);
+    let text: String = files(&state).iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    assert!(text.contains("\"model\":\"invented-9999\""));
+    assert_right(&state, &store);
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn sent(nth: u64) -> Sent<'static> {
         client: Some(["team-a", "team-b"][(nth % 2) as usize].into()),
         client_key: Some("ck_1".into()),
         model: Some(["claude-opus-4-5", "gpt-5", "tröll"][(nth % 3) as usize].into()),
+        listed_as: None,
         upstream: "troll".into(),
         endpoint: Some("llm.example.com:443".into()),
         proxy: None,
