@@ -243,7 +243,7 @@ mod tests {
             (OpenAiChat, CHAT, &CHAT.replace("\"a\"", r#""""#), 0),
             (OpenAiChat, CHAT, &CHAT.replace("\"a\"", r#""{\"usage\":{\"prompt_tokens\":1}}""#), 29),
             (OpenAiChat, CHAT, &CHAT.replace("c1", "another \\\" one").replace(":9", ":1234567"), 1),
-            (OpenAiChat, CHAT, &CHAT.replace("c1", "").replace(":0", ":12"), 1),
+            (OpenAiChat, CHAT, &CHAT.replace("c1", "").replace(":9", ":12"), 1),
             (
                 OpenAiChat,
                 r#"{"choices": [{"delta": {"content": "ab", "tool_calls": [{"function": {"arguments": "c"}}]}}]}"#,
@@ -283,6 +283,7 @@ mod tests {
             CHAT.replace("\"created\":9", "\"created\":\"9\""),
             CHAT.replace("\"created\":9", "\"created\":-9"),
             CHAT.replace("content", "refusal"),
+            CHAT.replace("\"index\":0", "\"index\":1"),
             CHAT.replace("\"a\"", "null"),
             CHAT.replace("null}],", "null},{\"delta\":{\"content\":\"b\"}}],"),
             CHAT.replace(":\"a\"", ": \"a\""),

@@ -56,12 +56,12 @@ enum Rewrite {
 
 impl Passing {
     pub fn new(form: Form, admitted: &Admitted) -> Self {
-        let Form { sse, unframed_json, encoded, decoder, .. } = form;
+        let Form { sse, unframed_json, encoded, decoder, unmeterable, .. } = form;
         let Admitted { arrived, way, .. } = admitted;
         let guard = &way.route.upstream.guard;
         let framing = if sse { Framing::Sse } else { Framing::Json };
         // Encoded in a way that nobody here can read: its usage is estimated, and its end is not judged.
-        let unmetered = (encoded && decoder.is_none()).then_some(0);
+        let unmetered = unmeterable.then_some(0);
         let shape = if unmetered.is_some() { Shape::None } else { Shape::of(way.spoken) };
         let AskedOutput { n, prompts, .. } = admitted.ask.output;
         let choices = n.unwrap_or(1).saturating_mul(prompts.unwrap_or(1));

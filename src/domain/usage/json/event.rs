@@ -43,16 +43,16 @@ impl Event {
 /// The choices of an answer, a bit for each index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::domain::usage) struct Choices {
-    pub(in crate::domain::usage) seen: u128,
+    pub(in crate::domain::usage) seen: u64,
     /// With their `finish_reason`.
-    pub(in crate::domain::usage) finished: u128,
+    pub(in crate::domain::usage) finished: u64,
     /// One has an index beyond the bits: whether all are finished can't be told.
     pub(in crate::domain::usage) beyond: bool,
 }
 
 impl Choices {
     pub(super) fn note(&mut self, index: u64, is_finished: bool) {
-        match u32::try_from(index).ok().and_then(|index| 1u128.checked_shl(index)) {
+        match u32::try_from(index).ok().and_then(|index| 1u64.checked_shl(index)) {
             Some(bit) => {
                 self.seen |= bit;
                 self.finished |= if is_finished { bit } else { 0 };
