@@ -84,7 +84,7 @@ fn fixtures() -> Vec<Fixture> {
         fixture!("messages_tool_use.sse", Anthropic, Sse, Some([472, 0, 0, 0, 89]), fin, Good, 42),
         fixture!("messages_error_event.sse", Anthropic, Sse, Some([25, 100, 200, 4000, 1]), part, Error, 0),
         fixture!("messages.json", Anthropic, Json, anthropic, fin, Good, 0),
-        fixture!("responses_completed.sse", Responses, Sse, responses, fin, Good, 24),
+        fixture!("responses_completed.sse", Responses, Sse, responses, fin, Good, 320),
         fixture!("responses_incomplete.sse", Responses, Sse, responses, fin, Good, 24),
         fixture!("responses_failed.sse", Responses, Sse, None, none, Error, 24),
         fixture!("responses_failed_with_usage.sse", Responses, Sse, responses, fin, Error, 0),

@@ -303,9 +303,7 @@ impl Stream {
             (Shape::OpenAiChat, Framing::Sse) => {
                 (self.has_totals || (self.ended && !self.failed), self.ended || self.failed || self.finished)
             }
-            (Shape::Anthropic | Shape::Responses, Framing::Sse) => {
-                (self.has_totals, self.ended || self.failed || self.finished)
-            }
+            (Shape::Anthropic | Shape::Responses, Framing::Sse) => (self.has_totals, self.ended || self.failed || self.finished),
         };
         Report {
             usage: (!self.counts.is_empty()).then_some(usage),

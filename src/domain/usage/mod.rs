@@ -28,6 +28,8 @@ mod tokens;
 pub mod whole;
 
 #[cfg(test)]
+mod endings;
+#[cfg(test)]
 mod fixtures;
 
 pub use meter::Meter;

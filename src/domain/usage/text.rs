@@ -11,7 +11,7 @@
 //!
 //! Memory: at most [`MAX_PATTERN_BYTES`] and [`MAX_GAPS`] gaps for a stream. What fills a text's gap is not kept.
 
-use super::json::{Choices, Event, KeyScanner, Inside};
+use super::json::{Choices, Event, Inside, KeyScanner};
 use super::shape::Shape;
 use crate::domain::json::scan::closing::{after_string, text_run};
 

@@ -196,7 +196,8 @@ impl Passing {
             match self.short_of(&self.report()) {
                 None => self.release(&mut out),
                 Some(detail) => {
-                    let refusal = if self.is_no_answer() { Refusal::NoAnswer } else { Refusal::Cut { detail: detail.to_owned() } };
+                    let refusal =
+                        if self.is_no_answer() { Refusal::NoAnswer } else { Refusal::Cut { detail: detail.to_owned() } };
                     if !self.takes_events() || held {
                         return Err(refusal);
                     }

@@ -148,7 +148,11 @@ fn o2_json_passes_as_it_is_whatever_it_says() {
         let mut under = Under::head(MESSAGES, 200, &[JSON, ("content-length", "9")]);
         assert_eq!(under.pass(&[body, ""]), (body.to_owned(), Ok(Some(end))), "{body}");
         let mut other = Under::head("/v1/rerank", 200, &[JSON, ("content-length", "9")]);
-        assert_eq!(other.pass(&[body, ""]), (body.to_owned(), Ok(Some(End::Ok))), "of others nobody knows what they answer: {body}");
+        assert_eq!(
+            other.pass(&[body, ""]),
+            (body.to_owned(), Ok(Some(End::Ok))),
+            "of others nobody knows what they answer: {body}"
+        );
     }
 }
 

@@ -84,9 +84,7 @@ impl EventKind {
         match word {
             b"message_delta" => Self::MessageDelta,
             b"message_stop" => Self::MessageStop,
-            b"response.completed" | b"response.incomplete" | b"response.cancelled" | b"response.canceled" => {
-                Self::ResponseEnded
-            }
+            b"response.completed" | b"response.incomplete" | b"response.cancelled" | b"response.canceled" => Self::ResponseEnded,
             b"response.failed" => Self::ResponseFailed,
             b"error" => Self::Error,
             b"response.output_item.done" => Self::ItemDone,

@@ -16,6 +16,7 @@
 
 mod event;
 mod place;
+mod strings;
 mod tree;
 mod word;
 
@@ -241,9 +242,10 @@ impl KeyScanner {
         let (run, end, rest) = text_run(bytes);
         match end {
             Some(b'"') => {
-                self.role = self.word.join(run).map_or(self.place.unread(self.tally), |key| {
-                    self.place.role(key, self.shape, self.counts_text, self.tally)
-                });
+                self.role = self
+                    .word
+                    .join(run)
+                    .map_or(self.place.unread(self.tally), |key| self.place.role(key, self.shape, self.counts_text, self.tally));
                 let Some(value) = rest.strip_prefix(b":") else { return self.goto(State::Colon, rest) };
                 match value.strip_prefix(b" ").unwrap_or(value).split_first() {
                     Some((&byte, after)) if !is_space(byte) => {
@@ -480,66 +482,6 @@ impl KeyScanner {
             event.clamped = event.clamped.saturating_add(u32::from(bent));
         }
         self.goto(State::After, rest)
-    }
-
-    fn kind<'a>(&mut self, bytes: &'a [u8], event: &mut Event) -> &'a [u8] {
-        let (run, end, rest) = text_run(bytes);
-        match end {
-            Some(b'"') => {
-                let word = self.word.join(run);
-                event.answers |= self.in_stream && word != Some(b"ping");
-                event.kind = word.map_or(EventKind::Other, EventKind::of);
-                self.goto(State::After, rest)
-            }
-            Some(_) => {
-                self.word.spoil();
-                self.goto(State::KindEscape, rest)
-            }
-            None => {
-                self.word.push(run);
-                rest
-            }
-        }
-    }
-
-    fn text<'a>(&mut self, bytes: &'a [u8], event: &mut Event) -> &'a [u8] {
-        let (run, end, rest) = text_run(bytes);
-        self.count(run.len(), event);
-        match end {
-            Some(b'"') => self.goto(State::After, rest),
-            Some(_) => self.goto(State::TextEscape, rest),
-            None => rest,
-        }
-    }
-
-    fn count(&self, bytes: usize, event: &mut Event) {
-        let sum = match self.tally {
-            Tally::Text => &mut event.text_bytes,
-            Tally::Echo => &mut event.echo_bytes,
-            Tally::Whole => &mut event.whole_bytes,
-        };
-        *sum = sum.saturating_add(bytes as u64);
-    }
-
-    /// Some servers write an empty reason into every chunk: it is none.
-    fn finish<'a>(&mut self, bytes: &'a [u8], event: &mut Event) -> &'a [u8] {
-        let (run, end, rest) = text_run(bytes);
-        let is_reason = self.word.join(run).is_none_or(|reason| !reason.is_empty());
-        match end {
-            Some(b'"') => {
-                self.choice.1 |= is_reason && self.place == Place::Choice;
-                event.stops |= is_reason && self.place == Place::Delta;
-                self.goto(State::After, rest)
-            }
-            Some(_) => {
-                self.word.spoil();
-                self.goto(State::FinishEscape, rest)
-            }
-            None => {
-                self.word.push(run);
-                rest
-            }
-        }
     }
 }
 
