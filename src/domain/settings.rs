@@ -81,6 +81,17 @@ pub struct Limits {
     /// What it takes of such an answer at the least, in the long run.
     pub write_bytes_per_s: u64,
     pub decode: DecodeBounds,
+    /// How long a good head waits for something of an answer behind it; zero: not at all.
+    pub hold_answer: Duration,
+    pub read_on: ReadOn,
+}
+
+/// How far an answer is read on for its usage whose client left after its last word (P8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadOn {
+    /// Zero: not at all.
+    pub time: Duration,
+    pub bytes: usize,
 }
 
 /// How far a compressed answer is decoded beside its way.

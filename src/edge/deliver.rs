@@ -10,6 +10,7 @@ use crate::domain::end::End;
 use crate::edge::context::{Context, out_of_turn};
 use crate::edge::judge::own_head;
 use crate::edge::pingora_errors::again;
+use crate::edge::tasks::NO_ANSWER;
 use crate::edge::tell::tell;
 use crate::ops::host::clock;
 use crate::relay::dispatch::Broken;
@@ -34,9 +35,14 @@ pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Resul
         }
         _ => (wire, walk),
     };
-    // Asked at the end alone, where it matters: the answer stands behind a lock.
-    let held = end && wire.held_until().is_some();
+    // Asked where it matters alone: the answer stands behind a lock.
+    let is_awaited = walk.is_awaited();
+    let held = (end || is_awaited) && wire.held_until().is_some();
     let passed = walk.bytes(chunk, end, held);
+    wire.await_usage(walk.awaits_usage());
+    if is_awaited && walk.begins(clock::now()) {
+        wire.end_hold();
+    }
     if walk.has_notes() {
         tell(walk.take_notes());
     }
@@ -51,6 +57,7 @@ pub fn deliver(chunk: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Resul
         }
         Ok(None) => Ok(walk.take_pause()),
         Err(Broken::Unfit) => Err(Error::explain(UPSTREAM_CUT, "the answer can't go on").into_up()),
+        Err(Broken::NoAnswer) => Err(Error::explain(NO_ANSWER, "nothing of an answer").into_up()),
         Err(Broken::NoHead) => Err(out_of_turn(HOOK)),
     }
 }

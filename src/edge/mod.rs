@@ -51,6 +51,7 @@ mod tasks;
 mod tell;
 mod tls_fault;
 pub mod tunnel;
+mod unattended;
 mod waits;
 mod wire;
 

@@ -156,7 +156,8 @@ pub async fn close(session: &mut ServerSession) {
     let _ = timeout(CLOSE_WITHIN, session.shutdown()).await;
 }
 
-fn size(task: &HttpTask) -> usize {
+/// The bytes of the body in a piece of an answer.
+pub fn size(task: &HttpTask) -> usize {
     match task {
         HttpTask::Body(Some(data), _) | HttpTask::UpgradedBody(Some(data), _) => data.len(),
         _ => 0,

@@ -3,6 +3,7 @@
 use pingora_core::{Error, ErrorSource, ErrorType, RetryType};
 
 use crate::edge::replay::{BODY_TOO_SLOW, UPSTREAM_TOO_LATE};
+use crate::edge::tasks::NO_ANSWER;
 use crate::edge::tls_fault::TlsFault;
 use crate::edge::tunnel::TunnelFailure;
 use crate::edge::waits::STOPPING;
@@ -19,6 +20,9 @@ pub fn failure(error: &Error, reused: bool) -> Failure {
     }
     if *etype == UPSTREAM_TOO_LATE {
         return Failure::TooLate;
+    }
+    if *etype == NO_ANSWER {
+        return Failure::NoAnswer;
     }
     match error.esource() {
         ErrorSource::Downstream => of_client(etype),

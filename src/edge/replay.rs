@@ -11,6 +11,8 @@
 //! must not be: when the hold's time is up, the wait ends with an empty piece of the request's body, which Pingora hands to the body's
 //! filter and sends nowhere, and the filter writes what is held.
 //!
+//! Where the client leaves when nothing but the usage is missing, it stays in its place (`edge::unattended`).
+//!
 //! The trait is `#[doc(hidden)]` in Pingora 0.9.1; `tests/it/matrix.rs` shows at once what an upgrade moved.
 
 use std::future::pending;
@@ -36,6 +38,7 @@ use crate::domain::settings::Limits;
 use crate::edge::head::expects_continue;
 use crate::edge::outlet::Outlet;
 use crate::edge::tasks;
+use crate::edge::unattended::Unattended;
 use crate::edge::waits::{armed, unless_cut};
 use crate::edge::wire::{Watch, Wire};
 use crate::ops::host::drain::{CutWatch, Drain};
@@ -59,6 +62,7 @@ pub struct ReplaySession {
     held: Vec<HttpTask>,
     /// The wait was ended by an empty piece that is not the body's.
     woke: bool,
+    unattended: Unattended,
     drain: Arc<Drain>,
     /// Wakes the wait at the drain's cut; made with the first wait.
     cut: Option<CutWatch>,
@@ -77,6 +81,7 @@ impl ReplaySession {
         Self {
             outlet: Outlet::new(&real, wire.clone(), limits),
             real: Some(real),
+            unattended: Unattended::new(wire.clone(), limits.read_on),
             wire,
             body: Body::Live,
             finished: false,
@@ -135,6 +140,7 @@ impl ReplaySession {
     /// The instant at which the wait for the upstream ends, as things stand.
     fn due(&self) -> Option<Instant> {
         match self.wire.watched() {
+            _ if self.unattended.is_on() => None,
             Watch::Off => None,
             Watch::Until { by } => Some(by),
             Watch::Idle { limit } => Some(self.last_progress + limit),
@@ -150,9 +156,11 @@ impl ReplaySession {
     /// first. It is dropped and called again with every piece of the answer: what it keeps between the calls stands in `self`.
     async fn idle(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let due = self.due().into_iter().chain(self.hold_due()).min();
+            let until = self.unattended.until()?;
+            let due = [self.due(), self.hold_due(), until].into_iter().flatten().min();
             let Self { real: Some(real), timer, drain, cut, .. } = self else { return Ok(None) };
-            let read = unless_cut(drain, cut, real.read_body_or_idle(true));
+            let read = async { if until.is_some() { pending().await } else { real.read_body_or_idle(true).await } };
+            let read = unless_cut(drain, cut, read);
             let timer = async {
                 match due {
                     Some(due) => armed(timer, due).await,
@@ -161,7 +169,13 @@ impl ReplaySession {
             };
             tokio::select! {
                 biased;
-                read = read => return read,
+                read = read => match read {
+                    Err(gone) => {
+                        self.unattended.begin(gone)?;
+                        continue;
+                    }
+                    read => return read,
+                },
                 () = timer => {}
             }
             // The timer may have been set for an earlier deadline: look again before giving up.
@@ -194,7 +208,7 @@ impl ReplaySession {
     ///
     /// # Errors
     /// When the upstream failed while the client had seen nothing: what came of it is dropped, so that a whole answer can follow.
-    fn hold(&mut self, mut tasks: Vec<HttpTask>) -> Result<Vec<HttpTask>> {
+    fn hold(&mut self, tasks: Vec<HttpTask>) -> Result<Vec<HttpTask>> {
         if !matches!(tasks.first(), Some(HttpTask::Header(..))) {
             return Ok(tasks);
         }
@@ -203,11 +217,7 @@ impl ReplaySession {
             return Ok(Vec::new());
         }
         let Some(until) = self.wire.held_until() else { return Ok(tasks) };
-        if matches!(tasks.last(), Some(HttpTask::Failed(_)))
-            && let Some(HttpTask::Failed(error)) = tasks.pop()
-        {
-            return Err(error);
-        }
+        let tasks = tasks::of_an_answer(tasks)?;
         let now = Instant::now();
         // While Pingora still waits for room to send the request's body, nobody waits for the hold's end.
         if tasks.iter().any(HttpTask::is_end) || now >= until || !self.body_is_out() {
@@ -298,6 +308,10 @@ impl Session for ReplaySession {
     /// Writes what is held first. Without a task of its own it writes what is due.
     async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
         self.wait_for_the_books().await;
+        if self.unattended.is_on() {
+            self.last_progress = Instant::now();
+            return self.unattended.take(&tasks);
+        }
         if !self.held.is_empty() {
             tasks = mem::take(&mut self.held).into_iter().chain(tasks).collect();
         }
@@ -312,11 +326,12 @@ impl Session for ReplaySession {
         if tasks.is_empty() {
             return Ok(false);
         }
+        let ends = tasks.iter().any(HttpTask::is_end);
         let (real, outlet) = self.writing();
         let written = outlet.tasks(real, tasks).await;
         self.release_sent_body();
         self.last_progress = Instant::now();
-        written
+        written.or_else(|gone| self.unattended.begin(gone).map(|()| ends))
     }
 
     fn set_read_timeout(&mut self, timeout: Option<Duration>) {
@@ -369,6 +384,9 @@ impl Session for ReplaySession {
     /// Called when the answer is complete: the last chunk goes out. Pingora calls it again before it drops the session.
     async fn finish(&mut self) -> Result<()> {
         self.wait_for_the_books().await;
+        if self.unattended.is_on() {
+            return Ok(());
+        }
         let (real, outlet) = self.writing();
         outlet.write(0, real.finish_body()).await?;
         self.finished = true;

@@ -9,6 +9,9 @@ use crate::edge::wire::Wire;
 /// An error came without the body that it was to be judged by.
 const NO_WORDS: ErrorType = ErrorType::Custom("NoWords");
 
+/// A good head came, and nothing of an answer behind it.
+pub const NO_ANSWER: ErrorType = ErrorType::Custom("NoAnswer");
+
 /// An interim answer (1xx) is the upstream's word to the gateway: what it tells of the upstream is not for clients, a client of
 /// HTTP/1.0 must not get one, and `Expect` was answered when the body was read.
 pub fn is_interim(task: &HttpTask) -> bool {
@@ -28,6 +31,23 @@ pub fn of_an_error(mut tasks: Vec<HttpTask>) -> Result<Vec<HttpTask>> {
         return Err(Error::explain(NO_WORDS, "an error without a body").into_up());
     }
     Ok(tasks)
+}
+
+/// The beginning of an answer, of which the client has seen nothing.
+///
+/// # Errors
+///
+/// It failed, or it ended with its head, where nothing of the body's filters could see it.
+pub fn of_an_answer(mut tasks: Vec<HttpTask>) -> Result<Vec<HttpTask>> {
+    if let Some(HttpTask::Failed(error)) = tasks.pop_if(|task| matches!(task, HttpTask::Failed(_))) {
+        return Err(error);
+    }
+    match tasks.as_slice() {
+        [HttpTask::Header(_, true)] | [HttpTask::Header(..), HttpTask::Done] => {
+            Err(Error::explain(NO_ANSWER, "a head without a body").into_up())
+        }
+        _ => Ok(tasks),
+    }
 }
 
 /// Puts our head in the place of an error's.

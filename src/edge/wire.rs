@@ -32,6 +32,8 @@ pub struct Wire {
     known: AtomicBool,
     /// The client took nothing of its answer for too long.
     given_up: AtomicBool,
+    /// The answer's last word has gone by, and what it costs has not.
+    awaits_usage: AtomicBool,
     trust: Option<Arc<Trust>>,
 }
 
@@ -133,6 +135,15 @@ impl Wire {
 
     pub fn has_given_up(&self) -> bool {
         self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether all has passed that the client waits for, but not what it costs.
+    pub fn await_usage(&self, awaits: bool) {
+        self.awaits_usage.store(awaits, Ordering::Relaxed);
+    }
+
+    pub fn awaits_usage(&self) -> bool {
+        self.awaits_usage.load(Ordering::Relaxed)
     }
 
     /// Keeps the request's body for replay; every attempt starts at its first byte.

@@ -67,6 +67,8 @@ pub enum Then {
 pub enum Broken {
     /// What the client is told is noted: an answer that was cut short or must not be shown, a request that is too long.
     Unfit,
+    /// A good head is followed by nothing of an answer, and the client has seen nothing.
+    NoAnswer,
     /// Bytes of an answer without a head.
     NoHead,
 }
@@ -136,7 +138,7 @@ impl Dispatch {
             attempt: &walk.attempt,
             status: walk.status,
             end,
-            report: walk.delivery.report(),
+            report: walk.delivery.report().filter(|_| end != End::UpstreamError || !walk.delivery.is_no_answer()),
             is_sse: walk.delivery.is_sse(),
             bytes: walk.delivery.bytes(),
             now,
@@ -254,7 +256,13 @@ impl Walk {
         Err(Broken::Unfit)
     }
 
-    /// Step 8: passes one chunk on; `held`: the client has seen nothing of the answer yet (asked at its end). `Ok(Some(_))`: the answer is over with this
+    /// Whether it is open yet that an answer follows.
+    #[inline]
+    pub fn is_awaited(&self) -> bool {
+        self.attempt.is_awaited
+    }
+
+    /// Step 8: passes one chunk on; `held`: the client has seen nothing of the answer yet (asked at its end, and until it begins). `Ok(Some(_))`: the answer is over with this
     /// chunk, and the books are to be closed before it leaves.
     ///
     /// # Errors
@@ -273,6 +281,7 @@ impl Walk {
             }
         };
         match passing.pass(chunk, end, held, arrived, notes) {
+            Err(Refusal::NoAnswer) if held => Err(Broken::NoAnswer),
             Ok(ended_short) => {
                 let is_over = passing.is_over(end);
                 if ended_short.is_some() {
@@ -341,9 +350,25 @@ impl Walk {
         self.rotation.could_turn(&self.turn_now(now))
     }
 
+    /// Notes that an answer has begun; whether that was not known before.
+    pub fn begins(&mut self, now: Moment) -> bool {
+        if !self.attempt.is_awaited || !self.delivery.has_begun() {
+            return false;
+        }
+        self.is_served(now);
+        true
+    }
+
+    /// Whether all has passed that the client waits for, but not what it costs (P8).
+    #[inline]
+    pub fn awaits_usage(&self) -> bool {
+        self.delivery.awaits_usage()
+    }
+
     /// How an answer ended that ended by its own word, or without one.
     fn end_by_its_word(&self) -> End {
         match &self.refusal {
+            _ if self.delivery.is_unfit() => End::UpstreamError,
             Some(_) => End::UpstreamCut,
             None if self.delivery.reports_error() => End::UpstreamError,
             None => End::Ok,

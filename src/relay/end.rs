@@ -46,14 +46,14 @@ impl Walk {
             _ if self.client_gone => End::ClientGone,
             Some(refusal) => end_by(refusal, self.attempt.count()),
             None if failed && !self.complete => End::ClientGone,
-            None if self.delivery.reports_error() => End::UpstreamError,
+            None if self.delivery.reports_error() || self.delivery.is_unfit() => End::UpstreamError,
             None => End::Ok,
         }
     }
 
     /// The answer was a stream without an event: the client got the event that says so.
     pub fn had_no_event(&mut self) {
-        self.refusal = Some(Refusal::Cut { detail: "a stream without an event".to_owned() });
+        self.refusal = Some(Refusal::NoAnswer);
     }
 }
 

@@ -17,6 +17,7 @@ use crate::relay::judge::{HeadSeen, Heard};
 use crate::relay::testing::{House, ONE_KEY, START, headers, later, troll_direct};
 
 const MESSAGES: &str = "/v1/messages";
+const ANSWER: &str = "data: {\"type\":\"message_start\"}\n\n";
 
 #[derive(Clone, Default)]
 struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -62,7 +63,9 @@ fn u7_how_a_request_ended_whose_books_nobody_has_closed() {
     let error_event = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
     // What the client got of the answer; what then failed; whether the engine says so → how it ended.
     let rows: &[(Option<&str>, Option<Failure>, bool, End)] = &[
-        (Some("data: {}\n\n"), None, false, End::Ok),
+        (Some(ANSWER), None, false, End::Ok),
+        (Some("data: {}\n\n"), None, false, End::UpstreamError),
+        (Some(ANSWER), None, true, End::ClientGone),
         (Some("data: {}\n\n"), None, true, End::ClientGone),
         (Some("data: {}\n\n"), Some(Failure::ClientGone), true, End::ClientGone),
         (Some(error_event), Some(Failure::ClientGone), true, End::UpstreamError),
@@ -114,14 +117,14 @@ fn u7_a_client_that_can_not_be_told_is_gone_and_one_that_has_the_rest_is_not() {
 }
 
 #[test]
-fn o6_a_stream_without_an_event_was_cut() {
+fn p6_a_stream_without_an_event_is_no_answer() {
     let house = House::new(ONE_KEY);
     let mut dispatch = house.dispatch(MESSAGES).unwrap_or_else(|_| panic!("it can be carried"));
     dispatch.begin(START.moment);
     head(&mut dispatch, 200, &[("content-type", "text/event-stream")]);
     assert!(dispatch.walk().must_have_events());
     dispatch.walk_mut().had_no_event();
-    assert_eq!(dispatch.walk().how_it_ended(false), End::UpstreamCut);
+    assert_eq!(dispatch.walk().how_it_ended(false), End::UpstreamError);
 }
 
 #[test]

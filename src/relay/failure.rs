@@ -8,6 +8,7 @@
 //! | a connection that breaks before the head | by the next proxy, once; without a proxy: no | the provider failed |
 //! | a new one that refuses it unread | by another new connection | the provider failed |
 //! | another protocol than was offered | the same way | the provider failed |
+//! | a good head with nothing of an answer behind it | by the next proxy, once; without a proxy: no | the provider failed |
 //! | a deadline | no | too late; within an answer: cut |
 //! | any of these within a provider's error | as what has come of it says | as it says |
 //! | a connection that breaks within an answer | no | cut, unless the last word had gone by |
@@ -52,6 +53,8 @@ pub enum Failure {
     Judged {
         detail: String,
     },
+    /// A good head was followed by nothing of an answer.
+    NoAnswer,
     /// The upstream did not keep its deadline for the head, or for the next piece.
     TooLate,
     /// The client did not keep its deadline for a body that passes through.
@@ -150,6 +153,7 @@ impl Dispatch {
             Failure::NoAddress { detail } => walk.no_address(detail, now.moment),
             Failure::NoConnection { why, detail } => walk.no_connection(*why, detail, now.moment),
             Failure::Broke(broke) => walk.broke(broke, reached, now.moment),
+            Failure::NoAnswer => walk.no_answer(reached, now.moment),
             Failure::Judged { .. }
             | Failure::TooLate
             | Failure::BodyTooSlow
@@ -240,6 +244,21 @@ impl Walk {
         }
     }
 
+    /// What brings nothing has lost the request, for all we can see: as with a lost connection, another proxy tells, once.
+    fn no_answer(&mut self, reached: Reached, now: Moment) -> Then {
+        if reached.begun || self.attempt.pick.proxy.is_none() {
+            return Then::Over;
+        }
+        let is_first = self.rotation.lost.is_empty();
+        self.rotation.lost.push(self.attempt.pick);
+        if is_first && self.turn(Because::Proxy, now).is_ok() {
+            // Of this answer the client sees nothing.
+            self.status = None;
+            return Then::Again;
+        }
+        Then::Over
+    }
+
     /// Turns to the next attempt; where there is none, keeps what the client is told.
     fn turn_or_tell(&mut self, because: Because, detail: String, now: Moment) -> Then {
         match self.turn(because, now) {
@@ -318,6 +337,7 @@ impl Walk {
                 Refusal::Cut { detail: "the upstream fell silent within its answer".to_owned() }
             }
             Failure::TooLate => Refusal::FirstByteTooLate { limit },
+            Failure::NoAnswer => Refusal::NoAnswer,
             Failure::Broke(broke) if has_head => Refusal::Cut { detail: self.masked(&broke.detail) },
             Failure::Broke(broke) if broke.timed_out => Refusal::FirstByteTooLate { limit },
             Failure::Broke(Broke { detail, .. })
@@ -371,6 +391,7 @@ fn before_an_upstream(failure: &Failure, body_read: Duration) -> Option<Refusal>
         | Failure::Broke(Broke { detail, .. })
         | Failure::Judged { detail } => Refusal::UpstreamFailed { detail: detail.clone() },
         Failure::TooLate => Refusal::Cut { detail: String::new() },
+        Failure::NoAnswer => Refusal::NoAnswer,
         Failure::Internal { detail } => Refusal::Internal { detail: detail.clone() },
     })
 }

@@ -33,14 +33,20 @@ pub enum Held {
 }
 
 impl Walk {
-    /// Begins to hold a stream that another key could answer in place of this one; how long, at most.
+    /// Begins to hold what may be no answer, and a stream that another key could answer in place of this one; how long, at most.
     pub(super) fn begin_to_hold(&mut self, now: Moment) -> Option<Duration> {
-        let limit = self.arrived().settings.retry.hold_first_event;
-        if limit.is_zero() || !self.delivery.must_have_events() || !self.could_turn(now) {
+        self.attempt.is_awaited = true;
+        let settings = &self.arrived().settings;
+        let (first_event, answer) = (settings.retry.hold_first_event, settings.limits.hold_answer);
+        if !first_event.is_zero() && self.delivery.must_have_events() && self.could_turn(now) {
+            self.attempt.first_event = Some(Box::default());
+            return Some(first_event);
+        }
+        if answer.is_zero() || self.delivery.has_begun() {
+            self.is_served(now);
             return None;
         }
-        self.attempt.first_event = Some(Box::default());
-        Some(limit)
+        Some(answer)
     }
 }
 
@@ -58,6 +64,9 @@ impl Dispatch {
             Opening::Open | Opening::Begins | Opening::Fails { .. } => Held::Release,
         };
         walk.attempt.first_event = None;
+        if held == Held::Release {
+            walk.is_served(now.moment);
+        }
         held
     }
 }

@@ -100,7 +100,6 @@ impl Dispatch {
         }
         walk.note_head(&seen, now.moment);
         if (200..300).contains(&seen.status) {
-            walk.is_served(now.moment);
             let form = Form::of(seen.headers, seen.version);
             if let Some(detail) = form.unreadable().filter(|_| !walk.upstream().guard.is_empty()) {
                 walk.refusal = Some(Refusal::Unreadable { detail });
@@ -165,7 +164,8 @@ impl Walk {
     }
 
     /// The request was carried: what is known of the attempts before comes true.
-    fn is_served(&mut self, now: Moment) {
+    pub(super) fn is_served(&mut self, now: Moment) {
+        self.attempt.is_awaited = false;
         let Self { admitted, rotation, attempt, notes, .. } = self;
         blame::answered(admitted.upstream(), attempt.pick, admitted.upstream_model(), rotation, now, notes);
     }

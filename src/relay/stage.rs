@@ -123,6 +123,8 @@ pub struct Attempt {
     pub first_byte: Option<Duration>,
     /// Reads the beginning of an answer that is held.
     pub first_event: Option<Box<FirstEvent>>,
+    /// It is not known yet whether an answer follows the good head.
+    pub is_awaited: bool,
     /// The provider's own id of the request, for the log alone.
     pub upstream_request_id: Option<Box<str>>,
 }

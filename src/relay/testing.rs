@@ -189,12 +189,14 @@ pub fn check(config: &str, path: &str, rows: &[(&str, &str)]) {
 /// |---|---|
 /// | `429`, `429;retry-after=7` | a head; of an error its body too, without words |
 /// | `429;says=size` | an error with words: `money`, `big` (a model's code), `m` (the model by name), `size`, `tokens`, `rights`, `page`; `half` is no end, `endless` neither |
-/// | `sse` | a good head of an event stream |
+/// | `sse` | a good head of an event stream; behind this and any other good head an answer begins |
+/// | `200;says=nothing` | a good head behind which none does |
 /// | `ev:ping`, `ev:good`, `ev:529` | the first event of a stream: a heartbeat, an answer, a failure |
 /// | `conn`, `login`, `cert`, `noaddr` | no connection; a refused login; a certificate that can't be trusted; a name without an address |
 /// | `lost`, `kept` | the connection broke; it was a kept one |
 /// | `unread`, `refused`, `other` | it refused the request unread; it was a kept one; it speaks another protocol |
 /// | `silent`, `garbage` | a read took too long; what came can't be read |
+/// | `nothing` | the answer ended, and was none |
 /// | `judged` | the attempt that was decided could not be made |
 /// | `late`, `gone`, `slow`, `unreadable`, `stopping`, `internal` | a deadline, the client, its body, its request, the drain, ourselves |
 /// | `sent` | nothing but that the attempt begins |
@@ -263,7 +265,13 @@ fn head(dispatch: &mut Dispatch, word: &str, now: Now, held: &mut bool, fresh: &
         Next::Hear { .. } => hear(dispatch, says.unwrap_or_default(), now, fresh),
         Next::Pass(edits) => {
             *held = edits.hold.is_some();
-            if *held { "held".to_owned() } else { "pass".to_owned() }
+            if dispatch.walk().looks_at_first_event() {
+                return "held".to_owned();
+            }
+            if says != Some("nothing") {
+                dispatch.walk_mut().is_served(now.moment);
+            }
+            "pass".to_owned()
         }
         Next::Replace(replacement) => says_of(&replacement.answer),
         Next::Unusable { .. } => "unusable".to_owned(),
@@ -334,6 +342,7 @@ fn failure_step(dispatch: &mut Dispatch, word: &str, reached: Reached, now: Now,
         "other" => broke(false, true, false, Offer::OtherProtocol),
         "garbage" => broke(false, false, false, Offer::No),
         "silent" => broke(false, false, true, Offer::No),
+        "nothing" => Failure::NoAnswer,
         "judged" => Failure::Judged { detail: detail() },
         "late" => Failure::TooLate,
         "gone" => Failure::ClientGone,

@@ -23,7 +23,7 @@ use crate::config::raw::{self, Config};
 use crate::config::source::At;
 use crate::domain::billing::{Billing, MostTokens, OnLoss};
 use crate::domain::route::RoutingTable;
-use crate::domain::settings::{DecodeBounds, Limits, LogFormat, Retry, Settings};
+use crate::domain::settings::{DecodeBounds, Limits, LogFormat, ReadOn, Retry, Settings};
 
 /// Makes settings of a file, and runs its tests. The second value counts the tests. `None` where no routes could be made.
 pub fn settings(raw: &Config, cx: &mut Context<'_, '_>) -> Option<(Settings, usize)> {
@@ -98,6 +98,7 @@ fn limits(raw: &raw::Limits, cx: &mut Context<'_, '_>) -> Option<Limits> {
     let (max_body_bytes, inflight_body_bytes) =
         (bytes("max_body_bytes", raw.max_body_bytes), bytes("inflight_body_bytes", raw.inflight_body_bytes));
     let chunk_bytes = bytes("decoded_chunk_bytes", raw.decoded_chunk_bytes);
+    let read_on_bytes = bytes("read_on_bytes", raw.read_on_bytes);
     let (max_body_bytes, inflight_body_bytes) = (max_body_bytes?, inflight_body_bytes?);
     let percent = usize::try_from(raw.client_body_percent).ok()?;
     Some(Limits {
@@ -110,6 +111,8 @@ fn limits(raw: &raw::Limits, cx: &mut Context<'_, '_>) -> Option<Limits> {
         decode: DecodeBounds { chunk_bytes: chunk_bytes?, ratio: raw.decoded_ratio },
         write_stall: Duration::from_secs(raw.write_stall_s),
         write_bytes_per_s: raw.write_bytes_per_s.max(1),
+        hold_answer: Duration::from_millis(raw.hold_answer_ms),
+        read_on: ReadOn { time: Duration::from_secs(raw.read_on_s), bytes: read_on_bytes? },
     })
 }
 

@@ -176,6 +176,16 @@ pub struct Limits {
     /// How much a client takes of an answer that waits for it, at the least, in the long run.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub write_bytes_per_s: u64,
+    /// How long a good head is held back, at most until something of an answer follows it: a 200 with nothing behind it becomes a 502.
+    /// 0: not at all.
+    #[schemars(range(max = 60000))]
+    pub hold_answer_ms: u64,
+    /// How long an answer is read on for its usage whose client left after its last word. 0: not at all.
+    #[schemars(range(max = 600))]
+    pub read_on_s: u64,
+    /// How much of it is read on, at most.
+    #[schemars(range(max = 1073741824))]
+    pub read_on_bytes: u64,
 }
 
 /// The rate of requests to hosts of a domain.
@@ -327,6 +337,9 @@ impl Default for Limits {
             decoded_ratio: 100,
             write_stall_s: 120,
             write_bytes_per_s: 100,
+            hold_answer_ms: 5_000,
+            read_on_s: 10,
+            read_on_bytes: 1 << 20,
         }
     }
 }

@@ -244,7 +244,7 @@ impl Refusal {
                 "The requests of this API key hold as much memory as one key's may. Try again when some of them are answered.",
             )
             .after(Duration::from_secs(1)),
-            Self::UpstreamFailed { .. } => {
+            Self::UpstreamFailed { .. } | Self::NoAnswer => {
                 Answer::of(502, K::Api, "upstream_failed", "The model's provider could not be reached or gave no usable answer.")
             }
             Self::BeyondLimit => Answer::of(

@@ -62,6 +62,8 @@ pub enum Refusal {
     OutOfBodyShare,
     #[error("upstream failed: {detail}")]
     UpstreamFailed { detail: String },
+    #[error("upstream answered 200 and nothing of an answer")]
+    NoAnswer,
     #[error("the request asks for more than the provider's limit ever allows")]
     BeyondLimit,
     #[error("upstream refused our key with {status}")]
@@ -136,6 +138,7 @@ impl Refusal {
             Self::OutOfBodyMemory => "out_of_body_memory",
             Self::OutOfBodyShare => "out_of_body_share",
             Self::UpstreamFailed { .. } => "upstream_failed",
+            Self::NoAnswer => "no_answer",
             Self::BeyondLimit => "beyond_limit",
             Self::KeyRefused { .. } => "key_refused",
             Self::FirstByteTooLate { .. } => "first_byte_too_late",
@@ -183,6 +186,7 @@ impl Refusal {
             | Self::Stopping
             | Self::Internal { .. } => Fault::Gateway,
             Self::UpstreamFailed { .. }
+            | Self::NoAnswer
             | Self::BeyondLimit
             | Self::KeyRefused { .. }
             | Self::FirstByteTooLate { .. }

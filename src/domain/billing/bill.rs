@@ -145,7 +145,7 @@ impl Prices for Price {
 }
 
 /// Whether the API is paid by the token at all; of others nothing is invented.
-fn has_tokens(spoken: Api) -> bool {
+pub fn has_tokens(spoken: Api) -> bool {
     matches!(spoken, Api::ChatCompletions | Api::Completions | Api::Messages | Api::Responses | Api::Embeddings)
 }
 

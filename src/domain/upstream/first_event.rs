@@ -1,7 +1,7 @@
 //! What a stream's first event says of the attempt: that the answer begins, or that it failed in a way that another key could cure.
 //!
 //! Providers that are overloaded answer 200 and put the refusal into the stream. While the client has seen nothing of it, this is worth
-//! another attempt, like a refusing status. Only the codes below count, and only before the answer begins; what can't be read begins.
+//! another attempt, like a refusing status. Only the codes below count, and only before the answer begins; what can't be read is no answer yet.
 //!
 //! | API | heartbeats and preludes | a failure |
 //! |---|---|---|
@@ -13,7 +13,10 @@
 //!
 //! Memory: at most [`MOST_BYTES`] of an event, until the first one is complete.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::domain::upstream::words::Words;
@@ -113,7 +116,11 @@ fn judge(data: &[u8]) -> Opening {
     if data.trim_ascii().is_empty() {
         return Opening::Open;
     }
-    let Ok(event) = serde_json::from_slice::<EventData>(data) else { return Opening::Begins };
+    let Ok(event) = serde_json::from_slice::<EventData>(data) else {
+        // An object in another form than the ones known begins.
+        let is_object = serde_json::from_slice::<HashMap<String, IgnoredAny>>(data).is_ok();
+        return if is_object { Opening::Begins } else { Opening::Open };
+    };
     let failure = match event.kind.as_deref() {
         Some("ping" | "response.created" | "response.in_progress" | "response.queued") => return Opening::Open,
         Some("response.failed") => event.response.and_then(|response| response.error),
@@ -194,9 +201,6 @@ mod tests {
             r#"{"error":{"code":["rate_limit_exceeded"]}}"#,
             r#"{"type":"error","type":"ping"}"#,
             r#"{"type":7}"#,
-            "[DONE]",
-            "not json",
-            "7",
         ] {
             assert_eq!(opening_of(&format!("data: {data}\n\n")), Opening::Begins, "{data}");
         }
@@ -213,6 +217,9 @@ mod tests {
             "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"error\":null}}\n\n",
             "data: {\"type\":\"response.queued\"}\n\ndata: {\"type\":\"response.in_progress\"}\n\n",
             "event: error\n",
+            "data: [DONE]\n\n",
+            "data: (upstream request failed)\n\n",
+            "data: 7\n\n",
             "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}",
         ] {
             assert_eq!(opening_of(stream), Opening::Open, "{stream:?}");

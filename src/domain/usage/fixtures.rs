@@ -25,6 +25,8 @@ enum Ending {
     Good,
     Error,
     Cut,
+    /// At its last word, without its terminator.
+    Whole,
 }
 
 macro_rules! fixture {
@@ -47,7 +49,7 @@ macro_rules! fixture {
 }
 
 fn fixtures() -> Vec<Fixture> {
-    use Ending::{Cut, Error, Good};
+    use Ending::{Cut, Error, Good, Whole};
     let (fin, part, none) = (Source::Final, Source::Partial, Source::None);
     let anthropic = Some([25, 100, 200, 4000, 15]);
     let responses = Some([200, 0, 0, 128, 52]);
@@ -58,7 +60,7 @@ fn fixtures() -> Vec<Fixture> {
         fixture!("chat_no_usage.sse", OpenAiChat, Sse, None, none, Good, 2),
         fixture!("chat_usage_with_choices.sse", OpenAiChat, Sse, plain, fin, Good, 2),
         fixture!("chat_running_counts_cut.sse", OpenAiChat, Sse, Some([19, 0, 0, 0, 2]), part, Cut, 9),
-        fixture!("chat_tool_calls.sse", OpenAiChat, Sse, plain, fin, Good, 29),
+        fixture!("chat_tool_calls.sse", OpenAiChat, Sse, plain, fin, Good, 38),
         fixture!("chat_error_event.sse", OpenAiChat, Sse, None, none, Error, 2),
         fixture!("chat_azure_first_chunk.sse", OpenAiChat, Sse, plain, fin, Good, 2),
         fixture!("chat_odd_framing.sse", OpenAiChat, Sse, plain, fin, Good, 2),
@@ -77,12 +79,12 @@ fn fixtures() -> Vec<Fixture> {
         fixture!("messages_later_zero.sse", Anthropic, Sse, Some([25, 300, 0, 4000, 15]), fin, Good, 51),
         fixture!("messages_start_only_cut.sse", Anthropic, Sse, Some([25, 100, 200, 4000, 1]), part, Cut, 3),
         fixture!("messages_delta_only.sse", Anthropic, Sse, Some([25, 0, 0, 0, 15]), fin, Good, 51),
-        fixture!("messages_no_stop.sse", Anthropic, Sse, anthropic, fin, Cut, 51),
-        fixture!("messages_thinking.sse", Anthropic, Sse, Some([40, 0, 0, 0, 120]), fin, Good, 17),
-        fixture!("messages_tool_use.sse", Anthropic, Sse, Some([472, 0, 0, 0, 89]), fin, Good, 30),
+        fixture!("messages_no_stop.sse", Anthropic, Sse, anthropic, fin, Whole, 51),
+        fixture!("messages_thinking.sse", Anthropic, Sse, Some([40, 0, 0, 0, 120]), fin, Good, 45),
+        fixture!("messages_tool_use.sse", Anthropic, Sse, Some([472, 0, 0, 0, 89]), fin, Good, 42),
         fixture!("messages_error_event.sse", Anthropic, Sse, Some([25, 100, 200, 4000, 1]), part, Error, 0),
         fixture!("messages.json", Anthropic, Json, anthropic, fin, Good, 0),
-        fixture!("responses_completed.sse", Responses, Sse, responses, fin, Good, 24),
+        fixture!("responses_completed.sse", Responses, Sse, responses, fin, Good, 320),
         fixture!("responses_incomplete.sse", Responses, Sse, responses, fin, Good, 24),
         fixture!("responses_failed.sse", Responses, Sse, None, none, Error, 24),
         fixture!("responses_failed_with_usage.sse", Responses, Sse, responses, fin, Error, 0),
@@ -109,7 +111,8 @@ impl Fixture {
             others: Vec::new(),
             facts: Facts::default(),
             source: self.source,
-            terminated: self.end != Ending::Cut,
+            // Without its terminator a stream shows its end to who reads all of it.
+            terminated: self.end != Ending::Cut && (self.end != Ending::Whole || counts_text),
             error_event: self.end == Ending::Error,
             clamped: self.clamped,
             text_bytes: if counts_text { self.text_bytes } else { 0 },

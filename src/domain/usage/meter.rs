@@ -6,7 +6,7 @@ use memchr::memmem::Finder;
 
 use super::counts::Counts;
 use super::facts::Facts;
-use super::json::{Event, EventKind, KeyScanner};
+use super::json::{Choices, Event, EventKind, KeyScanner};
 use super::key::{USAGE, has_value};
 use super::report::{Report, Source};
 use super::shape::{Framing, Shape};
@@ -33,6 +33,8 @@ pub struct Meter {
     event: Event,
     stream: Stream,
     text: TextCounter,
+    /// The first byte that is no space was looked at.
+    is_told: bool,
 }
 
 /// What the events before the one in progress said.
@@ -49,6 +51,17 @@ struct Stream {
     failed: bool,
     clamped: u32,
     text_bytes: u64,
+    /// Of outputs that came whole, most of them a second time.
+    whole_bytes: u64,
+    /// Something of an answer was seen.
+    answers: bool,
+    choices: Choices,
+    /// How many choices were asked for.
+    expects: u64,
+    /// The last word that its reader waits for was seen, and nothing behind it but its repetition.
+    at_rest: bool,
+    /// The same, of an API whose streams may end here.
+    finished: bool,
 }
 
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""error""#));
@@ -80,37 +93,71 @@ impl Meter {
                 failed: false,
                 clamped: 0,
                 text_bytes: 0,
+                whole_bytes: 0,
+                answers: false,
+                choices: Choices::default(),
+                expects: 1,
+                at_rest: false,
+                finished: false,
             },
             text: TextCounter::default(),
+            is_told: false,
+        }
+    }
+
+    /// Takes a stream for whole without its terminator only once so many choices are.
+    pub fn expecting(mut self, choices: u64) -> Self {
+        self.stream.expects = choices.max(1);
+        self
+    }
+
+    /// An event stream says so by its first byte, whatever its head says: none of JSON begins like one of its fields.
+    fn tell_framing(&mut self, chunk: &[u8]) {
+        if self.is_told || self.stream.framing == Framing::Sse {
+            return;
+        }
+        let Some(first) = chunk.iter().find(|byte| !byte.is_ascii_whitespace()) else { return };
+        self.is_told = true;
+        if matches!(first, b'd' | b'e' | b'i' | b'r' | b':') {
+            self.stream.framing = Framing::Sse;
+            self.scanner = KeyScanner::new(self.stream.shape, true, self.stream.counts_text);
         }
     }
 
     /// Reads the next bytes of the answer.
     pub fn push(&mut self, chunk: &[u8]) {
-        let Self { lines, scanner, event, stream, text } = self;
+        self.tell_framing(chunk);
+        let Self { lines, scanner, event, stream, text, .. } = self;
         match (stream.shape, stream.framing) {
             (Shape::None, _) => {}
             (_, Framing::Json) => scanner.push(chunk, event),
             (_, Framing::Sse) => lines.push(chunk, |piece| match piece {
+                // Whether it came in the same read or in a later one.
+                _ if stream.has_ended() => {}
                 Piece::Whole(data) if stream.counts_text => match text.count(data) {
-                    Some(text_bytes) => stream.text_bytes = stream.text_bytes.saturating_add(text_bytes),
+                    Some(counted) => stream.add_text(counted.bytes, counted.choices),
                     None => {
                         scanner.push(data, event);
+                        let is_intact = scanner.is_closed();
                         scanner.reset();
-                        text.missed(data, event, stream.shape);
-                        stream.absorb(std::mem::take(event));
+                        if is_intact {
+                            text.missed(data, event, stream.shape);
+                        }
+                        stream.absorb(std::mem::take(event), is_intact);
                     }
                 },
                 Piece::Whole(data) if !stream.may_matter(data) => {}
                 Piece::Whole(data) => {
                     scanner.push(data, event);
+                    let is_intact = scanner.is_closed();
                     scanner.reset();
-                    stream.absorb(std::mem::take(event));
+                    stream.absorb(std::mem::take(event), is_intact);
                 }
                 Piece::Part(data) => scanner.push(data, event),
                 Piece::End => {
+                    let is_intact = scanner.is_closed();
                     scanner.reset();
-                    stream.absorb(std::mem::take(event));
+                    stream.absorb(std::mem::take(event), is_intact);
                 }
             }),
         }
@@ -121,9 +168,33 @@ impl Meter {
         match (self.stream.shape, self.stream.framing) {
             (Shape::None, _) => false,
             (_, Framing::Json) => self.scanner.is_closed(),
-            // A chunk of chat completions that holds an error need not be the last one.
-            (Shape::OpenAiChat, Framing::Sse) => self.stream.ended,
-            (_, Framing::Sse) => self.stream.ended || self.stream.failed,
+            (_, Framing::Sse) => self.stream.has_ended(),
+        }
+    }
+
+    /// Whether something of an answer was seen, and not a sign of life or another object alone.
+    pub fn has_begun(&self) -> bool {
+        self.stream.answers || self.event.answers || self.stream.shape == Shape::None
+    }
+
+    /// Whether it is certain by now that this is no answer.
+    pub fn is_no_answer(&self) -> bool {
+        self.stream.framing == Framing::Json && self.stream.shape != Shape::None && self.scanner.is_no_object()
+    }
+
+    /// Whether it is an event stream, whatever its head said.
+    pub fn is_stream(&self) -> bool {
+        self.stream.framing == Framing::Sse
+    }
+
+    /// Whether all is said that a reader waits for, but what it costs: of a JSON body, that is known once it begins.
+    pub fn awaits_usage(&self) -> bool {
+        if self.has_ended() || self.stream.shape == Shape::None {
+            return false;
+        }
+        match self.stream.framing {
+            Framing::Json => self.event.answers,
+            Framing::Sse => self.stream.finished || self.stream.at_rest,
         }
     }
 
@@ -131,7 +202,9 @@ impl Meter {
     /// comes so.
     pub fn report(&self) -> Report {
         let mut stream = self.stream;
-        stream.absorb(self.event);
+        if stream.framing == Framing::Json || !stream.has_ended() {
+            stream.absorb(self.event, self.scanner.is_closed());
+        }
         stream.report(self.scanner.is_closed())
     }
 }
@@ -149,30 +222,76 @@ impl Stream {
         }
     }
 
-    /// Adds what a complete event said.
-    fn absorb(&mut self, event: Event) {
-        self.counts.merge(&event.counts);
+    /// Whether what follows is not the answer's. An error event, and an end without the usage that belongs to it, are no such last word: the
+    /// one that has it may follow.
+    fn has_ended(&self) -> bool {
+        match self.shape {
+            Shape::None => false,
+            Shape::OpenAiChat | Shape::Anthropic => self.ended,
+            Shape::Responses => self.ended && self.has_totals,
+        }
+    }
+
+    /// Adds the text of an event that said nothing else. What was whole before it is not.
+    fn add_text(&mut self, bytes: u64, of: Choices) {
+        self.text_bytes = self.text_bytes.saturating_add(bytes);
+        if bytes > 0 {
+            self.choices.finished &= !of.seen;
+            (self.at_rest, self.finished) = (false, false);
+        }
+    }
+
+    /// Adds what an event said. One that is damaged ends nothing; what it counts is taken for what it is worth.
+    fn absorb(&mut self, event: Event, is_intact: bool) {
+        let Event { choices, counts, .. } = event;
+        self.counts.merge(&counts);
         self.clamped = self.clamped.saturating_add(event.clamped);
-        self.text_bytes = self.text_bytes.saturating_add(event.text_bytes);
-        self.failed |= event.has_error || event.kind == EventKind::Error;
-        let counted = !event.counts.is_empty();
+        self.add_text(event.text_bytes.max(event.echo_bytes), choices);
+        self.answers |= event.answers;
+        let kind = if is_intact { event.kind } else { EventKind::Other };
+        self.failed |= is_intact && (event.has_error || kind == EventKind::Error);
+        let counted = !counts.is_empty();
         match self.shape {
             Shape::None => {}
             Shape::OpenAiChat => {
-                self.has_totals |= counted && event.has_usage && event.empty_choices;
+                self.whole_bytes = self.whole_bytes.saturating_add(event.whole_bytes);
+                self.add_choices(choices);
+                self.has_totals |= counted && event.has_usage && (event.empty_choices || self.finished);
                 self.ended |= event.done;
             }
             Shape::Anthropic => {
                 self.has_totals |= counted && event.has_usage && event.has_output;
-                self.ended |= event.kind == EventKind::MessageStop;
+                self.finished |= kind == EventKind::MessageDelta && event.stops;
+                self.ended |= kind == EventKind::MessageStop;
             }
-            Shape::Responses => {
-                let ended = matches!(event.kind, EventKind::ResponseEnded | EventKind::ResponseFailed) && event.has_response;
-                self.has_totals |= counted && ended;
-                self.ended |= ended;
-                self.failed |= event.kind == EventKind::ResponseFailed && event.has_response;
-            }
+            Shape::Responses => self.absorb_response(&event, kind),
         }
+    }
+
+    /// Every choice that was asked for, and every other that began, has its reason to end.
+    fn add_choices(&mut self, of: Choices) {
+        self.choices.seen |= of.seen;
+        self.choices.finished |= of.finished;
+        self.choices.beyond |= of.beyond;
+        let Choices { seen, finished, beyond } = self.choices;
+        self.finished = !beyond && seen == finished && u64::from(finished.count_ones()) >= self.expects;
+    }
+
+    fn absorb_response(&mut self, event: &Event, kind: EventKind) {
+        let ended = matches!(kind, EventKind::ResponseEnded | EventKind::ResponseFailed) && event.has_response;
+        match kind {
+            EventKind::ItemDone => self.whole_bytes = self.whole_bytes.saturating_add(event.whole_bytes),
+            EventKind::ResponseEnded | EventKind::ResponseFailed => self.whole_bytes = self.whole_bytes.max(event.whole_bytes),
+            _ => {}
+        }
+        match kind {
+            EventKind::OutputDone | EventKind::ItemDone => self.at_rest = true,
+            EventKind::OutputBegins => self.at_rest = false,
+            _ => self.at_rest |= ended,
+        }
+        self.has_totals |= ended && !event.counts.is_empty();
+        self.ended |= ended;
+        self.failed |= kind == EventKind::ResponseFailed && event.has_response;
     }
 
     fn report(&self, json_is_closed: bool) -> Report {
@@ -182,8 +301,10 @@ impl Stream {
             (_, Framing::Json) => (json_is_closed, json_is_closed),
             // A server that repeats a running count in every chunk has no chunk of totals; its terminator makes the last one
             // final.
-            (Shape::OpenAiChat, Framing::Sse) => (self.has_totals || (self.ended && !self.failed), self.ended || self.failed),
-            (Shape::Anthropic | Shape::Responses, Framing::Sse) => (self.has_totals, self.ended || self.failed),
+            (Shape::OpenAiChat, Framing::Sse) => {
+                (self.has_totals || (self.ended && !self.failed), self.ended || self.failed || self.finished)
+            }
+            (Shape::Anthropic | Shape::Responses, Framing::Sse) => (self.has_totals, self.ended || self.failed || self.finished),
         };
         Report {
             usage: (!self.counts.is_empty()).then_some(usage),
@@ -197,7 +318,7 @@ impl Stream {
             terminated,
             error_event: self.failed,
             clamped: self.clamped.saturating_add(u32::from(contradicts)),
-            text_bytes: self.text_bytes,
+            text_bytes: self.text_bytes.max(self.whole_bytes),
         }
     }
 }
@@ -221,7 +342,7 @@ mod tests {
             KeyScanner::new(shape, true, false).push(data.as_bytes(), &mut event);
             let stream = Meter::new(shape, Framing::Sse).stream;
             let mut read = stream;
-            read.absorb(event);
+            read.absorb(event, true);
             if !stream.may_matter(data.as_bytes()) {
                 prop_assert_eq!(read.report(false), stream.report(false));
             }

@@ -29,6 +29,8 @@ mod tokens;
 pub mod whole;
 
 #[cfg(test)]
+mod endings;
+#[cfg(test)]
 mod fixtures;
 
 pub use facts::{Facts, Label};

@@ -38,7 +38,7 @@ pub fn read(sample: &[u8]) -> Result<Report, String> {
 }
 
 fn metered(shape: Shape, framing: Framing, bytes: &[u8]) -> Report {
-    let mut meter = Meter::new(shape, framing);
+    let mut meter = Meter::new(shape, framing).counting_text();
     meter.push(bytes);
     meter.report()
 }

@@ -34,6 +34,9 @@ const READABLE_CHARSETS: [&str; 26] = [
     "binary",
 ];
 
+/// Those of them that the guard alone reads.
+const WIDE_CHARSETS: [&str; 6] = ["utf-16", "utf16", "utf-32", "utf32", "ucs-", "iso-10646-ucs"];
+
 /// How the head says that the body is framed and encoded.
 pub struct Form {
     pub sse: bool,
@@ -42,6 +45,8 @@ pub struct Form {
     /// In an encoding that an event in clear text would break.
     pub encoded: bool,
     pub decoder: Option<Decoder>,
+    /// In a way, or in letters, in which nobody here can tell what it says.
+    pub unmeterable: bool,
     unreadable: Option<String>,
 }
 
@@ -51,7 +56,9 @@ impl Form {
         let codings = codings(headers);
         let decoder = decoder_of(headers);
         let encoded = !codings.is_empty();
-        let unreadable = match charset(content_type) {
+        let charset = charset(content_type);
+        let is_wide = charset.as_ref().is_some_and(|charset| WIDE_CHARSETS.iter().any(|wide| charset.starts_with(wide)));
+        let unreadable = match charset {
             _ if encoded && decoder.is_none() => Some(format!("content-encoding {:?}", codings.join(", "))),
             Some(charset) if !READABLE_CHARSETS.iter().any(|known| charset.starts_with(known)) => {
                 Some(format!("charset {charset:?}"))
@@ -66,6 +73,7 @@ impl Form {
                 && !headers.contains_key(header::TRANSFER_ENCODING),
             encoded,
             decoder,
+            unmeterable: is_wide || unreadable.is_some(),
             unreadable,
         }
     }

@@ -62,6 +62,27 @@ impl Delivery {
         self.passing().is_some_and(Passing::has_ended)
     }
 
+    /// Whether it shows that an answer comes, of a good head.
+    pub fn has_begun(&self) -> bool {
+        self.passing().is_some_and(Passing::has_begun)
+    }
+
+    /// Whether a good head was followed by nothing of an answer, as far as it has come.
+    pub fn is_no_answer(&self) -> bool {
+        self.passing().is_some_and(Passing::is_no_answer)
+    }
+
+    /// Whether it would be none, or a damaged one, if it ended here.
+    pub fn is_unfit(&self) -> bool {
+        self.passing().is_some_and(Passing::is_unfit)
+    }
+
+    /// Whether nothing is missing but what the answer costs (P8).
+    #[inline]
+    pub fn awaits_usage(&self) -> bool {
+        self.passing().is_some_and(Passing::awaits_usage)
+    }
+
     /// What was kept back of an answer that has ended: the connection broke before it said so.
     pub fn rest(&mut self) -> Bytes {
         match self {

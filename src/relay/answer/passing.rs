@@ -6,9 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::domain::answer::Refusal;
+use crate::domain::billing::bill::has_tokens;
 use crate::domain::dialect::Api;
 use crate::domain::guard::GuardStream;
+use crate::domain::json::AskedOutput;
 use crate::domain::json::rename::{ModelRename, RenamePath};
+use crate::domain::upstream::first_event::MOST_BYTES;
 use crate::domain::usage::rewrite::SseRewrite;
 use crate::domain::usage::whole::WholeEvents;
 use crate::domain::usage::{Framing, Meter, Report, Shape};
@@ -40,6 +43,8 @@ pub struct Passing {
     meter: Meter,
     /// Of an answer that is compressed.
     clear: Option<Clear>,
+    /// The client waits for an answer that an API of models gives: what is none is the provider's failure (P6).
+    is_judged: bool,
     /// The meter does not get all of it, so its end is not judged: how much text it had counted until then.
     unmetered: Option<u64>,
     pause: Duration,
@@ -60,13 +65,15 @@ enum Rewrite {
 
 impl Passing {
     pub fn new(form: Form, admitted: &Admitted) -> Self {
-        let Form { sse, unframed_json, encoded, decoder, .. } = form;
+        let Form { sse, unframed_json, encoded, decoder, unmeterable, .. } = form;
         let Admitted { arrived, way, .. } = admitted;
         let guard = &way.route.upstream.guard;
         let framing = if sse { Framing::Sse } else { Framing::Json };
         // Encoded in a way that nobody here can read: its usage is estimated, and its end is not judged.
-        let unmetered = (encoded && decoder.is_none()).then_some(0);
+        let unmetered = unmeterable.then_some(0);
         let shape = if unmetered.is_some() { Shape::None } else { Shape::of(way.spoken) };
+        let AskedOutput { n, prompts, .. } = admitted.ask.output;
+        let choices = n.unwrap_or(1).saturating_mul(prompts.unwrap_or(1));
         let scan = || (!guard.is_empty()).then(|| guard.scan());
         Self {
             spoken: way.spoken,
@@ -76,8 +83,9 @@ impl Passing {
             guard: Some(guard.stream()),
             rewrite: Rewrite::of(way, sse, encoded),
             // The text that passed is what a client owes that leaves before the usage comes.
-            meter: Meter::new(shape, framing).counting_text(),
+            meter: Meter::new(shape, framing).counting_text().expecting(choices),
             clear: decoder.map(|decoder| Clear::new(decoder, scan(), arrived.settings.limits.decode)),
+            is_judged: has_tokens(way.spoken),
             unmetered,
             pause: Duration::ZERO,
             crumbs: 0,
@@ -103,7 +111,36 @@ impl Passing {
     }
 
     pub fn has_ended(&self) -> bool {
-        self.sse && ends_with_a_terminator(self.spoken) && self.unmetered.is_none() && self.report().terminated
+        self.meter.is_stream()
+            && ends_with_a_terminator(self.spoken)
+            && self.unmetered.is_none()
+            && self.report().terminated
+            && !self.is_no_answer()
+    }
+
+    /// Whether the client has a right to something that has not come: as far as the meter can tell, nothing of an answer.
+    pub fn is_no_answer(&self) -> bool {
+        self.is_judged && self.unmetered.is_none() && !self.meter.has_begun()
+    }
+
+    /// Whether it shows by now that it is an answer, or that nobody will be able to tell.
+    pub fn has_begun(&self) -> bool {
+        !self.is_no_answer() || self.bytes > MOST_BYTES as u64
+    }
+
+    /// Whether a JSON answer ended before its value did.
+    fn is_damaged(&self) -> bool {
+        self.is_judged && self.unmetered.is_none() && !self.meter.is_stream() && !self.meter.report().terminated
+    }
+
+    /// Whether it ended, if it ends here, in another way than an answer does.
+    pub fn is_unfit(&self) -> bool {
+        self.is_no_answer() || self.is_damaged()
+    }
+
+    /// Whether nothing is missing but what it costs (P8).
+    pub fn awaits_usage(&self) -> bool {
+        self.is_judged && self.meter.awaits_usage()
     }
 
     pub fn report(&self) -> Report {
@@ -129,7 +166,7 @@ impl Passing {
 
     /// Whether the last word has gone by, or goes with this chunk: the books are closed before it leaves.
     pub fn is_over(&self, end: bool) -> bool {
-        end || self.meter.has_ended()
+        end || (self.meter.has_ended() && !self.is_no_answer())
     }
 
     /// Passes one chunk on; `held`: the client has seen nothing of the answer yet. `Ok(Some(_))`: the stream ended short and says so
@@ -148,7 +185,11 @@ impl Passing {
     ) -> Result<Option<Refusal>, Refusal> {
         self.slow_down_crumbs(chunk.as_ref());
         let mut out = Vec::new();
-        if let Some(bytes) = self.observe(chunk.take(), end, notes)? {
+        let bytes = self.observe(chunk.take(), end, notes)?;
+        if held && self.is_no_answer() && (end || self.meter.is_no_answer()) {
+            return Err(Refusal::NoAnswer);
+        }
+        if let Some(bytes) = bytes {
             let Some(guard) = &mut self.guard else { return Ok(None) };
             let safe = guard.push(bytes).map_err(|_| Refusal::LeakStopped)?;
             if !end && safe.before.is_empty() && self.rewrite.passes(&safe.chunk) {
@@ -166,7 +207,8 @@ impl Passing {
             match self.short_of(&self.report()) {
                 None => self.release(&mut out),
                 Some(detail) => {
-                    let refusal = Refusal::Cut { detail: detail.to_owned() };
+                    let refusal =
+                        if self.is_no_answer() { Refusal::NoAnswer } else { Refusal::Cut { detail: detail.to_owned() } };
                     if !self.takes_events() || held {
                         return Err(refusal);
                     }
@@ -211,7 +253,9 @@ impl Passing {
     fn short_of(&self, report: &Report) -> Option<&'static str> {
         match report.terminated {
             true => None,
-            false if self.sse && ends_with_a_terminator(self.spoken) => Some("the stream ended without its terminator"),
+            false if self.meter.is_stream() && ends_with_a_terminator(self.spoken) => {
+                Some("the stream ended without its terminator")
+            }
             false if self.unframed_json => Some("the connection ended within the JSON body"),
             false => None,
         }

@@ -61,6 +61,8 @@ impl Under {
     }
 }
 
+/// The beginning of an answer of whatever API.
+const BEGUN: &str = "data: {\"type\":\"x\",\"choices\":[]}\n\n";
 const DONE: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3}}\n\ndata: [DONE]\n\n";
 
 #[test]
@@ -100,8 +102,8 @@ fn g1_the_books_close_with_the_last_word_and_not_with_the_connection() {
 fn o6_a_stream_without_its_terminator_ends_in_an_error_event() {
     for (path, event) in [(MESSAGES, "event: error\n"), (CHAT, "data: {\"error\""), ("/v1/responses", "response.failed")] {
         let mut under = Under::head(path, 200, &[SSE]);
-        let (client, ended) = under.pass(&["data: {\"x\":1}\n\n", ""]);
-        assert!(client.starts_with("data: {\"x\":1}\n\n") && client.contains(event), "{path}: {client}");
+        let (client, ended) = under.pass(&[BEGUN, ""]);
+        assert!(client.starts_with(BEGUN) && client.contains(event), "{path}: {client}");
         assert!(!client.contains("[DONE]"), "{path}: never a clean end");
         assert_eq!((ended, under.refusal()), (Ok(Some(End::UpstreamCut)), Some("upstream_cut")), "{path}");
     }
@@ -110,14 +112,14 @@ fn o6_a_stream_without_its_terminator_ends_in_an_error_event() {
 #[test]
 fn o6_a_held_stream_without_its_terminator_is_an_error_and_not_an_event() {
     let mut under = Under::head(MESSAGES, 200, &[SSE]);
-    let mut chunk = Some(Bytes::from_static(b"data: {}\n\n"));
+    let mut chunk = Some(Bytes::from_static(BEGUN.as_bytes()));
     assert_eq!(under.dispatch.walk_mut().bytes(&mut chunk, true, true), Err(Broken::Unfit));
     assert_eq!(under.refusal(), Some("upstream_cut"));
 }
 
 #[test]
 fn o6_the_half_of_an_event_is_left_out_whatever_the_connection_says() {
-    let whole = "data: {\"x\":1}\n\n";
+    let whole = BEGUN;
     for path in [MESSAGES, CHAT] {
         for half in ["d", "data: {\"ha", "data: {\"half\":1}", "data: {\"half\":1}\n", "event: x\ndata: {}"] {
             let mut under = Under::head(path, 200, &[SSE]);
@@ -138,21 +140,32 @@ fn u7_an_error_event_of_the_provider_is_its_error() {
 
 #[test]
 fn o2_json_passes_as_it_is_whatever_it_says() {
-    for body in [r#"{"usage":{"input_tokens":1,"output_tokens":2}}"#, "no json at all", "{\"half\":"] {
+    for (body, end) in [
+        (r#"{"usage":{"input_tokens":1,"output_tokens":2}}"#, End::Ok),
+        ("no json at all", End::UpstreamError),
+        ("{\"content\":[],\"half\":", End::UpstreamError),
+    ] {
         let mut under = Under::head(MESSAGES, 200, &[JSON, ("content-length", "9")]);
-        assert_eq!(under.pass(&[body, ""]), (body.to_owned(), Ok(Some(End::Ok))), "{body}");
+        assert_eq!(under.pass(&[body, ""]), (body.to_owned(), Ok(Some(end))), "{body}");
+        let mut other = Under::head("/v1/rerank", 200, &[JSON, ("content-length", "9")]);
+        assert_eq!(
+            other.pass(&[body, ""]),
+            (body.to_owned(), Ok(Some(End::Ok))),
+            "of others nobody knows what they answer: {body}"
+        );
     }
 }
 
 #[test]
 fn o6_json_that_ends_with_the_connection_alone_must_be_whole() {
     let mut cut = Under::head(MESSAGES, 200, &[JSON]);
-    assert_eq!(cut.pass(&["{\"half\":", ""]).1, Err(Broken::Unfit));
+    assert_eq!(cut.pass(&["{\"content\":[],\"half\":", ""]).1, Err(Broken::Unfit));
     assert_eq!(cut.refusal(), Some("upstream_cut"));
     let mut whole = Under::head(MESSAGES, 200, &[JSON]);
-    assert_eq!(whole.pass(&["{\"half\":1}", ""]).1, Ok(Some(End::Ok)));
+    assert_eq!(whole.pass(&["{\"content\":[],\"half\":1}", ""]).1, Ok(Some(End::Ok)));
     let mut framed = Under::version(MESSAGES, 200, &[JSON], http::Version::HTTP_2);
-    assert_eq!(framed.pass(&["{\"half\":", ""]).1, Ok(Some(End::Ok)), "HTTP/2 says itself where a body ends");
+    let passed = framed.pass(&["{\"content\":[],\"half\":", ""]);
+    assert_eq!(passed.1, Ok(Some(End::UpstreamError)), "HTTP/2 says itself where a body ends: every byte passes");
 }
 
 #[test]
@@ -285,7 +298,7 @@ fn a8_a_broken_encoding_is_cut_and_no_byte_of_it_passes() {
         let passed = under.dispatch.walk_mut().bytes(&mut chunk, true, false);
         (passed, chunk, under.refusal())
     };
-    let whole = gzipped(br#"{"a":1}"#);
+    let whole = gzipped(br#"{"content":[1]}"#);
     assert_eq!(gzip(whole.clone()), (Ok(Some(End::Ok)), Some(Bytes::from(whole.clone())), None));
     for broken in [
         b"{\"not\":\"gzip\"}".to_vec(),

@@ -7,7 +7,7 @@
 //! Root ─ usage ─ Usage ─ prompt_tokens_details, cache_creation ─ Details     counts are read in Usage and Details only
 //!  ├─ message (Anthropic), response (Responses) ─ usage ─ Usage
 //!  ├─ type, error                                                            how a stream ends
-//!  └─ choices ─ Choice ─ delta …                                             text, when it is counted
+//!  └─ choices ─ Choice ─ delta ─ Output …                                    text, when it is counted; how a choice ends
 //! ```
 //!
 //! Everything else is skipped, strings with vector instructions, so text that looks like usage counts for nothing. Keys are
@@ -16,13 +16,16 @@
 
 mod event;
 mod place;
+mod strings;
+mod tree;
 mod word;
 
 use super::counts::{Counts, Field, read_count};
 use super::shape::Shape;
 use crate::domain::json::scan::closing::{OpenString, after_string, text_run};
-pub(super) use event::{Event, EventKind};
-use place::{Place, Role};
+pub(super) use event::{Choices, Event, EventKind};
+use place::{Place, Role, Tally};
+use tree::Tree;
 use word::Word;
 
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,12 @@ pub(super) struct KeyScanner {
     draft: Counts,
     /// Where the usage object stands.
     usage_in: Place,
+    /// The containers of a field that carries output.
+    tree: Tree,
+    /// What the text in progress is added to.
+    tally: Tally,
+    /// Of the choice in progress: its number, and whether it is at its end.
+    choice: (u64, bool),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +79,8 @@ enum State {
     KindEscape,
     Text,
     TextEscape,
+    Finish,
+    FinishEscape,
     /// So many bytes of `[DONE]` matched.
     Done(usize),
     /// The root value is complete.
@@ -107,6 +118,9 @@ impl KeyScanner {
             word: Word::default(),
             draft: Counts::default(),
             usage_in: Place::Root,
+            tree: Tree::default(),
+            tally: Tally::Text,
+            choice: (0, false),
         }
     }
 
@@ -120,9 +134,14 @@ impl KeyScanner {
         self.state == State::Closed || (self.state == State::Literal && !self.is_open)
     }
 
+    /// Whether it can't become an object any more: what an answer is.
+    pub(super) fn is_no_object(&self) -> bool {
+        !self.is_open && self.state != State::Start
+    }
+
     pub(super) fn inside(&self) -> Inside {
         match self.state {
-            State::Text => Inside::Text,
+            State::Text if self.tally == Tally::Text => Inside::Text,
             State::SkipString => Inside::SkippedString,
             State::Skip | State::Literal => Inside::Skipped,
             _ => Inside::Other,
@@ -156,9 +175,11 @@ impl KeyScanner {
                 State::Text => self.text(bytes, event),
                 State::TextEscape => {
                     // An escape counts as one byte, `\uXXXX` as four.
-                    event.text_bytes = event.text_bytes.saturating_add(u64::from(byte != b'u'));
+                    self.count(usize::from(byte != b'u'), event);
                     self.goto(State::Text, rest)
                 }
+                State::Finish => self.finish(bytes, event),
+                State::FinishEscape => self.goto(State::Finish, rest),
                 State::Done(matched) => self.done(matched, byte, rest, event),
                 State::Colon => self.goto(State::Dead, rest),
                 State::Closed | State::Dead => return,
@@ -221,7 +242,10 @@ impl KeyScanner {
         let (run, end, rest) = text_run(bytes);
         match end {
             Some(b'"') => {
-                self.role = self.word.join(run).map_or(Role::Skip, |key| self.place.role(key, self.shape, self.counts_text));
+                self.role = self
+                    .word
+                    .join(run)
+                    .map_or(self.place.unread(self.tally), |key| self.place.role(key, self.shape, self.counts_text, self.tally));
                 let Some(value) = rest.strip_prefix(b":") else { return self.goto(State::Colon, rest) };
                 match value.strip_prefix(b" ").unwrap_or(value).split_first() {
                     Some((&byte, after)) if !is_space(byte) => {
@@ -248,11 +272,21 @@ impl KeyScanner {
                 self.enter(place, event);
                 self.goto(State::Key, rest)
             }
-            (Role::Array(place) | Role::TextOr(place), b'[') => {
+            (Role::Array(place), b'[') => {
+                event.answers |= place == Place::Choices;
                 self.place = place;
                 self.goto(State::FirstElement, rest)
             }
-            (Role::Count(_), b'-' | b'0'..=b'9') => {
+            (Role::Output(tally), b'{' | b'[') if self.tree.has_room() => {
+                if self.place != Place::Output {
+                    self.tree.begin_in(self.place);
+                    self.tally = tally;
+                }
+                self.place = Place::Output;
+                self.tree.open(byte == b'[');
+                self.goto(if byte == b'[' { State::FirstElement } else { State::Key }, rest)
+            }
+            (Role::Count(_) | Role::Index, b'-' | b'0'..=b'9') => {
                 self.word.clear();
                 self.state = State::Number;
                 self.number(bytes, event)
@@ -265,9 +299,25 @@ impl KeyScanner {
                 self.word.clear();
                 self.goto(State::Kind, rest)
             }
-            (Role::Text | Role::TextOr(_), b'"') => self.goto(State::Text, rest),
+            (Role::Text, b'"') => {
+                self.tally = Tally::Text;
+                self.goto(State::Text, rest)
+            }
+            (Role::Output(tally), b'"') => {
+                self.tally = tally;
+                self.goto(State::Text, rest)
+            }
+            (Role::Finish, b'"') => {
+                self.word.clear();
+                self.goto(State::Finish, rest)
+            }
+            (Role::Sign, b'[') => {
+                event.answers = true;
+                self.skipped(byte, rest)
+            }
             (Role::Error, byte) => {
                 event.has_error |= matches!(byte, b'{' | b'"');
+                event.answers |= event.has_error;
                 self.skipped(byte, rest)
             }
             _ => self.skipped(byte, rest),
@@ -293,7 +343,9 @@ impl KeyScanner {
 
     fn enter(&mut self, place: Place, event: &mut Event) {
         match place {
+            Place::Choice => self.choice = (0, false),
             Place::Usage => {
+                event.answers = true;
                 self.usage_in = self.place;
                 self.draft = Counts::default();
                 // A second usage object in the same event and place is one too many.
@@ -312,12 +364,16 @@ impl KeyScanner {
             event.empty_choices |= self.place == Place::Choices && self.state == State::FirstElement;
             return self.close(rest, event);
         }
-        self.role = self.place.element(self.counts_text);
+        self.role = self.place.element(self.counts_text, self.tally);
         self.value(byte, bytes, rest, event)
     }
 
     fn after<'a>(&mut self, byte: u8, rest: &'a [u8], event: &mut Event) -> &'a [u8] {
-        match (byte, self.place.is_array()) {
+        let in_array = match self.place {
+            Place::Output => self.tree.in_array(),
+            place => place == Place::Choices,
+        };
+        match (byte, in_array) {
             (b',', true) => self.goto(State::Element, rest),
             (b',', false) => match rest {
                 [b'"', key @ ..] => self.begin_key(key, event),
@@ -330,6 +386,13 @@ impl KeyScanner {
 
     /// Leaves the current place.
     fn close<'a>(&mut self, rest: &'a [u8], event: &mut Event) -> &'a [u8] {
+        if self.place == Place::Output {
+            self.place = self.tree.close();
+            return self.goto(State::After, rest);
+        }
+        if self.place == Place::Choice {
+            event.choices.note(self.choice.0, self.choice.1);
+        }
         if self.place == Place::Usage {
             event.counts.merge(&self.draft);
             if self.usage_in == Place::Root {
@@ -406,6 +469,10 @@ impl KeyScanner {
             self.word.push(bytes);
             return &[];
         };
+        if self.role == Role::Index {
+            let (text, cut) = self.word.begun(last);
+            self.choice.0 = read_count(text, cut).map_or(u64::MAX, |(index, bent)| if bent { u64::MAX } else { index });
+        }
         if let Role::Count(field) = self.role {
             let (text, cut) = self.word.begun(last);
             let bent = match read_count(text, cut) {
@@ -415,34 +482,6 @@ impl KeyScanner {
             event.clamped = event.clamped.saturating_add(u32::from(bent));
         }
         self.goto(State::After, rest)
-    }
-
-    fn kind<'a>(&mut self, bytes: &'a [u8], event: &mut Event) -> &'a [u8] {
-        let (run, end, rest) = text_run(bytes);
-        match end {
-            Some(b'"') => {
-                event.kind = self.word.join(run).map_or(EventKind::Other, EventKind::of);
-                self.goto(State::After, rest)
-            }
-            Some(_) => {
-                self.word.spoil();
-                self.goto(State::KindEscape, rest)
-            }
-            None => {
-                self.word.push(run);
-                rest
-            }
-        }
-    }
-
-    fn text<'a>(&mut self, bytes: &'a [u8], event: &mut Event) -> &'a [u8] {
-        let (run, end, rest) = text_run(bytes);
-        event.text_bytes = event.text_bytes.saturating_add(run.len() as u64);
-        match end {
-            Some(b'"') => self.goto(State::After, rest),
-            Some(_) => self.goto(State::TextEscape, rest),
-            None => rest,
-        }
     }
 }
 

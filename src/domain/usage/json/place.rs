@@ -14,14 +14,10 @@ pub(super) enum Place {
     Choices,
     Choice,
     Delta,
-    /// The content of a delta in parts, and the thoughts within one of them: <https://docs.mistral.ai/capabilities/reasoning/>.
-    Parts,
-    Part,
-    Thoughts,
-    Thought,
-    ToolCalls,
-    ToolCall,
-    Function,
+    /// What a block of Messages begins with.
+    Block,
+    /// Whatever stands below a field that carries output: every text in it counts.
+    Output,
 }
 
 /// What becomes of the value of a key.
@@ -34,59 +30,73 @@ pub(super) enum Role {
     /// The event's type.
     Kind,
     Error,
+    /// A text that counts; a container is none.
     Text,
-    /// Text, or an array of it.
-    TextOr(Place),
+    /// What counts by every text that stands in it, and where.
+    Output(Tally),
+    /// What only an answer has: a list.
+    Sign,
+    /// The number of a choice.
+    Index,
+    /// Why a choice, or the answer, is at its end.
+    Finish,
+}
+
+/// What the bytes of a text are added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tally {
+    Text,
+    Echo,
+    Whole,
 }
 
 impl Place {
-    /// What the value of `key` is in this place.
-    pub(super) fn role(self, key: &[u8], shape: Shape, counts_text: bool) -> Role {
+    /// What the value of `key` is in this place; `tally`: what the text below the nearest field that carries output is added to.
+    pub(super) fn role(self, key: &[u8], shape: Shape, counts_text: bool, tally: Tally) -> Role {
         match self {
             Self::Root => root(key, shape, counts_text),
             Self::Message | Self::Response if key == b"usage" => Role::Object(Self::Usage),
+            Self::Response if key == b"output" && counts_text => Role::Output(Tally::Whole),
             Self::Usage | Self::Details if shape == Shape::Anthropic => anthropic(key, self),
             Self::Usage | Self::Details => openai(key, self),
             Self::Choice => match key {
                 b"delta" => Role::Object(Self::Delta),
                 b"text" => Role::Text,
+                b"message" => Role::Output(Tally::Whole),
+                b"index" => Role::Index,
+                b"finish_reason" => Role::Finish,
                 _ => Role::Skip,
             },
-            Self::Delta if shape == Shape::Anthropic => match key {
-                b"text" | b"thinking" | b"partial_json" => Role::Text,
-                _ => Role::Skip,
-            },
-            Self::Delta => match key {
-                b"content" => Role::TextOr(Self::Parts),
-                b"reasoning_content" | b"reasoning" | b"refusal" => Role::Text,
-                b"tool_calls" => Role::Array(Self::ToolCalls),
-                _ => Role::Skip,
-            },
-            Self::Part if key == b"thinking" => Role::TextOr(Self::Thoughts),
-            Self::Part | Self::Thought if key == b"text" => Role::Text,
-            Self::ToolCall if key == b"function" => Role::Object(Self::Function),
-            Self::Function if key == b"arguments" => Role::Text,
-            Self::Message | Self::Response | Self::Choices | Self::ToolCalls | Self::ToolCall | Self::Function => Role::Skip,
-            Self::Parts | Self::Part | Self::Thoughts | Self::Thought => Role::Skip,
+            Self::Delta if shape == Shape::Anthropic && key == b"stop_reason" => Role::Finish,
+            // OpenRouter repeats the text of `reasoning` in it, or has what is encrypted here alone:
+            // <https://openrouter.ai/docs/use-cases/reasoning-tokens>.
+            Self::Delta if key == b"reasoning_details" => Role::Output(Tally::Echo),
+            // A tool's result is none of the model's words.
+            Self::Block if key == b"content" => Role::Text,
+            Self::Delta | Self::Block | Self::Output if is_a_label(key) => Role::Skip,
+            Self::Delta | Self::Block => Role::Output(Tally::Text),
+            // What a whole item has beside the model's words: what tools are there, and what they said.
+            Self::Output if tally == Tally::Whole && is_a_tools(key) => Role::Skip,
+            Self::Output => Role::Output(tally),
+            Self::Message | Self::Response | Self::Choices => Role::Skip,
         }
     }
 
-    /// What an element of this array is.
-    pub(super) fn element(self, counts_text: bool) -> Role {
+    /// What the value of a key is that is too long to be one of those looked for, or escaped.
+    pub(super) fn unread(self, tally: Tally) -> Role {
+        self.role(b"", Shape::None, true, tally)
+    }
+
+    /// What an element of this array is; `tally`: as for [`Self::role`].
+    pub(super) fn element(self, counts_text: bool, tally: Tally) -> Role {
         match self {
             Self::Choices if counts_text => Role::Object(Self::Choice),
-            Self::ToolCalls => Role::Object(Self::ToolCall),
-            Self::Parts => Role::Object(Self::Part),
-            Self::Thoughts => Role::Object(Self::Thought),
+            Self::Output => Role::Output(tally),
             _ => Role::Skip,
         }
     }
 
-    pub(super) fn is_array(self) -> bool {
-        matches!(self, Self::Choices | Self::ToolCalls | Self::Parts | Self::Thoughts)
-    }
-
-    /// The container around this one; `None` for the root.
+    /// The container around this one, where it is always the same; `None` for the root.
     pub(super) fn parent(self, usage_in: Self, shape: Shape) -> Option<Self> {
         match self {
             Self::Root => None,
@@ -96,14 +106,35 @@ impl Place {
             Self::Choice => Some(Self::Choices),
             Self::Delta if shape == Shape::Anthropic => Some(Self::Root),
             Self::Delta => Some(Self::Choice),
-            Self::ToolCalls | Self::Parts => Some(Self::Delta),
-            Self::Part => Some(Self::Parts),
-            Self::Thoughts => Some(Self::Part),
-            Self::Thought => Some(Self::Thoughts),
-            Self::ToolCall => Some(Self::ToolCalls),
-            Self::Function => Some(Self::ToolCall),
+            Self::Block | Self::Output => Some(Self::Root),
         }
     }
+}
+
+/// Fields beside a model's words that name, number or describe them. Every other field of a delta counts: the words of a kind that
+/// nobody here knows are paid for as well.
+fn is_a_label(key: &[u8]) -> bool {
+    matches!(
+        key,
+        b"type"
+            | b"id"
+            | b"index"
+            | b"role"
+            | b"object"
+            | b"status"
+            | b"format"
+            | b"model"
+            | b"call_id"
+            | b"item_id"
+            | b"tool_use_id"
+            | b"finish_reason"
+            | b"stop_reason"
+            | b"stop_sequence"
+    )
+}
+
+fn is_a_tools(key: &[u8]) -> bool {
+    matches!(key, b"tools" | b"results" | b"outputs" | b"output" | b"logprobs")
 }
 
 fn root(key: &[u8], shape: Shape, counts_text: bool) -> Role {
@@ -115,8 +146,11 @@ fn root(key: &[u8], shape: Shape, counts_text: bool) -> Role {
         (b"message", Shape::Anthropic) => Role::Object(Place::Message),
         (b"response", Shape::Responses) => Role::Object(Place::Response),
         (b"delta", Shape::Anthropic) if counts_text => Role::Object(Place::Delta),
-        // Of a Responses stream only the deltas count: `…done` and `response.completed` repeat the text.
-        (b"delta", Shape::Responses) if counts_text => Role::Text,
+        (b"content_block", Shape::Anthropic) if counts_text => Role::Object(Place::Block),
+        // What has deltas is repeated in `response.output_item.done` and `response.completed`; what has none stands there alone.
+        (b"delta" | b"partial_image_b64", Shape::Responses) if counts_text => Role::Output(Tally::Text),
+        (b"item", Shape::Responses) if counts_text => Role::Output(Tally::Whole),
+        (b"content", Shape::Anthropic) | (b"output", Shape::Responses) | (b"data", Shape::OpenAiChat) => Role::Sign,
         _ => Role::Skip,
     }
 }
