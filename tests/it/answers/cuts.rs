@@ -76,7 +76,6 @@ async fn o6_a_stream_that_is_cut_within_an_event_shows_whole_events_only() {
                 if answer.status == 502 {
                     // Nothing of the answer had come, so nothing had gone out.
                     expect_error(path, &answer.json());
-                    assert!(cut < 300, "{path} {cut}");
                     continue;
                 }
                 let events = answer.expect(200).events();

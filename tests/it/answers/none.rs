@@ -4,7 +4,8 @@ use serde_json::json;
 use trollbridge::provider_mock::{Body, Encoding, Framing, Reply};
 
 use super::{BOTH, CHAT, MESSAGES, RESPONSES, access_line, ask_main, client_that, expect_error, main_that};
-use crate::support::{Mock, Request, Shorthand};
+use crate::support::setup::MAIN_MODEL;
+use crate::support::{Request, Shorthand};
 
 fn text(body: &str, content_type: &str) -> Reply {
     Reply { body: Body::Text(body.to_owned()), ..Reply::default() }.header("content-type", content_type)
@@ -92,12 +93,10 @@ async fn p6_json_that_breaks_at_its_end_costs_what_it_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p6_what_is_no_completion_passes_whatever_it_is() {
     let (setup, main) = main_that(super::Speaks::Http1).await;
-    let files = Mock::http().await.unwrap();
-    let setup = setup.named(&files).set("/host_routes", json!([{ "host": "files.test", "upstream": "named" }]));
     let gateway = setup.start().await;
     for (body, content_type) in [("ID3 sound", "audio/mpeg"), ("", "application/octet-stream"), ("<html>", "text/html")] {
-        files.push(text(body, content_type));
-        let request = Request::post("/v1/audio/speech", &json!({ "input": "say" })).header("host", "files.test");
+        main.push(text(body, content_type));
+        let request = Request::post("/v1/audio/speech", &json!({ "model": MAIN_MODEL, "input": "say" }));
         let answer = gateway.send(request).await.expect(200);
         assert_eq!(answer.text(), body);
         assert_eq!(access_line(&gateway, &answer).await["end"], "ok");
