@@ -352,7 +352,7 @@ impl Walk {
 
     /// Notes that an answer has begun; whether that was not known before.
     pub fn begins(&mut self, now: Moment) -> bool {
-        if !self.attempt.is_awaited || !self.delivery.has_begun() {
+        if !self.attempt.is_awaited || self.attempt.first_event.is_some() || !self.delivery.has_begun() {
             return false;
         }
         self.is_served(now);

@@ -18,6 +18,8 @@ fn t10_one_way_and_no_other() {
         ONE_KEY,
         MESSAGES,
         &[
+            // Without a proxy, the provider may have been paid for it.
+            ("200;says=nothing nothing", "pass 502:upstream_failed,upstream_error"),
             ("conn 200", "again:direct/main pass"),
             ("conn conn 200", "again:direct/main again:direct/main pass"),
             ("conn conn conn conn", "again:direct/main again:direct/main again:direct/main 502:upstream_failed,upstream_error"),
@@ -217,6 +219,12 @@ fn t10_a_proxy_that_fails_is_left() {
             ("sent +1000 kept 200", "again:p2/k3 pass"),
             ("kept lost", "again:p2/k3 again:p1/k1"),
             ("unread 200", "again:p1/k1 pass"),
+            // What brings nothing has lost the request, for all we can see; once.
+            ("200;says=nothing nothing 200", "pass again:p2/k3 pass"),
+            ("200;says=nothing nothing 200;says=nothing nothing", "pass again:p2/k3 pass 502:upstream_failed,upstream_error"),
+            ("200;says=nothing begun nothing", "pass cut,upstream_error"),
+            ("sse begun nothing", "pass event,upstream_error"),
+            ("lost 200;says=nothing nothing", "again:p2/k3 pass 502:upstream_failed,upstream_error"),
             ("late", "504:upstream_timeout,upstream_error"),
             ("silent", "504:upstream_timeout,upstream_error"),
             ("garbage", "502:upstream_failed,upstream_error"),

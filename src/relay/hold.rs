@@ -1,4 +1,4 @@
-//! Holds an event stream's beginning back until its first event shows that the answer begins (`retry.hold_first_event_ms`).
+//! Holds an answer's beginning back until it shows that it is one, and a stream's until its first event (`retry.hold_first_event_ms`).
 //!
 //! ```text
 //!   head, heartbeats ──► held by the edge ─┬─ first event good, or the time is up ──► client, byte for byte
@@ -6,7 +6,9 @@
 //!                                          └─ the upstream dies ────────────────────► dropped, a proper status
 //! ```
 //!
-//! Nothing is held that no other key could better: the last key's answer, JSON, a compressed stream, a body that can't be sent again.
+//! For its first event nothing is held that no other key could better: the last key's answer, JSON, a compressed stream, a body that can't be
+//! sent again. Of every other answer of a model the head waits for the first sign that it is one (`limits.hold_answer_ms`, P6): a 200 with nothing
+//! behind it becomes a failure with a status.
 
 use std::time::Duration;
 

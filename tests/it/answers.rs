@@ -6,7 +6,9 @@ mod cuts;
 mod errors;
 mod heads;
 mod interim;
+mod last_words;
 mod leaks;
+mod none;
 mod streams;
 
 use serde_json::{Value, json};

@@ -8,6 +8,8 @@ mod credits;
 mod ends;
 mod full;
 mod kills;
+mod leaves;
+mod leaves_at_random;
 mod reports;
 mod revoked;
 mod starts;

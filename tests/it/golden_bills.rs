@@ -5,7 +5,7 @@
 //! 100 000 requests of these shapes.
 
 mod bill;
-mod random;
+pub mod random;
 mod sums;
 
 use serde_json::json;

@@ -141,7 +141,7 @@ async fn u7_the_line_says_how_the_request_ended() {
     let line = access_line(&gateway, &failed).await;
     assert_eq!((&line["end"], &line["source"]), (&"upstream_error".into(), &"none".into()), "{line}");
 
-    main.push(Reply::json(json!({ "id": "no usage at all" })));
+    main.push(Reply::json(json!({ "id": "no usage at all", "choices": [] })));
     let silent = gateway.send(ask_main(CHAT, false)).await.expect(200);
     let line = access_line(&gateway, &silent).await;
     assert_eq!((&line["end"], &line["source"]), (&"ok".into(), &"estimated".into()), "never invented unmarked: {line}");

@@ -31,21 +31,6 @@ pub fn default_price(raw: &Config, cx: &mut Context<'_, '_>) -> Price {
     })
 }
 
-/// The books count nano-dollars in 63 bits: no request may come near them, whatever its provider counts.
-const MOST_USD_A_REQUEST: u64 = 1_000_000_000;
-
-/// Refuses a price at which one answer could cost more than the books hold.
-pub fn fits_the_books(price: &Price, name: &str, raw: &Config, at: &At<'_>, cx: &mut Context<'_, '_>) {
-    let most = raw.billing.max_counted_tokens;
-    if price.cost_at_most(most, most).nanos() / 1_000_000_000 > MOST_USD_A_REQUEST {
-        let message = format!(
-            "at the price of {name}, {most} tokens (billing.max_counted_tokens) cost more than {MOST_USD_A_REQUEST} USD, which is more than \
-             the books hold for one request; mend the price, its multipliers or that limit"
-        );
-        cx.fault(at, message);
-    }
-}
-
 /// A model's own price; `None` where it has none. A multiplier alone applies to the default price (U1: it belongs to the model).
 pub fn of_model(model: &Model, default: &Price, at: &At<'_>, cx: &mut Context<'_, '_>) -> Option<Price> {
     if let Some(Prices::Named(name)) = &model.prices {

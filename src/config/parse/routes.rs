@@ -144,9 +144,6 @@ fn models(raw: &Config, catalog: &Catalog, default_price: &Price, cx: &mut Conte
             cx.fault(&at.key("upstream_model_id"), "must not be empty; leave it out to keep the client's name");
         }
         let price = price::of_model(model, default_price, &at, cx);
-        if let Some(price) = &price {
-            price::fits_the_books(price, &format!("model \"{}\"", model.id), raw, &at, cx);
-        }
         if !price::is_stated(model) {
             if raw.billing.require_price {
                 let message =

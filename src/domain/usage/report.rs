@@ -25,14 +25,14 @@ pub struct Report {
     pub others: Vec<Other>,
     pub facts: Facts,
     pub source: Source,
-    /// The answer came to an end that its dialect knows: the terminator or an error event of a stream, the closed value of a JSON
-    /// body. Always true for [`super::Shape::None`], of which no end is expected.
+    /// The answer came to an end that its dialect knows: the last word, the terminator or an error event of a stream, the closed value of a
+    /// JSON body. Always true for [`super::Shape::None`], of which no end is expected.
     pub terminated: bool,
     /// The provider itself reported an error in the answer (`response.failed` included).
     pub error_event: bool,
     /// Counts that were clamped, bent or unreadable; worth a metric.
     pub clamped: u32,
-    /// Bytes of text, reasoning and tool arguments in the stream's deltas, as written in JSON (an escape is one byte, `\uXXXX`
+    /// Bytes of text in every field of the stream that carries output, as written in JSON (an escape is one byte, `\uXXXX`
     /// four). 0 unless [`super::Meter::counting_text`] asked for it; always 0 for JSON bodies.
     pub text_bytes: u64,
 }

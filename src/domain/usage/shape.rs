@@ -5,11 +5,14 @@ use crate::domain::dialect::Api;
 /// Which fields usage stands in, and how a stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// Chat and text completions, embeddings and what else speaks OpenAI: top-level `usage`; streams end with `data: [DONE]`.
+    /// Chat and text completions, embeddings and what else speaks OpenAI: top-level `usage`; streams end with `data: [DONE]`, and are whole
+    /// with a `finish_reason` on every choice.
     OpenAiChat,
-    /// Messages: `message.usage` and top-level `usage`; streams end with `message_stop`.
+    /// Messages: `message.usage` and top-level `usage`; streams end with `message_stop`, and are whole with a
+    /// `stop_reason` in `message_delta`.
     Anthropic,
-    /// Responses: `response.usage` and top-level `usage`; streams end with `response.completed`, `.incomplete` or `.failed`.
+    /// Responses: `response.usage` and top-level `usage`; streams end with `response.completed`, `.incomplete`, `.failed`
+    /// or `.cancelled`.
     Responses,
     /// Nothing is observed: count_tokens answers and what is not billed.
     None,

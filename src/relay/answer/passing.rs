@@ -186,12 +186,13 @@ impl Passing {
         self.slow_down_crumbs(chunk.as_ref());
         let mut out = Vec::new();
         let bytes = self.observe(chunk.take(), end, notes)?;
-        if held && self.is_no_answer() && (end || self.meter.is_no_answer()) {
-            return Err(Refusal::NoAnswer);
-        }
+        let is_none = held && self.is_no_answer() && (end || self.meter.is_no_answer());
         if let Some(bytes) = bytes {
             let Some(guard) = &mut self.guard else { return Ok(None) };
             let safe = guard.push(bytes).map_err(|_| Refusal::LeakStopped)?;
+            if is_none {
+                return Err(Refusal::NoAnswer);
+            }
             if !end && safe.before.is_empty() && self.rewrite.passes(&safe.chunk) {
                 // Nearly every chunk of a stream: it passes as it came.
                 self.bytes += safe.chunk.len() as u64;
@@ -201,6 +202,9 @@ impl Passing {
             for piece in safe.into_pieces() {
                 self.rewrite.push(piece, &mut out);
             }
+        }
+        if is_none {
+            return Err(Refusal::NoAnswer);
         }
         let mut ended_short = None;
         if end {

@@ -75,7 +75,7 @@ async fn an_answer_before_the_requests_end_reaches_the_client() {
                 (CHAT, Reply::status(413), 413),
                 (MESSAGES, Reply::status(429).header("retry-after", "3"), 429),
                 (MESSAGES, Reply { body: Body::Text(String::new()), ..Reply::status(413) }, 413),
-                (CHAT, Reply::json(json!({ "id": "early" })), 200),
+                (CHAT, Reply::json(json!({ "id": "early", "choices": [] })), 200),
             ] {
                 main.push(reply.early());
                 let answer = client_that(&gateway, down).await.send(Request::post_bytes(path, big.clone())).await;

@@ -173,7 +173,7 @@ async fn o8_half_a_key_passes() {
     let gateway = setup.start().await;
     let half = &MAIN_KEY[..MAIN_KEY.len() - 1];
     for split in [Split::Events, Split::EveryByte] {
-        let body = format!("{{\"a\":\"{half}\"}} {half}");
+        let body = format!("{{\"choices\":[\"{half}\"]}} {half}");
         main.push(Reply::raw_body(body.clone()).split(split));
         assert_eq!(gateway.send(ask_main(CHAT, false)).await.expect(200).text(), body);
     }

@@ -47,7 +47,7 @@ async fn u7_every_word_for_an_end_and_a_source_is_written_with_all_fields() {
     gateway.send(ask_main(MESSAGES, true)).await.expect(200);
     main.push(Reply::status(500));
     gateway.send(ask_main(CHAT, false)).await.expect(500);
-    main.push(Reply::json(json!({ "id": "no usage" })));
+    main.push(Reply::json(json!({ "id": "no usage", "choices": [] })));
     gateway.send(ask_main(CHAT, false)).await.expect(200);
 
     let arrived = main.counts().requests;
