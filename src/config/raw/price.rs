@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// What one call of a tool costs that the provider runs itself, in US dollars.
@@ -20,12 +21,25 @@ pub struct ToolPrices {
 }
 
 /// Prices by condition, or the word for the list that is shipped.
-#[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(JsonSchema)]
+#[schemars(untagged)]
 pub enum Prices {
     /// `"catalogue"`
     Named(String),
     Rows(Vec<PriceRow>),
+}
+
+/// By its first byte: an untagged enum of serde's would lose the digits of the numbers within.
+impl<'de> Deserialize<'de> for Prices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let prices = if raw.get().starts_with('"') {
+            serde_json::from_str(raw.get()).map(Self::Named)
+        } else {
+            serde_json::from_str(raw.get()).map(Self::Rows)
+        };
+        prices.map_err(D::Error::custom)
+    }
 }
 
 /// Prices that hold under conditions, all of them at once. Rows are gone through in their order; each that holds puts its prices in the

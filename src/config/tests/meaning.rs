@@ -318,3 +318,18 @@ fn many_models_load() {
     assert_eq!(settings.routing.models_configured(), 20_000);
     assert_eq!(&*settings.routing.by_model(Some("alias-19999")).unwrap().model.unwrap().id, "model-19999");
 }
+
+#[test]
+fn p4_prices_by_condition_are_read_and_what_can_not_be_is_a_fault() {
+    let model = |more: &str| {
+        format!(
+            r#"{{"models": [{{"id": "m", "input_price_per_mtok": 3, "output_price_per_mtok": 15, "tool_prices": {{"web_search": 0.01}}, {more}}}]}}"#
+        )
+    };
+    let loaded = super::loaded(&model(
+        r#""prices": [{"above_input_tokens": 200000, "input_price_per_mtok": 6.000000001}, {"service_tier": "flex", "multiplier": 0.5}]"#,
+    ));
+    let price = loaded.settings.price_of(&loaded.settings.routing.by_model(Some("m")).unwrap()).clone();
+    let rows: Vec<String> = price.rows().iter().map(ToString::to_string).collect();
+    assert_eq!(rows, ["more than 200000 input tokens: input 6.000000001", "service tier flex: × 0.5"]);
+}
