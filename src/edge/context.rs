@@ -19,6 +19,7 @@ use crate::relay::stage::{Arrived, Local, Reading};
 
 /// One request from its first byte to its access line.
 #[derive(Default)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each request, and it stays where it is")]
 pub enum Context {
     /// Nothing has arrived.
     #[default]
