@@ -63,35 +63,41 @@ pub fn names() -> Vec<&'static str> {
 }
 
 fn read(text: &str) -> Result<Catalogue, String> {
-    let file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let mut models = HashMap::new();
-    for mut entry in file.models {
-        let source: String = taken(&mut entry, "source")?;
-        let _seen: String = taken(&mut entry, "seen")?;
-        let id: String = kept(&entry, "id")?.ok_or("a model without an id")?;
-        let aliases: Vec<String> = kept(&entry, "id_aliases")?.unwrap_or_default();
-        let price = own_price(&serde_json::to_string(&entry).map_err(|error| error.to_string())?)
-            .map_err(|why| format!("{id}: {why}"))?;
+    let mut file: File = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut sources = Vec::new();
+    for entry in &mut file.models {
+        sources.push(taken(entry, "source")?);
+        taken(entry, "seen")?;
+    }
+    let models = serde_json::to_string(&file.models).map_err(|error| error.to_string())?;
+    let mut by_name = HashMap::new();
+    for ((names, price), source) in prices(&models)?.into_iter().zip(sources) {
         let listed = Listed { price, source };
-        for name in aliases.into_iter().chain([id]) {
-            if models.insert(name.clone(), listed.clone()).is_some() {
+        for name in names {
+            if by_name.insert(name.clone(), listed.clone()).is_some() {
                 return Err(format!("{name} stands there twice"));
             }
         }
     }
-    Ok(Catalogue { date: file.date, models })
+    Ok(Catalogue { date: file.date, models: by_name })
 }
 
-/// The price of a model that is written as in a configuration.
-fn own_price(model: &str) -> Result<Price, String> {
-    let text = format!(r#"{{"models": [{model}]}}"#);
+/// The names and prices of models that are written as in a configuration.
+fn prices(models: &str) -> Result<Vec<(Vec<String>, Price)>, String> {
+    let text = format!(r#"{{"models": {models}}}"#);
     let mut report = Report::new("conf/prices.json", &text);
     let no_file = |_: &Path| Err(io::ErrorKind::NotFound.into());
-    let price = source::parse(&text, &|_| None, &mut report).and_then(|mut root| {
+    let priced = source::parse(&text, &|_| None, &mut report).and_then(|mut root| {
         let schema = schemars::schema_for!(raw::Config);
         shape::check(&mut root, schema.as_value(), &mut report);
         report.form_is_checked();
-        let config: raw::Config = serde_json::from_str(&root.to_json()).ok()?;
+        let config: raw::Config = match serde_json::from_str(&root.to_json()) {
+            Ok(config) => config,
+            Err(error) => {
+                report.fault(0, String::new(), error.to_string());
+                return None;
+            }
+        };
         let registry = Registry::default();
         let cx = &mut Context {
             root: &root,
@@ -103,20 +109,21 @@ fn own_price(model: &str) -> Result<Price, String> {
         };
         let list = At::Root.key("models");
         let default = price::default_price(&config, cx);
-        price::of_model(config.models.as_deref()?.first()?, &default, &list.item(0), cx)
+        let models = config.models?.into_iter().enumerate();
+        let of = |(nth, mut model): (usize, raw::Model)| {
+            let price = price::of_model(&model, &default, &list.item(nth), cx);
+            model.id_aliases.push(model.id);
+            price.map(|price| (model.id_aliases, price))
+        };
+        // A model without a price has left a fault in the report.
+        Some(models.filter_map(of).collect())
     });
-    let (price, _) = report.into_result(price).map_err(|faults| faults.to_string())?;
-    Ok(price)
+    report.into_result(priced).map(|(priced, _)| priced).map_err(|faults| faults.to_string())
 }
 
 fn taken(entry: &mut BTreeMap<String, Box<RawValue>>, key: &str) -> Result<String, String> {
-    let value = kept(entry, key)?.ok_or_else(|| format!("a model without `{key}`"))?;
-    entry.remove(key);
-    Ok(value)
-}
-
-fn kept<T: for<'d> Deserialize<'d>>(entry: &BTreeMap<String, Box<RawValue>>, key: &str) -> Result<Option<T>, String> {
-    entry.get(key).map(|raw| serde_json::from_str(raw.get())).transpose().map_err(|error| format!("{key}: {error}"))
+    let raw = entry.remove(key).ok_or_else(|| format!("a model without `{key}`"))?;
+    serde_json::from_str(raw.get()).map_err(|error| format!("{key}: {error}"))
 }
 
 #[cfg(test)]
@@ -140,7 +147,8 @@ mod tests {
             (format!("{m}, {m}"), "twice"),
             (m.replace(r#""source": "https://x", "#, ""), "`source`"),
             (m.replace("output_price_per_mtok", "output_price"), "not a key"),
-            (m.replace(": 2", ": -2"), "m:"),
+            (m.replace("\"output_price_per_mtok\": 2", "\"output_price_per_mtok\": -2"), "at least 0"),
+            (m.replace(", \"output_price_per_mtok\": 2", ""), "no `output_price_per_mtok`"),
         ] {
             let error = read(&file(&models)).err().unwrap_or_else(|| panic!("{models}"));
             assert!(error.contains(why), "{error}");

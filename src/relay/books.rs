@@ -34,7 +34,6 @@ pub struct Booked {
 }
 
 /// What is known of the request at its end.
-#[derive(Clone)]
 pub struct Closing<'c> {
     pub admitted: &'c Admitted,
     pub attempt: &'c Attempt,
@@ -62,7 +61,7 @@ impl OpenBooks {
         let reservation = admitted.gate().reserve(route, ask.bytes, ask.output)?;
         let client_key = client_key(admitted);
         let open = Open {
-            sent: sent(admitted, client_key.as_deref(), pick),
+            sent: sent(admitted, &entry_of(admitted), client_key.as_deref(), pick),
             reservation: reservation.as_ref().map(Reservation::amount).unwrap_or_default(),
         };
         let unwritable = |error: Unwritable| Refusal::LedgerUnwritable { detail: error.to_string() };
@@ -71,14 +70,14 @@ impl OpenBooks {
     }
 
     /// Writes what the request costs, and settles the client's credit. [`Closed`] tells what the last byte has to wait for.
-    pub fn close(self, closing: &Closing<'_>) -> (Booked, Closed) {
-        let Closing { admitted, attempt, end, is_sse, now, .. } = *closing;
+    pub fn close(self, closing: Closing<'_>) -> (Booked, Closed) {
+        let Closing { admitted, attempt, end, is_sse, now, .. } = closing;
         let Admitted { arrived, ask, way, .. } = admitted;
         let price = arrived.settings.price_of(&way.route);
         let seen = Seen {
             spoken: way.spoken,
             end,
-            report: closing.report.clone(),
+            report: closing.report,
             was_sent: attempt.connect.is_some(),
             request_bytes: ask.bytes as u64,
             json_bytes: if is_sse { 0 } else { closing.bytes },
@@ -86,11 +85,11 @@ impl OpenBooks {
         let bill = Bill::of(&seen, &arrived.settings.billing, &arrived.settings.prices_of(&way.route));
         let usage = bill.usage.unwrap_or_default();
         // Counted here and nowhere else, so that the metrics' sums are the ledger's.
-        let pattern = arrived.settings.routing.pattern_of(&way.route, ask.model.as_deref());
+        let pattern = entry_of(admitted);
         arrived.in_flight.counters().booked(&way.route.upstream.name, &pattern, bill.source, &usage, bill.cost);
         let client_key = client_key(admitted);
         let closed = self.ticket.close(&Close {
-            sent: sent(admitted, client_key.as_deref(), attempt.pick),
+            sent: sent(admitted, &pattern, client_key.as_deref(), attempt.pick),
             closed_at_unix_ms: now.unix_ms,
             attempts: attempt.count(),
             status: closing.status.unwrap_or(0),
@@ -112,13 +111,18 @@ impl OpenBooks {
     }
 }
 
-/// The model in sums, as in the metrics.
-fn listed_as(admitted: &Admitted) -> Option<Cow<'_, str>> {
+/// What in the configuration named the model.
+pub(super) fn entry_of(admitted: &Admitted) -> Option<NamePattern> {
     let Admitted { arrived, ask, way, .. } = admitted;
+    arrived.settings.routing.pattern_of(&way.route, ask.model.as_deref())
+}
+
+/// The model in sums, as in the metrics.
+fn listed_as<'c>(admitted: &'c Admitted, entry: &Option<NamePattern>) -> Option<Cow<'c, str>> {
     let name = admitted.model()?;
-    Some(match arrived.settings.routing.pattern_of(&way.route, ask.model.as_deref()) {
-        // Nearly always: it is what the entry says already.
-        Some(NamePattern::Exact(id)) if *id == *name => Cow::Borrowed(name),
+    Some(match entry {
+        // Nearly always: it is what the line says already.
+        Some(NamePattern::Exact(id)) if **id == *name => Cow::Borrowed(name),
         Some(pattern) => Cow::Owned(pattern.to_string()),
         None => Cow::Borrowed(UNLISTED),
     })
@@ -128,7 +132,7 @@ fn client_key(admitted: &Admitted) -> Option<String> {
     admitted.caller.client().map(|client| client.key.fingerprint())
 }
 
-fn sent<'c>(admitted: &'c Admitted, client_key: Option<&'c str>, pick: Pick) -> Sent<'c> {
+fn sent<'c>(admitted: &'c Admitted, entry: &Option<NamePattern>, client_key: Option<&'c str>, pick: Pick) -> Sent<'c> {
     let Admitted { arrived, caller, way, .. } = admitted;
     let upstream = &*way.route.upstream;
     Sent {
@@ -137,7 +141,7 @@ fn sent<'c>(admitted: &'c Admitted, client_key: Option<&'c str>, pick: Pick) -> 
         client: Some(Cow::Borrowed(caller.name())),
         client_key: client_key.map(Cow::Borrowed),
         model: admitted.model().map(Cow::Borrowed),
-        listed_as: listed_as(admitted),
+        listed_as: listed_as(admitted, entry),
         upstream: Cow::Borrowed(&upstream.name),
         endpoint: Some(Cow::Borrowed(way.endpoint.authority())),
         proxy: upstream.proxy(pick).map(|proxy| Cow::Borrowed(&*proxy.id)),

@@ -19,7 +19,7 @@ use crate::domain::upstream::{Pick, Upstream};
 use crate::ops::books::ledger::{Closed, Ledger};
 use crate::ops::watch::counters::Phase;
 use crate::relay::answer::Delivery;
-use crate::relay::books::{Booked, Closing, OpenBooks};
+use crate::relay::books::{Booked, Closing, OpenBooks, entry_of};
 use crate::relay::note::{Note, Subject};
 use crate::relay::rotation::{Because, NoTurn, Rotation, Turn};
 use crate::relay::stage::{Admitted, Arrived, Attempt, Local};
@@ -133,7 +133,7 @@ impl Dispatch {
         walk.count_attempt();
         // No attempt follows closed books, so there is nothing to look for any more.
         walk.attempt.first_event = None;
-        let (booked, closed) = books.close(&Closing {
+        let (booked, closed) = books.close(Closing {
             admitted: &walk.admitted,
             attempt: &walk.attempt,
             status: walk.status,
@@ -166,10 +166,9 @@ impl Ended {
 impl Walk {
     /// Says once a model what its answers report and its prices don't know.
     fn warn_of_unpriced(&mut self, bill: &Bill) {
-        let Admitted { arrived, ask, way, .. } = &self.admitted;
         for unpriced in &bill.unpriced {
-            let pattern = arrived.settings.routing.pattern_of(&way.route, ask.model.as_deref());
-            if arrived.in_flight.counters().unpriced(&pattern, unpriced.kind()) {
+            let pattern = entry_of(&self.admitted);
+            if self.admitted.arrived.in_flight.counters().unpriced(&pattern, unpriced.kind()) {
                 let model =
                     pattern.as_ref().map_or_else(|| "a model without an entry".to_owned(), |name| format!("model \"{name}\""));
                 self.notes

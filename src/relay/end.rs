@@ -32,7 +32,7 @@ struct Told<'t> {
     delivery: &'t Delivery,
     status: Option<u16>,
     refusal: Option<&'t Refusal>,
-    bill: Bill,
+    bill: &'t Bill,
     end: End,
     now: Moment,
 }
@@ -73,7 +73,7 @@ impl Ended {
             delivery,
             status: *status,
             refusal: refusal.as_ref(),
-            bill: booked.bill.clone(),
+            bill: &booked.bill,
             end: booked.end,
             now,
         }
@@ -108,7 +108,7 @@ impl Local {
             delivery: &Delivery::Awaited,
             status: self.status(),
             refusal,
-            bill: Bill::NOTHING,
+            bill: &Bill::NOTHING,
             end,
             now,
         }

@@ -42,10 +42,15 @@ pub struct Row {
 impl When {
     pub fn holds(&self, input_tokens: u64, facts: &Facts) -> bool {
         let is = |wanted: Option<Label>, said: Label| wanted.is_none_or(|wanted| wanted == said);
-        self.above_input_tokens.is_none_or(|above| input_tokens > above)
+        self.is_within(input_tokens)
             && is(self.service_tier, facts.service_tier)
             && is(self.speed, facts.speed)
             && is(self.region, facts.region)
+    }
+
+    /// Whether so much input can come to it.
+    pub fn is_within(&self, input_tokens: u64) -> bool {
+        self.above_input_tokens.is_none_or(|above| input_tokens > above)
     }
 
     /// Whether another condition can hold at the same time.

@@ -129,41 +129,28 @@ impl Price {
     /// come to.
     pub fn cost_at_most(&self, input_tokens: u64, output_tokens: u64) -> NanoUsd {
         let (mut input, mut output) = self.rates.dearest();
-        let mut times = self.multiplier;
-        let reachable = |row: &&Row| row.when.above_input_tokens.is_none_or(|above| input_tokens > above);
-        for row in self.rows().iter().filter(reachable) {
+        for row in self.rows().iter().filter(|row| row.when.is_within(input_tokens)) {
             let (row_input, row_output) = self.rates.changed(&row.changes).dearest();
             (input, output) = (input.max(row_input), output.max(row_output));
         }
-        if let Some(dearest) = self.dearest_multiplier(input_tokens) {
-            times = product(times, dearest);
-        }
+        let times = product(self.multiplier, self.dearest_multiplier(input_tokens));
         let line = |class, count, rate| BillLine { model: None, class: Class::Tokens(class), count, rate, times };
         cost_of(&[line(0, input_tokens, input), line(4, output_tokens, output)])
     }
 
-    /// The most that conditions which hold together multiply the cost with, where that is more than one.
-    fn dearest_multiplier(&self, input_tokens: u64) -> Option<Decimal> {
-        let rows: Vec<(&When, Decimal)> = self
-            .rows()
-            .iter()
-            .filter(|row| row.when.above_input_tokens.is_none_or(|above| input_tokens > above))
-            .filter_map(|row| Some((&row.when, row.multiplier.filter(|multiplier| *multiplier > Decimal::ONE)?)))
-            .collect();
-        let with = |first: usize| {
-            let chosen = rows.get(first..).unwrap_or_default().iter().fold(
-                (Vec::<&When>::new(), Decimal::ONE),
-                |(mut held, times), (when, multiplier)| {
-                    if !held.iter().all(|other| other.goes_with(when)) {
-                        return (held, times);
-                    }
-                    held.push(when);
-                    (held, product(times, *multiplier))
-                },
-            );
-            chosen.1
-        };
-        (0..rows.len()).map(with).max()
+    /// The most that conditions which hold together multiply the cost with: the dearest first, then what goes with all before it.
+    fn dearest_multiplier(&self, input_tokens: u64) -> Decimal {
+        let is_dearer = |row: &&Row| row.multiplier.is_some_and(|multiplier| multiplier > Decimal::ONE);
+        let mut rows: Vec<&Row> = self.rows().iter().filter(is_dearer).filter(|row| row.when.is_within(input_tokens)).collect();
+        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.multiplier));
+        let mut held: Vec<&When> = Vec::new();
+        rows.into_iter().fold(Decimal::ONE, |times, row| {
+            if !held.iter().all(|other| other.goes_with(&row.when)) {
+                return times;
+            }
+            held.push(&row.when);
+            product(times, row.multiplier.unwrap_or(Decimal::ONE))
+        })
     }
 
     /// What of this price is another than in a list, the multiplier aside: `input 3 (list: 2.5)`.
@@ -409,6 +396,13 @@ mod tests {
         assert_eq!(conditional("1").cost_at_most(1_000, 0).to_string(), "0.528");
         // 1000 × 80 × 13.2
         assert_eq!(conditional("1").cost_at_most(0, 1_000).to_string(), "1.056");
+        // Whatever the order of the rows: 2 × 1.1, not 1.5 × 1.1 and not 2.
+        let tier = |word, times| row(When { service_tier: label(word), ..When::default() }, Some(times), Changes::default());
+        let us = row(When { region: label("us"), ..When::default() }, Some("1.1"), Changes::default());
+        let rows = vec![us, tier("scale", "1.5"), tier("priority", "2"), tier("flex", "0.5")];
+        let price = Price::new(rates("1", "1"), Decimal::ONE).under(Conditions { rows, ..Conditions::default() });
+        // The dearest class of input is the hour's cache write, 2.
+        assert_eq!(price.cost_at_most(1_000_000, 0).to_string(), "4.4");
     }
 
     proptest! {

@@ -25,20 +25,6 @@ pub struct Label {
 /// Words that say that nothing is special.
 const USUAL: [&[u8]; 8] = [b"default", b"standard", b"auto", b"on_demand", b"global", b"not_available", b"normal", b"null"];
 
-impl Facts {
-    /// Takes what a later report says of it.
-    pub fn merge(&mut self, later: &Self) {
-        for (slot, word) in
-            [(&mut self.service_tier, later.service_tier), (&mut self.speed, later.speed), (&mut self.region, later.region)]
-        {
-            if !word.is_empty() {
-                *slot = word;
-            }
-        }
-        self.longest_prompt = later.longest_prompt.max(self.longest_prompt);
-    }
-}
-
 impl Label {
     pub const MAX_BYTES: usize = 23;
     pub const EMPTY: Self = Self { text: [0; Self::MAX_BYTES], len: 0 };
@@ -90,13 +76,5 @@ mod tests {
         assert_eq!(Label::of(b"Priority").as_str(), "priority");
         assert_eq!(Label::of("é x".as_bytes()).as_str(), "???x");
         assert_eq!(Label::of(&[b'x'; 99]).as_str().len(), Label::MAX_BYTES);
-    }
-
-    #[test]
-    fn p4_a_later_word_counts_and_silence_takes_nothing_back() {
-        let mut facts = Facts { service_tier: Label::of(b"flex"), ..Facts::default() };
-        facts.merge(&Facts { speed: Label::of(b"fast"), ..Facts::default() });
-        facts.merge(&Facts { service_tier: Label::of(b"priority"), ..Facts::default() });
-        assert_eq!((facts.service_tier.as_str(), facts.speed.as_str(), facts.region.as_str()), ("priority", "fast", ""));
     }
 }
